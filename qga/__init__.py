@@ -1,0 +1,24 @@
+"""Attention, flow and motivic structure as pure functions over arrays.
+
+Every function composes with ``jax.jit``, ``jax.grad`` and ``jax.vmap``, on every platform JAX has.
+"""
+
+from . import attention, flow, motivic, quantum, tiling
+from .attention import attention_weights, dot_attention, fidelity_attention
+from .errors import DomainError, OptionError, ShapeError
+from .flow import pattern_flow
+
+__all__ = [
+    "DomainError",
+    "OptionError",
+    "ShapeError",
+    "attention",
+    "attention_weights",
+    "dot_attention",
+    "fidelity_attention",
+    "flow",
+    "motivic",
+    "pattern_flow",
+    "quantum",
+    "tiling",
+]

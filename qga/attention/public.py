@@ -1,0 +1,210 @@
+"""The attention functions people call: they check, batch over leading axes and choose the tiles."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from ..errors import OptionError, ShapeError, describe, refuse
+from ..tiling.state import accumulator_dtype
+from .scores import dot_scores, fidelity_scores, lift_to_rays
+from .tiled import Scores, TilePlan, attend
+
+DEFAULT_TILE = 512
+
+# Causal rows are cut into this many groups; each skips the keys after its last row. Four groups compute 1.25 times
+# the scores that are needed instead of 2 times, for four times the program size.
+_CAUSAL_GROUPS = 4
+
+Attended = Float[Array, "*batch queries channels"]
+LogSums = Float[Array, "*batch queries"]
+
+
+def dot_attention(
+    queries: Float[Array, "*batch queries width"],
+    keys: Float[Array, "*batch keys width"],
+    values: Float[Array, "*batch keys channels"],
+    *,
+    scale: float | Float[Array, "*#batch"] | None = None,
+    mask: Bool[Array, "*#batch #queries #keys"] | None = None,
+    is_causal: bool = False,
+    tile: int = DEFAULT_TILE,
+    return_lse: bool = False,
+) -> Attended | tuple[Attended, LogSums]:
+    """Mix values by the softmax of scaled inner products, in memory linear in the rows.
+
+    out_i = sum_j softmax_j(scale <q_i, k_j>) v_j
+
+    Args:
+        queries: one row for each question.
+        keys: one row for each place looked at.
+        values: what each place holds.
+        scale: inverse temperature, one number or one for each batch entry; 1 / sqrt(width) by default.
+        mask: True where a query may see a key.
+        is_causal: let query i see keys 0 to i only.
+        tile: keys scored at a time; any value gives the same result up to rounding.
+        return_lse: also return log sum_j e^(s_ij), the log partition sum of each row.
+
+    Returns:
+        One mixed row for each query, in the dtype of ``values``. A query that sees no key gets zeros, and its log
+        sum is minus infinity. Forward, reverse and higher derivatives are exact and recompute tiles.
+
+    Raises:
+        ShapeError: shapes or dtypes do not fit together.
+        OptionError: ``tile`` is below 1.
+
+    Error: at most a few eps sqrt(keys) times the largest value (docs/theory/attention.md).
+    Source: Vaswani et al. 2017; Rabe and Staats 2021; Dao 2022.
+
+    Example:
+        >>> dot_attention(jnp.eye(2), jnp.eye(2), jnp.eye(2)).shape
+        (2, 2)
+    """
+    if scale is None:
+        scale = 1 / math.sqrt(queries.shape[-1]) if queries.ndim and queries.shape[-1] else 1.0
+    _check("dot_attention", queries, keys, values, mask, tile)
+    return _attend("dot_attention", dot_scores, (queries, keys, values), scale, mask, is_causal, tile, return_lse)
+
+
+def fidelity_attention(
+    queries: Float[Array, "*batch queries width"],
+    keys: Float[Array, "*batch keys width"],
+    values: Float[Array, "*batch keys channels"],
+    *,
+    beta: float | Float[Array, "*#batch"],
+    mask: Bool[Array, "*#batch #queries #keys"] | None = None,
+    is_causal: bool = False,
+    tile: int = DEFAULT_TILE,
+    return_lse: bool = False,
+) -> Attended | tuple[Attended, LogSums]:
+    """Mix values by the softmax of squared overlaps of pure states, in memory linear in the rows.
+
+    out_i = sum_j softmax_j(beta |<k_j|q_i>|^2) v_j
+
+    Rows are read as complex vectors (first half real, second half imaginary) and normalised. The result does not
+    change under a phase of any row or a unitary of all. Scores lie in [0, beta], so every row keeps an entropy of at
+    least log(keys) - beta^2 / 8: sharp retrieval among n keys needs beta of the order of log n.
+
+    Args:
+        queries: one row for each question, of even width.
+        keys: one row for each place looked at.
+        values: what each place holds.
+        beta: inverse temperature, one number or one for each batch entry.
+        mask: True where a query may see a key.
+        is_causal: let query i see keys 0 to i only.
+        tile: keys scored at a time; any value gives the same result up to rounding.
+        return_lse: also return log sum_j e^(s_ij), the log partition sum of each row.
+
+    Returns:
+        As ``dot_attention``.
+
+    Raises:
+        ShapeError: shapes or dtypes do not fit together, or the width is odd.
+        OptionError: ``tile`` is below 1.
+
+    Error: as ``dot_attention`` (docs/theory/attention.md).
+    Source: theory of this project; "quantum" means complex states and Born overlaps, simulated classically.
+
+    Example:
+        >>> fidelity_attention(jnp.eye(2), jnp.eye(2), jnp.eye(2), beta=1.0).shape
+        (2, 2)
+    """
+    _check("fidelity_attention", queries, keys, values, mask, tile)
+    arrays = lift_to_rays(queries), lift_to_rays(keys), values
+    return _attend("fidelity_attention", fidelity_scores, arrays, beta, mask, is_causal, tile, return_lse)
+
+
+def _attend(
+    name: str,
+    scores: Scores,
+    arrays: tuple[Array, Array, Array],
+    scale: float | Array,
+    mask: Array | None,
+    is_causal: bool,
+    tile: int,
+    return_lse: bool,
+) -> Array | tuple[Array, Array]:
+    """Run every batch entry through the one-head function, causal rows in groups."""
+    queries, keys, values = arrays
+    batch, rows, count = queries.shape[:-2], queries.shape[-2], keys.shape[-2]
+    scale = _spread(name, "scale", jnp.asarray(scale, accumulator_dtype(queries, values)), batch)
+    if mask is not None:
+        mask = _spread(name, "mask", mask, (*batch, rows, count))
+    plan = TilePlan(scores, max(1, min(tile, count)), is_causal)
+    groups = _CAUSAL_GROUPS if is_causal and rows > _CAUSAL_GROUPS * tile else 1
+    parts = []
+    for start, stop in _intervals(rows, groups):
+        seen = min(stop, count) if is_causal else count
+        group = TilePlan(plan.scores, plan.tile, is_causal, start)
+        group_mask = None if mask is None else mask[..., start:stop, :seen]
+        mapped = _map_batch(lambda *inputs, group=group: attend(group, *inputs), len(batch), mask is not None)
+        parts.append(mapped(queries[..., start:stop, :], keys[..., :seen, :], values[..., :seen, :], scale, group_mask))
+    out = jnp.concatenate([part[0] for part in parts], axis=-2).astype(values.dtype)
+    return (out, jnp.concatenate([part[1] for part in parts], axis=-1)) if return_lse else out
+
+
+def _map_batch(function: Callable, axes: int, has_mask: bool) -> Callable:
+    for _ in range(axes):
+        function = jax.vmap(function, in_axes=(0, 0, 0, 0, 0 if has_mask else None))
+    return function
+
+
+def _intervals(rows: int, groups: int) -> list[tuple[int, int]]:
+    """Cut ``rows`` into consecutive intervals of nearly equal length."""
+    edges = [rows * group // groups for group in range(groups + 1)]
+    return list(zip(edges[:-1], edges[1:], strict=True))
+
+
+def _spread(name: str, role: str, array: Array, shape: tuple[int, ...]) -> Array:
+    try:
+        return jnp.broadcast_to(array, shape)
+    except ValueError:
+        refuse(
+            ShapeError,
+            f"{name}: {role} must broadcast to the batch.",
+            got=f"{role} {describe(array)}",
+            want=f"a shape that broadcasts to {list(shape)}",
+            fix=f"add axes of length 1 to {role}, or remove the ones the batch does not have.",
+        )
+
+
+def _check(name: str, queries: Array, keys: Array, values: Array, mask: Array | None, tile: int) -> None:
+    arrays = f"queries {describe(queries)}, keys {describe(keys)}, values {describe(values)}"
+    if tile < 1:
+        refuse(OptionError, f"{name}: a tile has at least one key.", got=f"tile={tile}", want="tile >= 1", fix="raise tile.")
+    if min(queries.ndim, keys.ndim, values.ndim) < 2 or not queries.shape[:-2] == keys.shape[:-2] == values.shape[:-2]:
+        refuse(
+            ShapeError,
+            f"{name}: queries, keys and values must have the same batch axes.",
+            got=arrays,
+            want="[*batch, queries, width], [*batch, keys, width], [*batch, keys, channels]",
+            fix="broadcast the batch axes first, or map over them with jax.vmap.",
+        )
+    if queries.shape[-1] != keys.shape[-1] or keys.shape[-2] != values.shape[-2]:
+        refuse(
+            ShapeError,
+            f"{name}: keys must have the width of queries and one value each.",
+            got=arrays,
+            want=f"keys [*batch, {values.shape[-2]}, {queries.shape[-1]}]",
+            fix="pass one value row for each key row, and keys as wide as queries.",
+        )
+    if not queries.dtype == keys.dtype == values.dtype or not jnp.issubdtype(queries.dtype, jnp.floating):
+        refuse(
+            ShapeError,
+            f"{name}: queries, keys and values must have one real floating dtype.",
+            got=arrays,
+            want="one of float16, bfloat16, float32, float64 for all three",
+            fix="convert with .astype; complex states go in as real and imaginary halves of a row.",
+        )
+    if mask is not None and mask.dtype != jnp.bool_:
+        refuse(
+            ShapeError,
+            f"{name}: a mask says True where a query may see a key.",
+            got=f"mask {describe(mask)}",
+            want="a bool mask",
+            fix="compare first, such as mask > 0.",
+        )

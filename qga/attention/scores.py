@@ -1,0 +1,73 @@
+"""Scores of the lift-inner-link family: one inner product of lifted vectors and a scalar link."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+from ..errors import ShapeError, describe, refuse
+from ..tiling.state import accumulator_dtype
+
+
+def dot_scores(
+    queries: Float[Array, "queries width"], keys: Float[Array, "keys width"], scale: Float[Array, ""]
+) -> Float[Array, "queries keys"]:
+    """Score keys by their inner product with each query: s = scale <q, k>.
+
+    Args:
+        queries: one row for each question.
+        keys: one row for each place looked at.
+        scale: inverse temperature.
+
+    Returns:
+        Scores in float32 or wider.
+    """
+    return scale * _inner(queries, keys)
+
+
+def fidelity_scores(
+    queries: Float[Array, "queries width"], keys: Float[Array, "keys width"], beta: Float[Array, ""]
+) -> Float[Array, "queries keys"]:
+    """Score keys by the squared overlap of states: s = beta |<k|q>|^2.
+
+    The states are classical simulations of pure quantum states; no quantum hardware and no quantum speed-up is meant.
+
+    Args:
+        queries: rays from ``lift_to_rays``, real parts in the first half of a row, imaginary parts in the second.
+        keys: rays in the same layout.
+        beta: inverse temperature; scores lie between 0 and ``beta``.
+
+    Returns:
+        Scores in float32 or wider.
+    """
+    half = keys.shape[-1] // 2
+    # <k|q> = (k_re - i k_im)(q_re + i q_im): two real products instead of one complex one, which every device has.
+    turned = jnp.concatenate([-keys[:, half:], keys[:, :half]], axis=1)
+    return beta * (jnp.square(_inner(queries, keys)) + jnp.square(_inner(queries, turned)))
+
+
+def lift_to_rays(vectors: Float[Array, "*batch width"]) -> Float[Array, "*batch width"]:
+    """Normalise real rows of even width as unit complex vectors of half the width.
+
+    The first half of a row is the real part, the second half the imaginary part. A row of zeros has no ray and stays
+    zero, so that its fidelity with every state is zero.
+
+    Raises:
+        ShapeError: the width is odd.
+    """
+    if vectors.ndim == 0 or vectors.shape[-1] % 2:
+        refuse(
+            ShapeError,
+            "lift_to_rays: real and imaginary parts need an even width.",
+            got=describe(vectors),
+            want="a last axis of even length",
+            fix="put real parts in the first half of a row and imaginary parts in the second.",
+        )
+    wide = vectors.astype(accumulator_dtype(vectors))
+    squared = jnp.sum(jnp.square(wide), axis=-1, keepdims=True)
+    return (wide * lax.rsqrt(jnp.maximum(squared, jnp.finfo(wide.dtype).tiny))).astype(vectors.dtype)
+
+
+def _inner(queries: Float[Array, "queries width"], keys: Float[Array, "keys width"]) -> Float[Array, "queries keys"]:
+    return jnp.matmul(queries, keys.T, preferred_element_type=accumulator_dtype(queries, keys))
