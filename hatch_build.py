@@ -1,8 +1,8 @@
 """Build hook: compiles the one C file of the plugin into `lowering.pjrt._native`, where a compiler is present.
 
-The extension uses Python's limited API, so one wheel serves every Python from 3.11 on. It is optional: without a compiler or
-without Python's headers the wheel is pure, `lowering` works, and the platform `vulkan` refuses with a message that says so.
-Set `QGA_REQUIRE_NATIVE=1` to make a missing extension an error (the set-up script and release builds do).
+The extension uses Python's limited API, so one wheel serves every Python from 3.11 on. It is optional: without a
+compiler or without Python's headers the wheel is pure, `lowering` works, and the platform `vulkan` refuses with a
+message that says so. Set `QGA_REQUIRE_NATIVE=1` to make a missing extension an error (the set-up script does).
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ class NativeBuildHook(BuildHookInterface):
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Compile before the wheel is packed; leave the wheel pure when that is not possible."""
         root = Path(self.root)
-        reason = missing_requirement(root)
+        if not (root / SOURCE).is_file():
+            return
+        reason = missing_requirement()
         if reason is not None:
             refuse(reason)
             return
@@ -52,10 +54,8 @@ class NativeBuildHook(BuildHookInterface):
             build_data["force_include"][str(target)] = str(MODULE)
 
 
-def missing_requirement(root: Path) -> str | None:
+def missing_requirement() -> str | None:
     """Say what keeps the extension from being built, or None when everything is there."""
-    if not (root / SOURCE).is_file():
-        return f"{SOURCE} is not in this source tree"
     if sys.platform not in ("linux", "darwin"):
         return f"the extension is built on Linux and macOS only, this is {sys.platform}"
     if not compiler():
@@ -69,10 +69,8 @@ def missing_requirement(root: Path) -> str | None:
 def compiler() -> list[str]:
     """Return the command of the C compiler, empty when there is none."""
     asked = shlex.split(os.environ.get("CC", ""))
-    if asked:
-        return asked
-    found = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
-    return [found] if found else []
+    candidates = [asked] if asked else [["cc"], ["gcc"], ["clang"]]
+    return next((command for command in candidates if shutil.which(command[0])), [])
 
 
 def compile_extension(source: Path, target: Path) -> str | None:

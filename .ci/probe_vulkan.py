@@ -1,7 +1,7 @@
 """Exit 0 when a Vulkan device answers, 1 when none does. Needs nothing but Python.
 
-Asks the loader for its physical devices. Where there is no loader (containers that hold only a vendor's library) a driver named by a
-manifest is enough, because the runtime opens it directly.
+Asks the loader for its physical devices. Where there is no loader (containers that hold only a vendor's library) a
+driver named by a manifest is enough, because the runtime opens it directly.
 """
 
 from __future__ import annotations

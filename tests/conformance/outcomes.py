@@ -1,0 +1,61 @@
+"""What can become of a case, and how an error is sorted into a promised refusal or a defect."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, dataclass
+from typing import Any
+
+# Order of the printed columns. The first three are fine, the others are defects.
+PASS = "pass"
+UNSUPPORTED = "unsupported"
+NO_REFERENCE = "no reference"
+MISSING = "missing"
+WRONG = "wrong"
+ERROR = "error"
+CRASH = "crash"
+TIMEOUT = "timeout"
+OUTCOMES = (PASS, UNSUPPORTED, NO_REFERENCE, MISSING, WRONG, ERROR, CRASH, TIMEOUT)
+FINE = frozenset({PASS, UNSUPPORTED, NO_REFERENCE})
+
+# Operations that this release does not promise; a program that holds one must fail with the error that names it.
+OUTSIDE = frozenset(
+    "convolution sort fft cholesky triangular_solve custom_call rng rng_bit_generator select_and_scatter top_k "
+    "approx_top_k eigh eig hessenberg householder_product lu qr schur svd tridiagonal tridiagonal_solve geqrf geqp3 "
+    "all_gather all_reduce all_to_all collective_permute reduce_scatter infeed outfeed".split()
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The outcome of one case; `detail` is empty when it passed."""
+
+    name: str
+    primitive: str
+    dtype: str
+    x64: bool
+    outcome: str
+    detail: str = ""
+    seconds: float = 0.0
+
+    def as_record(self) -> dict[str, Any]:
+        """Return plain data for the record file."""
+        return asdict(self)
+
+
+def outcome_of_error(text: str) -> str:
+    """Sort an error of the platform under test: a refusal that names only operations outside the promise is fine."""
+    operations = refused_operations(text)
+    if operations is None:
+        return ERROR
+    return UNSUPPORTED if operations and operations <= OUTSIDE else MISSING
+
+
+def refused_operations(text: str) -> frozenset[str] | None:
+    """Return the operations an error says it cannot lower, or None when it is another kind of error."""
+    rule = re.search(r"MLIR translation rule for primitive '(\w+)' not found", text)
+    if rule:
+        return frozenset({rule.group(1)})
+    if "cannot be lowered" not in text and "UNIMPLEMENTED" not in text:
+        return None
+    return frozenset(re.findall(r"(?:stablehlo|chlo)\.(\w+)", text))
