@@ -1,0 +1,1 @@
+"""The command line ``qga``: programs made of the pure functions, not part of their interface."""
