@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 
-from lowering import dtypes
-from lowering.graph import Graph, Node, Value
+from .. import dtypes
+from ..graph import Graph, Node, Value
 
 Rule = Callable[[Node], str | None]
 

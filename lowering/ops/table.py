@@ -8,9 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from lowering.errors import GraphError, message
-from lowering.graph import Graph, Node, regions
-
+from ..errors import GraphError, message
+from ..graph import Graph, Node, regions
 from . import rules
 from .rules import Rule
 

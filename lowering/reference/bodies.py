@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from lowering.graph import Graph
-from lowering.ops import is_elementwise
-
+from ..graph import Graph
+from ..ops import is_elementwise
 from .meaning import Arrays, RunGraph
 
 

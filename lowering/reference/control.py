@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lowering.graph import Node
-
+from ..graph import Node
 from .meaning import Arrays, Meaning, RunGraph
 
 

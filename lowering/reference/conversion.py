@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lowering import dtypes
-
+from .. import dtypes
 from .meaning import wide_dtype
 
 

@@ -10,9 +10,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from lowering import dtypes
-from lowering.graph import Node
-
+from .. import dtypes
+from ..graph import Node
 from . import conversion, integers
 from .meaning import Arrays, Meaning, RunGraph, output_dtype, wide_dtype, widest_dtype
 

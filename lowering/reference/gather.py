@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from lowering.graph import Node
-
+from ..graph import Node
 from .bodies import run_body
 from .meaning import Arrays, Meaning, RunGraph
 

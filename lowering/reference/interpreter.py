@@ -6,10 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lowering import dtypes
-from lowering.errors import GraphError, InputError, UnsupportedError, message
-from lowering.graph import Graph, Node, Value
-
+from .. import dtypes
+from ..errors import GraphError, InputError, UnsupportedError, message
+from ..graph import Graph, Node, Value
 from . import control, dot, elementwise, gather, reduce, shape
 from .meaning import Arrays, Meaning
 

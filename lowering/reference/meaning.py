@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from lowering import dtypes
-from lowering.graph import Graph, Node
+from .. import dtypes
+from ..graph import Graph, Node
 
 Arrays = Sequence[np.ndarray]
 # Runs a nested graph on arrays.

@@ -8,9 +8,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from lowering.graph import Node
-from lowering.ops.rules import window_shape
-
+from ..graph import Node
+from ..ops.rules import window_shape
 from .bodies import run_body
 from .meaning import Arrays, Meaning, RunGraph, wide_dtype
 from .shape import pad_array

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lowering.graph import Node
-
+from ..graph import Node
 from .meaning import Arrays, Meaning, RunGraph, output_dtype
 
 

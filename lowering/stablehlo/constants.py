@@ -7,8 +7,8 @@ import re
 import numpy as np
 from jax.extend.mlir import ir
 
-from lowering import dtypes
-from lowering.errors import GraphError, message
+from .. import dtypes
+from ..errors import GraphError, message
 
 # Dtypes that the MLIR bindings give as NumPy arrays; the others are read from the printed attribute.
 _DIRECT = frozenset({"bool", "i8", "i16", "i32", "i64", "u8", "u16", "u32", "u64", "f16", "f32", "f64"})

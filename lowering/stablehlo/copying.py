@@ -7,11 +7,10 @@ from collections.abc import Callable
 import numpy as np
 from jax.extend.mlir import ir
 
-from lowering import dtypes
-from lowering.bodies import reduction_kind, scatter_kind
-from lowering.graph import Graph, Value
-from lowering.loops import trip_count
-
+from .. import dtypes
+from ..bodies import reduction_kind, scatter_kind
+from ..graph import Graph, Value
+from ..loops import trip_count
 from . import attributes, constants
 from .locations import LocationReader
 from .scope import Scope, union_of_captures

@@ -10,9 +10,8 @@ import jax.interpreters.mlir
 from jax.extend.mlir import ir, passmanager
 from jax.extend.mlir.dialects import stablehlo
 
-from lowering.errors import GraphError, message
-from lowering.graph import Graph, verify
-
+from ..errors import GraphError, message
+from ..graph import Graph, verify
 from .copying import Copier
 from .locations import argument_name
 from .support import require_supported

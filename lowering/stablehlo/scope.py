@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jax.extend.mlir import ir
 
-from lowering.graph import EMPTY, Graph, Node, Value, regions
+from ..graph import EMPTY, Graph, Node, Value, regions
 
 # A value of a tuple type stands for several values.
 Bundle = tuple[Value, ...]

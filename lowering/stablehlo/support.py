@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lowering import dtypes, ops
-from lowering.errors import UnsupportedError, message
-from lowering.graph import Graph, Node, Value, regions
+from .. import dtypes, ops
+from ..errors import UnsupportedError, message
+from ..graph import Graph, Node, Value, regions
 
 # Source lines shown for each missing thing.
 _SHOWN_LINES = 3
