@@ -1,0 +1,21 @@
+"""Mark results that a driver must not contract or reassociate."""
+
+from __future__ import annotations
+
+from ..spirv import Value
+from ..spirv.grammar import Decoration, Op
+
+
+def exact(value: Value) -> Value:
+    """Return the value, decorated NoContraction: its instruction is computed and rounded just as written.
+
+    Needed where a rounding error is recovered or two parts nearly cancel. Mesa's optimizer may otherwise rewrite (a + b) - b
+    as a, or a + (b + constant) as (a + b) + constant.
+    """
+    module = value.builder
+    # A memoised instruction may be marked by several callers, but may be decorated only once.
+    key = (Op.Decorate, value.id, Decoration.NoContraction)
+    if value.constant is None and key not in module.raw:
+        module.raw[key] = value.id
+        module.decorate(value.id, Decoration.NoContraction)
+    return value

@@ -1,0 +1,63 @@
+"""exp, expm1, the logistic function and the hyperbolic tangent, by range reduction to |r| <= ln(2) / 2."""
+
+from __future__ import annotations
+
+from ..spirv import Builder, Value
+from . import coefficients
+from .exact import exact
+from .formats import absolute, copy_sign, format_of, infinity, polynomial, power_of_two
+
+# Below the first exp is smaller than any normal number, above the second it overflows.
+_EXP_RANGE = {"f32": (-87.33654022216797, 88.72283172607422), "f64": (-708.3964185322641, 709.782712893384)}
+# Below the first expm1 is -1; above the second tanh is 1.
+_EXPM1_LOW = {"f32": -18.0, "f64": -40.0}
+_TANH_HIGH = {"f32": 9.25, "f64": 20.0}
+
+
+def exp(b: Builder, x: Value) -> Value:
+    """Return e^x; results below the smallest normal number are 0."""
+    form = format_of(x)
+    low, high = _EXP_RANGE[form.dtype]
+    count, power = _reduced_expm1(b, x)
+    scaled = b.bitcast(power + 1.0, form.signed) + (b.convert(count, form.signed) << form.mantissa)
+    inside = b.select(x < low, b.const(form.dtype, 0.0), b.bitcast(scaled, form.dtype))
+    return b.select(x <= high, inside, x + infinity(b, form.dtype))
+
+
+def expm1(b: Builder, x: Value) -> Value:
+    """Return e^x - 1, accurate near 0."""
+    form = format_of(x)
+    high = _EXP_RANGE[form.dtype][1]
+    low = _EXPM1_LOW[form.dtype]
+    inside = b.select(x < low, b.const(form.dtype, -1.0), _expm1_inside(b, x))
+    result = b.select(x <= high, inside, x + infinity(b, form.dtype))
+    return b.select(x == 0.0, x, result)
+
+
+def logistic(b: Builder, x: Value) -> Value:
+    """Return 1 / (1 + e^-x), as e^x / (1 + e^x) for negative x."""
+    decay = exp(b, -absolute(b, x))
+    return b.select(x < 0.0, decay, b.const(x.dtype, 1.0)) / (decay + 1.0)
+
+
+def tanh(b: Builder, x: Value) -> Value:
+    """Return the hyperbolic tangent as t / (t + 2) with t = expm1(2 |x|)."""
+    high = _TANH_HIGH[format_of(x).dtype]
+    size = absolute(b, x)
+    t = _expm1_inside(b, b.select(size > high, b.const(x.dtype, high), size) * 2.0)
+    return copy_sign(b, t / (t + 2.0), x)
+
+
+def _reduced_expm1(b: Builder, x: Value) -> tuple[Value, Value]:
+    """Return the i32 k and expm1(r) with x = k ln(2) + r."""
+    high, low = coefficients.LN2[format_of(x).dtype]
+    whole = b.math("round_even", x * coefficients.LOG2_E)
+    r = exact(exact(x - whole * high) - whole * low)
+    return b.convert(whole, "i32"), r + r * r * polynomial(r, coefficients.EXPM1[format_of(x).dtype])
+
+
+def _expm1_inside(b: Builder, x: Value) -> Value:
+    """Return expm1 between its limits as 2 (2^(k-1) expm1(r) + (2^(k-1) - 1/2)); k - 1 keeps the largest power finite."""
+    count, power = _reduced_expm1(b, x)
+    scale = power_of_two(b, count - 1, format_of(x).dtype)
+    return exact(scale * power + exact(scale - 0.5)) * 2.0

@@ -1,0 +1,37 @@
+"""Emit the kernel that a schedule names."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ...spirv import Builder
+from .matrix import emit_matrix
+from .problem import MatmulAccess, MatmulProblem, transpose_access, transpose_problem
+from .registers import emit_registers
+from .slices import emit_slices
+from .tiled import emit_tiled
+from .tiles import MatmulTiles
+from .vector import emit_vector
+
+_KERNELS = {
+    "registers": emit_registers,
+    "tiled": emit_tiled,
+    "matrix": emit_matrix,
+    "vector": emit_vector,
+    "slices": emit_slices,
+}
+
+
+def emit(builder: Builder, problem: MatmulProblem, tiles: MatmulTiles, access: MatmulAccess) -> None:
+    """Emit the body of a kernel whose workgroup is `workgroup(tiles)`, to be run with `groups(problem, tiles)`.
+
+    Args:
+        builder: a builder with that workgroup, `tiles.subgroup` as its subgroup size, and the buffers that the callbacks
+            of `access` use.
+        problem: what to compute.
+        tiles: a schedule that fits the problem and the device; see `choose`.
+        access: how operands are loaded and results stored, in the problem's own orientation.
+    """
+    if tiles.transposed:
+        problem, access, tiles = transpose_problem(problem), transpose_access(access), replace(tiles, transposed=False)
+    _KERNELS[tiles.kernel](builder, problem, tiles, access)

@@ -1,0 +1,8 @@
+"""Write kernels in Python: a SPIR-V emitter with typed values."""
+
+from .builder import Builder
+from .dtypes import Dtype, MatrixType
+from .memory import Buffer, Pointer, Shared, Variable
+from .values import Value
+
+__all__ = ["Buffer", "Builder", "Dtype", "MatrixType", "Pointer", "Shared", "Value", "Variable"]
