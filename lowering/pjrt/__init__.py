@@ -1,0 +1,69 @@
+"""The platform `vulkan` of JAX: a PJRT plugin over the compiler and the runtime of this package.
+
+JAX finds it through the entry point group `jax_plugins` and calls `initialize()`. Nothing heavy is imported and no device
+is opened before JAX creates its clients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from lowering.errors import DeviceError, message
+
+if TYPE_CHECKING:
+    from .engine import Engine
+
+NAME = "vulkan"
+# Below the CPU's 0: arrays go to the CPU unless JAX_PLATFORMS or a device says otherwise.
+PRIORITY = -100
+
+
+def initialize() -> None:
+    """Register the platform `vulkan` with JAX. A second call changes nothing."""
+
+    def open_engine() -> Engine:
+        from .engine import open_vulkan
+
+        return open_vulkan()
+
+    register(open_engine)
+
+
+def register(open_engine: Callable[[], Engine]) -> None:
+    """Register the platform `vulkan` on an engine that is opened when JAX makes its client; the first call wins."""
+    from lowering import compat
+
+    made: list[object] = []
+
+    def factory() -> object:
+        platform_class = _load()
+        if not made:
+            made.append(platform_class(NAME, open_engine))
+        return made[0].make_client()
+
+    if compat.register_platform(NAME, factory, PRIORITY):
+        compat.allow_donation(NAME)
+
+
+def _load() -> type:
+    """Import everything a client needs.
+
+    Raises:
+        DeviceError: the native part was not compiled.
+    """
+    try:
+        from . import _native  # noqa: F401
+    except ImportError as error:
+        raise DeviceError(
+            message(
+                "platform vulkan: the native part of the plugin must be there.",
+                got=f"lowering.pjrt._native cannot be imported ({error})",
+                want="the extension that is compiled from lowering/pjrt/native.c at installation",
+                fix="install a C compiler and Python's headers, then install this package again (pip install "
+                "--force-reinstall --no-deps qga); lowering.lower works without it.",
+            )
+        ) from error
+    from .platform import Platform
+
+    return Platform
