@@ -13,6 +13,7 @@ from functools import partial
 from typing import NamedTuple
 
 from ...spirv import Builder, Value
+from ...spirv.dtypes import REGISTERS
 from ..complex import Number, convert, from_parts, map_parts, part_count, part_dtype, parts
 from .place import Place
 from .problem import MatmulAccess, MatmulProblem
@@ -134,6 +135,7 @@ class Stage:
         self.builder = builder
         self.operand = operand
         self.stop = stop
+        self.register = REGISTERS.get(operand.dtype, operand.dtype)
         self.along_depth = along_depth
         self.ragged = ragged
         self.spots = spots(builder, operand, tiles, along_depth=along_depth, depth_fastest=operand.depth_contiguous)
@@ -162,10 +164,10 @@ class Stage:
         if operand.extent % operand.tile:
             outer = builder.min(outer, operand.extent - (1 if self.along_depth else width))
         if not self.ragged:
-            return convert(builder, load(outer, depth), operand.dtype)
+            return convert(builder, load(outer, depth), self.register)
         inside = depth < self.stop
         reachable = builder.min(depth, self.stop - (width if self.along_depth else 1))
-        value = convert(builder, load(outer, reachable), operand.dtype)
+        value = convert(builder, load(outer, reachable), self.register)
         return map_parts(lambda part: builder.select(inside, part, builder.const(part.dtype, 0)), value)
 
     def put(self, buffer: Value | int, values: Sequence[Number]) -> None:
