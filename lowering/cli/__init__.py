@@ -1,0 +1,1 @@
+"""The subcommands `qga devices`, `qga inspect` and `qga bench`; each module has `add_parser` and `execute`."""

@@ -1,0 +1,72 @@
+"""The programs in README and tour, and the examples in docstrings, run and say what they claim."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    import jax
+
+ROOT = Path(__file__).parents[2]
+BLOCK = re.compile(r"^```python *(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+MODULES = sorted(
+    file for room in ("qga", "lowering", "shaders") for file in (ROOT / room).rglob("*.py") if ">>> " in file.read_text()
+)
+
+
+def blocks(page: str, *, with_device: bool) -> str:
+    """Return the program that the Python blocks of a page make; blocks marked `vulkan` need a device."""
+    found = BLOCK.findall((ROOT / page).read_text())
+    return "\n".join(text for mark, text in found if with_device or mark != "vulkan")
+
+
+def run_program(text: str, folder: Path, **environment: str) -> str:
+    """Run a program as a user would, from a file in another folder; return what it prints."""
+    file = folder / "example.py"
+    file.write_text(text)
+    result = subprocess.run(
+        [sys.executable, file.name], cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def test_readme_example_runs_on_the_cpu(tmp_path: Path) -> None:
+    assert "Cpu" in run_program(blocks("README.md", with_device=False), tmp_path, JAX_PLATFORMS="cpu")
+
+
+def test_readme_example_runs_on_vulkan(tmp_path: Path, vulkan: jax.Device) -> None:
+    printed = run_program(blocks("README.md", with_device=False), tmp_path, JAX_PLATFORMS=vulkan.platform)
+    assert "vulkan" in printed.lower()
+
+
+def test_tour_runs_without_a_device(tmp_path: Path) -> None:
+    run_program(blocks("docs/tour.md", with_device=False), tmp_path, JAX_PLATFORMS="cpu")
+
+
+@pytest.mark.slow
+def test_tour_runs_with_a_device(tmp_path: Path, vulkan: jax.Device) -> None:
+    run_program(blocks("docs/tour.md", with_device=True), tmp_path, JAX_PLATFORMS=f"cpu,{vulkan.platform}")
+
+
+def test_tour_has_both_kinds_of_blocks() -> None:
+    assert len(blocks("docs/tour.md", with_device=True)) > len(blocks("docs/tour.md", with_device=False)) > 0
+
+
+@pytest.mark.parametrize("file", MODULES, ids=lambda file: str(file.relative_to(ROOT)))
+def test_docstring_examples_are_true(file: Path) -> None:
+    parts = file.relative_to(ROOT).with_suffix("").parts
+    module = importlib.import_module(".".join(parts[:-1] if parts[-1] == "__init__" else parts))
+    results = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS)
+    assert results.failed == 0
+    assert results.attempted > 0

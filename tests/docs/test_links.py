@@ -1,0 +1,78 @@
+"""Every relative link of every page leads somewhere, and every command a page names exists."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+CODE = re.compile(r"```.*?```|`[^`\n]+`", re.DOTALL)
+
+
+def page_id(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def broken_links(page: Path, text: str) -> list[str]:
+    """Return the links of a page that lead to no file or, inside a page of ours, to no heading."""
+    broken = []
+    for target in LINK.findall(re.sub(r"```.*?```", "", text, flags=re.DOTALL)):
+        if re.match(r"[a-z]+:", target):
+            continue
+        name, _, anchor = target.partition("#")
+        file = (page.parent / name).resolve() if name else page
+        if not file.exists() or (anchor and file.suffix == ".md" and anchor not in anchors(file.read_text())):
+            broken.append(target)
+    return broken
+
+
+def anchors(text: str) -> set[str]:
+    """Return the anchors of a page's headings, as Git hosts make them."""
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def named_commands(text: str, pattern: str) -> set[str]:
+    """Return what follows a command's name in the code of a page."""
+    return {match for code in CODE.findall(text) for match in re.findall(pattern, code)}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
+def test_links_resolve(page: Path) -> None:
+    assert broken_links(page, page.read_text()) == []
+
+
+def test_broken_link_is_found(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("# A title\n")
+    text = "[a](page.md) [b](#a-title) [c](https://example.org) [d](gone.md) [e](page.md#no)"
+    assert broken_links(page, text) == ["gone.md", "page.md#no"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
+def test_make_targets_exist(page: Path) -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert named_commands(page.read_text(), r"\bmake ([a-z]+)") <= targets
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
+def test_ci_commands_exist(page: Path) -> None:
+    known = set(re.findall(r"^  (\w+)\) ", (ROOT / ".ci" / "run").read_text(), re.MULTILINE))
+    assert named_commands(page.read_text(), r"\.ci/run ([a-z]+)") <= known
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
+def test_subcommands_exist(page: Path) -> None:
+    from qga.app import main as program
+
+    assert named_commands(page.read_text(), r"(?<![\w.])qga ([a-z]+)") <= set(program._SUBCOMMANDS)
+
+
+def test_every_decision_is_listed() -> None:
+    folder = ROOT / "docs" / "decisions"
+    listed = folder.joinpath("README.md").read_text()
+    assert [page.name for page in folder.glob("0*.md") if f"({page.name})" not in listed] == []
