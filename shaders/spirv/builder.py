@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from shaders.errors import ShaderError
-from shaders.kernel import Kernel, Parameter
+from ..errors import ShaderError
+from ..kernel import Kernel, Parameter
 
 from . import control, conversion, mathematics, matrix, subgroup, tensor
 from .dtypes import Dtype, Number, encode
-from .grammar import BuiltIn, Capability, Decoration, ExecutionMode, FunctionControl, MemoryAccess, Op, SelectionControl, StorageClass
+from .grammar import (
+    BuiltIn,
+    Capability,
+    Decoration,
+    ExecutionMode,
+    FunctionControl,
+    MemoryAccess,
+    Op,
+    SelectionControl,
+    StorageClass,
+)
 from .memory import Buffer, Shared, Variable
 from .module import Function, Module
 from .values import Value
@@ -76,7 +86,13 @@ class Builder(Module):
         main = Function(self.new_id(), None)
         entry_label = self.new_id()
         void = self.types["void"]
-        main.header += (Op.Function | 5 << 16, void, main.id, FunctionControl._None, self.declare_global(Op.TypeFunction, void))
+        main.header += (
+            Op.Function | 5 << 16,
+            void,
+            main.id,
+            FunctionControl._None,
+            self.declare_global(Op.TypeFunction, void),
+        )
         main.header += (Op.Label | 2 << 16, entry_label)
         self.functions.append(main)
         self.name(main.id, name)
@@ -197,7 +213,10 @@ class Builder(Module):
         """Return a number that can be set when the pipeline is created."""
         if dtype not in ("u32", "i32", "f32"):
             raise ShaderError(
-                "A specialisation constant must take 32 bits.", got=dtype, want="u32, i32 or f32", fix="convert it afterwards."
+                "A specialisation constant must take 32 bits.",
+                got=dtype,
+                want="u32, i32 or f32",
+                fix="convert it afterwards.",
             )
         word = encode(dtype, default)[0]
         constant = self.new_id()

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
-from shaders.errors import ShaderError
+from ..errors import ShaderError
 
 from .dtypes import Dtype, Number, dtype_text
 from .grammar import FunctionControl, LoopControl, Op, SelectionControl
@@ -183,7 +183,9 @@ def switch(
     arms = [(builder.new_id(), case) for case in (default, *cases.values())]
     after = builder.new_id()
     builder.perform(Op.SelectionMerge, after, SelectionControl._None)
-    targets = [word for number, (label, _) in zip(cases, arms[1:], strict=True) for word in (number & 0xFFFFFFFF, label)]
+    targets = [
+        word for number, (label, _) in zip(cases, arms[1:], strict=True) for word in (number & 0xFFFFFFFF, label)
+    ]
     builder.terminate(Op.Switch, selector.id, arms[0][0], *targets)
     return _join(builder, arms, after, "switch")
 

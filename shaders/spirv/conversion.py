@@ -4,10 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from shaders.errors import ShaderError
+from ..errors import ShaderError
 
 from . import fold
-from .dtypes import BITS, FLOATS, INTEGERS, KIND, REGISTERS, SIGNED, Dtype, MatrixType, dtype_text, element, wrap, with_element
+from .dtypes import (
+    BITS,
+    FLOATS,
+    INTEGERS,
+    KIND,
+    REGISTERS,
+    SIGNED,
+    Dtype,
+    MatrixType,
+    dtype_text,
+    element,
+    wrap,
+    with_element,
+)
 from .grammar import Op
 from .values import Value
 
@@ -130,7 +143,9 @@ def encode(
     if dtype not in REGISTERS:
         return value.id
     if dtype == "bool":
-        value = builder.select(value, builder.const(with_element(register, "u32"), 1), builder.const(with_element(register, "u32"), 0))
+        value = builder.select(
+            value, builder.const(with_element(register, "u32"), 1), builder.const(with_element(register, "u32"), 0)
+        )
         if element(stored) == "u32":
             return value.id
     elif dtype == "bf16":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple, TypeAlias
 
-from shaders.errors import ShaderError
+from ..errors import ShaderError
 
 
 class MatrixType(NamedTuple):
@@ -51,7 +51,10 @@ class _Kinds(dict[Dtype, str]):
     def __missing__(self, dtype: Dtype) -> str:
         if not isinstance(dtype, tuple) or dtype[0] not in BITS:
             raise ShaderError(
-                "A value must have a known element type.", got=repr(dtype), want=", ".join(BITS), fix="name one of these types."
+                "A value must have a known element type.",
+                got=repr(dtype),
+                want=", ".join(BITS),
+                fix="name one of these types.",
             )
         kind = self[dtype] = self[dtype[0]]
         return kind

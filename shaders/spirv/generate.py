@@ -115,7 +115,9 @@ def _enum(kind: dict[str, Any]) -> dict[str, int]:
 
 
 def _class(name: str, doc: str, values: dict[str, int]) -> str:
-    rows = "\n".join(f"    {key if key.isidentifier() and key != 'None' else '_' + key} = {value}" for key, value in values.items())
+    rows = "\n".join(
+        f"    {key if key.isidentifier() and key != 'None' else '_' + key} = {value}" for key, value in values.items()
+    )
     return f'class {name}:\n    """{doc}"""\n\n{rows}\n'
 
 
@@ -141,7 +143,9 @@ def render(folder: Path) -> str:
         f"SIGNATURES: dict[int, tuple[str, str]] = {{\n{_pack(signatures)}\n}}\n",
         "# Instructions of the extended set GLSL.std.450.\n"
         "GLSL: dict[str, int] = {\n"
-        + _pack([f'"{row["opname"]}": {row["opcode"]}' for row in glsl["instructions"] if "Interp" not in row["opname"]])
+        + _pack(
+            [f'"{row["opname"]}": {row["opcode"]}' for row in glsl["instructions"] if "Interp" not in row["opname"]]
+        )
         + "\n}\n",
     ]
     return "\n".join(parts)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from shaders.errors import ShaderError
+from ..errors import ShaderError
 
 from .dtypes import BITS, KIND, Dtype, Number, dtype_text, element, with_element
 from .grammar import GLSL, Capability, Op, PackedVectorFormat
@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 
 def _snake(name: str) -> str:
-    return "".join("_" + letter.lower() if letter.isupper() and index > 1 else letter.lower() for index, letter in enumerate(name))
+    return "".join(
+        "_" + letter.lower() if letter.isupper() and index > 1 else letter.lower() for index, letter in enumerate(name)
+    )
 
 
 FUNCTIONS = {_snake(name): name for name in GLSL}

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from shaders.errors import ShaderError
+from ..errors import ShaderError
 
 from .control import Callee
 from .conversion import convert
@@ -72,9 +72,7 @@ def declare_opaque(module: Module, dtype: OpaqueType) -> int:
     return module.declare_global(Op.TypeTensorViewNV, *words, *(module.const("u32", axis).id for axis in order))
 
 
-def matrix_type(
-    builder: Builder, dtype: str, rows: int, columns: int, use: str, scope: str = "subgroup"
-) -> MatrixType:
+def matrix_type(builder: Builder, dtype: str, rows: int, columns: int, use: str, scope: str = "subgroup") -> MatrixType:
     """Return a matrix type; whether a device has it is the caller's question to its capabilities."""
     if dtype not in BITS or dtype == "bool" or use not in USES or scope not in SCOPES:
         raise ShaderError(
@@ -265,6 +263,9 @@ def _tensor_words(pointer: Pointer, view: Value | None) -> tuple[int, ...]:
 def _matrix(value: Value) -> MatrixType:
     if not isinstance(value.dtype, MatrixType):
         raise ShaderError(
-            "A matrix operation must have matrices.", got=value, want="a cooperative matrix", fix="load one with b.matrix_load."
+            "A matrix operation must have matrices.",
+            got=value,
+            want="a cooperative matrix",
+            fix="load one with b.matrix_load.",
         )
     return value.dtype

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from shaders.errors import ShaderError
-from shaders.kernel import Parameter
+from ..errors import ShaderError
+from ..kernel import Parameter
 
 from .conversion import decode, encode
 from .dtypes import BITS, REGISTERS, Dtype, Number, OpcodeTable, dtype_text, element, with_element
@@ -76,7 +76,14 @@ class Buffer:
         pointer = self._chain(view, vector, index)
         identifier = builder.next_id
         builder.next_id = identifier + 1
-        builder.code += (Op.Load | 6 << 16, view.element_type, identifier, pointer, MemoryAccess.Aligned, view.alignment)
+        builder.code += (
+            Op.Load | 6 << 16,
+            view.element_type,
+            identifier,
+            pointer,
+            MemoryAccess.Aligned,
+            view.alignment,
+        )
         return decode(builder, identifier, view.dtype, view.register, self.dtype)
 
     def store(self, index: Value | int, value: Value | Number, vector: int = 0) -> None:
@@ -139,7 +146,9 @@ class Buffer:
     def _view(self, width: int) -> _View:
         builder = self.builder
         if width not in (1, 2, 4):
-            raise ShaderError("A vector access must be 2 or 4 wide.", got=width, want="1, 2 or 4", fix="split the access.")
+            raise ShaderError(
+                "A vector access must be 2 or 4 wide.", got=width, want="1, 2 or 4", fix="split the access."
+            )
         scalar = STORAGE.get(self.dtype, self.dtype)
         register = REGISTERS.get(self.dtype, self.dtype)
         dtype: Dtype = scalar if width == 1 else (scalar, width)
@@ -153,7 +162,12 @@ class Buffer:
         self._blocks[width] = builder.block_type(element_type, size, self.parameter.access)
         pointer_type = builder.pointer_type(storage, element_type)
         view = _View(
-            element_type, pointer_type, dtype, register if width == 1 else (register, width), size, width.bit_length() - 1
+            element_type,
+            pointer_type,
+            dtype,
+            register if width == 1 else (register, width),
+            size,
+            width.bit_length() - 1,
         )
         self._views[width] = view
         return view
@@ -228,7 +242,9 @@ class Shared:
 
     def __getitem__(self, index: Value | int) -> Value:
         builder = self.builder
-        identifier = builder.typed(Op.Load, self._element_type, self._chain(index), MemoryAccess.Aligned, self.alignment)
+        identifier = builder.typed(
+            Op.Load, self._element_type, self._chain(index), MemoryAccess.Aligned, self.alignment
+        )
         return decode(builder, identifier, self.stored, self.register, self._scalar)
 
     def __setitem__(self, index: Value | int, value: Value | Number) -> None:
@@ -301,7 +317,9 @@ class Variable:
 
     def _chain(self, index: Value | int) -> int:
         if self.count is None:
-            raise ShaderError("Only an array has elements.", got="a variable without count", want="an array", fix="pass count.")
+            raise ShaderError(
+                "Only an array has elements.", got="a variable without count", want="an array", fix="pass count."
+            )
         index = index if isinstance(index, Value) else self.builder.const("u32", index)
         return self.builder.typed(Op.AccessChain, self._pointer_type, self._variable, index.id)
 
@@ -310,14 +328,19 @@ class Variable:
             return self.builder.const(self.dtype, value)
         if value.dtype != self.dtype:
             raise ShaderError(
-                "A variable holds one dtype.", got=value, want=dtype_text(self.dtype), fix="convert the value with b.convert."
+                "A variable holds one dtype.",
+                got=value,
+                want=dtype_text(self.dtype),
+                fix="convert the value with b.convert.",
             )
         return value
 
 
 def _atomic(builder: Builder, pointer: Pointer, operation: str, value: Value | Number, scope: int) -> Value:
     if operation not in ATOMICS:
-        raise ShaderError("An atomic must have a known name.", got=operation, want=", ".join(ATOMICS), fix="use one of them.")
+        raise ShaderError(
+            "An atomic must have a known name.", got=operation, want=", ".join(ATOMICS), fix="use one of them."
+        )
     dtype = _atomic_dtype(builder, pointer)
     value = _operand(builder, dtype, value)
     opcode = ATOMICS[operation][dtype]
@@ -344,7 +367,10 @@ def _operand(builder: Builder, dtype: Dtype, value: Value | Number) -> Value:
         return builder.const(dtype, value)
     if value.dtype != dtype:
         raise ShaderError(
-            "An atomic's operand must have the element's dtype.", got=value, want=dtype_text(dtype), fix="convert it first."
+            "An atomic's operand must have the element's dtype.",
+            got=value,
+            want=dtype_text(dtype),
+            fix="convert it first.",
         )
     return value
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from shaders.errors import ShaderError
+from ..errors import ShaderError
 
 from . import vulkan_memory
 from .dtypes import BITS, INTEGERS, KIND, Dtype, MatrixType, Number, OpaqueType, dtype_text, encode, wrap

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from shaders.errors import ShaderError
+from ..errors import ShaderError
 
 from .dtypes import OpcodeTable
 from .grammar import Capability, GroupOperation, Op, Scope
@@ -18,18 +18,10 @@ SCOPES = {"device": Scope.Device, "workgroup": Scope.Workgroup, "subgroup": Scop
 
 _I_AND, _I_OR, _I_XOR = Op.GroupNonUniformBitwiseAnd, Op.GroupNonUniformBitwiseOr, Op.GroupNonUniformBitwiseXor
 REDUCTIONS = {
-    "add": OpcodeTable(
-        "subgroup add", f=Op.GroupNonUniformFAdd, i=Op.GroupNonUniformIAdd, u=Op.GroupNonUniformIAdd
-    ),
-    "mul": OpcodeTable(
-        "subgroup mul", f=Op.GroupNonUniformFMul, i=Op.GroupNonUniformIMul, u=Op.GroupNonUniformIMul
-    ),
-    "min": OpcodeTable(
-        "subgroup min", f=Op.GroupNonUniformFMin, i=Op.GroupNonUniformSMin, u=Op.GroupNonUniformUMin
-    ),
-    "max": OpcodeTable(
-        "subgroup max", f=Op.GroupNonUniformFMax, i=Op.GroupNonUniformSMax, u=Op.GroupNonUniformUMax
-    ),
+    "add": OpcodeTable("subgroup add", f=Op.GroupNonUniformFAdd, i=Op.GroupNonUniformIAdd, u=Op.GroupNonUniformIAdd),
+    "mul": OpcodeTable("subgroup mul", f=Op.GroupNonUniformFMul, i=Op.GroupNonUniformIMul, u=Op.GroupNonUniformIMul),
+    "min": OpcodeTable("subgroup min", f=Op.GroupNonUniformFMin, i=Op.GroupNonUniformSMin, u=Op.GroupNonUniformUMin),
+    "max": OpcodeTable("subgroup max", f=Op.GroupNonUniformFMax, i=Op.GroupNonUniformSMax, u=Op.GroupNonUniformUMax),
     "and": OpcodeTable("subgroup and", i=_I_AND, u=_I_AND, b=Op.GroupNonUniformLogicalAnd),
     "or": OpcodeTable("subgroup or", i=_I_OR, u=_I_OR, b=Op.GroupNonUniformLogicalOr),
     "xor": OpcodeTable("subgroup xor", i=_I_XOR, u=_I_XOR, b=Op.GroupNonUniformLogicalXor),
@@ -51,7 +43,10 @@ def subgroup_scan(builder: Builder, operation: str, value: Value, exclusive: boo
 def _combine(builder: Builder, operation: str, value: Value, group: int) -> Value:
     if operation not in REDUCTIONS:
         raise ShaderError(
-            "A subgroup reduction must have a known name.", got=operation, want=", ".join(REDUCTIONS), fix="use one of them."
+            "A subgroup reduction must have a known name.",
+            got=operation,
+            want=", ".join(REDUCTIONS),
+            fix="use one of them.",
         )
     return _collective(
         builder, Capability.GroupNonUniformArithmetic, REDUCTIONS[operation][value.dtype], value.dtype, group, value.id
@@ -105,9 +100,7 @@ def broadcast_first(builder: Builder, value: Value) -> Value:
 
 def ballot(builder: Builder, condition: Value) -> Value:
     """Return u32x4 whose bit i says whether `condition` holds in lane i."""
-    return _collective(
-        builder, Capability.GroupNonUniformBallot, Op.GroupNonUniformBallot, ("u32", 4), condition.id
-    )
+    return _collective(builder, Capability.GroupNonUniformBallot, Op.GroupNonUniformBallot, ("u32", 4), condition.id)
 
 
 def any_(builder: Builder, condition: Value) -> Value:
@@ -135,7 +128,9 @@ def barrier(builder: Builder) -> None:
 def memory_barrier(builder: Builder, scope: str = "workgroup") -> None:
     """Order memory accesses of this invocation as `scope` ("subgroup", "workgroup" or "device") sees them."""
     if scope not in SCOPES:
-        raise ShaderError("A barrier must have a known scope.", got=scope, want=", ".join(SCOPES), fix="use one of them.")
+        raise ShaderError(
+            "A barrier must have a known scope.", got=scope, want=", ".join(SCOPES), fix="use one of them."
+        )
     builder.perform(
         Op.MemoryBarrier, builder.const("u32", SCOPES[scope]).id, builder.const("u32", BARRIER_SEMANTICS).id
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from shaders.errors import ShaderError
+from ..errors import ShaderError
 
 from .dtypes import Number, OpaqueType
 from .grammar import Op, TensorClampMode
@@ -56,9 +56,7 @@ def tensor_slice(builder: Builder, layout: Value, ranges: Sequence[tuple[Value |
     return builder.pure(Op.TensorLayoutSliceNV, layout.dtype, layout.id, *_ids(builder, words))
 
 
-def tensor_view(
-    builder: Builder, order: Sequence[int], *, sizes: Sequence[Value | int] | None = None
-) -> Value:
+def tensor_view(builder: Builder, order: Sequence[int], *, sizes: Sequence[Value | int] | None = None) -> Value:
     """Return a view whose axis i is the slice's axis `order[i]`; (1, 0) reads the transpose."""
     dtype = OpaqueType("view", len(order), (int(sizes is not None), *order))
     view = builder.pure(Op.CreateTensorViewNV, dtype)
@@ -67,7 +65,9 @@ def tensor_view(
     return view
 
 
-def tensor_clip(builder: Builder, view: Value, rows: tuple[Value | int, Value | int], columns: tuple[Value | int, Value | int]) -> Value:
+def tensor_clip(
+    builder: Builder, view: Value, rows: tuple[Value | int, Value | int], columns: tuple[Value | int, Value | int]
+) -> Value:
     """Return a view that reads and writes only (offset, span) of the rows and columns of the matrix."""
     return builder.pure(Op.TensorViewSetClipNV, view.dtype, view.id, *_ids(builder, (*rows, *columns)))
 

@@ -7,7 +7,7 @@ import functools
 import sysconfig
 from pathlib import Path
 
-from shaders.errors import ShaderError
+from ..errors import ShaderError
 
 LIBRARY = "libSPIRV-Tools-shared.so"
 VULKAN_1_3 = 25

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from shaders.errors import ShaderError
+from ..errors import ShaderError
 
 from . import fold
 from .dtypes import KIND, Dtype, MatrixType, Number, OpcodeTable, dtype_text, with_element
@@ -49,7 +49,10 @@ class Value:
             return self.builder.pure(Op.VectorExtractDynamic, dtype[0], self.id, index.id)
         if not 0 <= index < dtype[1]:
             raise ShaderError(
-                "A component must exist.", got=f"component {index} of {self}", want=f"0 to {dtype[1] - 1}", fix="pass one."
+                "A component must exist.",
+                got=f"component {index} of {self}",
+                want=f"0 to {dtype[1] - 1}",
+                fix="pass one.",
             )
         return self.builder.pure(Op.CompositeExtract, dtype[0], self.id, index)
 
@@ -159,7 +162,11 @@ def _arithmetic(name: str) -> tuple[Callable[[Value, Any], Value], Callable[[Val
         builder = left.builder
         dtype = left.dtype
         if right.__class__ is not Value:
-            right = builder.const(dtype, right) if not (is_product and isinstance(dtype, MatrixType)) else builder.const(dtype.dtype, right)
+            right = (
+                builder.const(dtype, right)
+                if not (is_product and isinstance(dtype, MatrixType))
+                else builder.const(dtype.dtype, right)
+            )
         if right.dtype != dtype and not is_shift:
             if is_product and isinstance(dtype, MatrixType) and right.dtype == dtype.dtype:
                 return builder.pure(Op.MatrixTimesScalar, dtype, left.id, right.id)
