@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from ...capabilities import Capabilities
+from ...errors import ShaderError
 from ...spirv import Builder
+from .fit import misfit
 from .matrix import emit_matrix
 from .problem import MatmulAccess, MatmulProblem, transpose_access, transpose_problem
 from .registers import emit_registers
@@ -22,7 +25,13 @@ _KERNELS = {
 }
 
 
-def emit(builder: Builder, problem: MatmulProblem, tiles: MatmulTiles, access: MatmulAccess) -> None:
+def emit(
+    builder: Builder,
+    problem: MatmulProblem,
+    tiles: MatmulTiles,
+    access: MatmulAccess,
+    capabilities: Capabilities,
+) -> None:
     """Emit the body of a kernel whose workgroup is `workgroup(tiles)`, to be run with `groups(problem, tiles)`.
 
     Args:
@@ -31,7 +40,19 @@ def emit(builder: Builder, problem: MatmulProblem, tiles: MatmulTiles, access: M
         problem: what to compute.
         tiles: a schedule that fits the problem and the device; see `choose`.
         access: how operands are loaded and results stored, in the problem's own orientation.
+        capabilities: of the device.
+
+    Raises:
+        ShaderError: the device cannot run the schedule.
     """
+    reason = misfit(problem, tiles, capabilities)
+    if reason is not None:
+        raise ShaderError(
+            "A schedule must fit the device.",
+            got=f"{tiles}, which needs {reason}",
+            want=f"what {capabilities.device_name} offers",
+            fix="take the schedule from choose(problem, capabilities).",
+        )
     if tiles.transposed:
         problem, access, tiles = transpose_problem(problem), transpose_access(access), replace(tiles, transposed=False)
     _KERNELS[tiles.kernel](builder, problem, tiles, access)

@@ -84,3 +84,8 @@ def groups(problem: MatmulProblem, tiles: MatmulTiles) -> tuple[int, int, int]:
     """Return how many workgroups cover the product, on the x axis alone."""
     row_tiles, column_tiles = tile_counts(problem, tiles)
     return problem.batch * tiles.splits * row_tiles * column_tiles, 1, 1
+
+
+def subgroup_size(tiles: MatmulTiles) -> int | None:
+    """Return the subgroup size that the pipeline must require, or None for any."""
+    return tiles.subgroup
