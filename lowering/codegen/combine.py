@@ -1,0 +1,156 @@
+"""Reductions as pairs of an identity and a combining rule, over one lane, a subgroup and a workgroup."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from shaders.spirv import Value as Register
+
+from .. import dtypes
+from ..graph import Node, Value
+from . import scalar
+from .expression import Expression, Scalar, parts, rebuild
+from .index import SCALAR
+
+State = list[Register]
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """One reduce node inside a kernel: how its running state starts, grows and ends.
+
+    A state is the flat list of registers of all operands. Sums and products of 16-bit floats run in f32.
+    """
+
+    expression: Expression
+    node: Node
+
+    @property
+    def operands(self) -> tuple[Value, ...]:
+        """The arrays that are reduced."""
+        return self.node.inputs[: len(self.node.outputs)]
+
+    def identity(self) -> State:
+        """Return the state of no elements."""
+        builder, kind = self.expression.builder, self.node.attributes["kind"]
+        if kind in ("argmax", "argmin"):
+            return self._flat(self.initial())
+        (operand,) = self.operands
+        return self._flat([scalar.constant(builder, operand.dtype, _identity_value(kind, operand.dtype))])
+
+    def initial(self) -> list[Scalar]:
+        """Return the initial values that the node is given."""
+        inits = self.node.inputs[len(self.node.outputs) :]
+        return [self.expression.at(value, SCALAR) for value in inits]
+
+    def add(self, state: State, elements: Sequence[Scalar]) -> State:
+        """Return the state after one more element of each operand."""
+        return self.merge(state, self._flat(elements))
+
+    def merge(self, first: State, second: State) -> State:
+        """Return the state of two sets of elements, the first coming before the second."""
+        builder, kind = self.expression.builder, self.node.attributes["kind"]
+        if kind in ("argmax", "argmin"):
+            arguments = [*self._elements(first), *self._elements(second)]
+            return self._flat(self.expression.call(self.node.attributes["body"], arguments))
+        (operand,) = self.operands
+        (left,), (right,) = self._elements(first), self._elements(second)
+        return self._flat([scalar.combine(builder, kind, accumulator(kind, operand.dtype), left, right)])
+
+    def finish(self, state: State) -> list[Scalar]:
+        """Return the results: the state joined with the initial values, in the operands' dtypes."""
+        kind = self.node.attributes["kind"]
+        if kind in ("argmax", "argmin"):
+            return self._elements(state)
+        (operand,) = self.operands
+        if not self._starts_at_identity():
+            state = self.merge(self._flat(self.initial()), state)
+        running = accumulator(kind, operand.dtype)
+        (result,) = self._elements(state)
+        if running != operand.dtype:
+            result = scalar.emit(self.expression.builder, "convert", [result], [running], operand.dtype, {})
+        return [result]
+
+    def across(self, state: State, lanes: int) -> State:
+        """Return the state of all lanes of a subgroup, the same in each of them."""
+        builder = self.expression.builder
+        step = 1
+        while step < lanes:
+            state = self.merge(state, [builder.shuffle_xor(register, step) for register in state])
+            step *= 2
+        return state
+
+    def across_workgroup(self, state: State, subgroup: int, workgroup: int) -> State:
+        """Return the state of all lanes of a workgroup: subgroups first, then through shared memory."""
+        state = self.across(state, subgroup)
+        count = workgroup // subgroup
+        if count == 1:
+            return state
+        builder = self.expression.builder
+        shared = [builder.shared(register.dtype, count) for register in state]
+
+        def publish() -> None:
+            for memory, register in zip(shared, state, strict=True):
+                memory[builder.subgroup_id] = register
+
+        builder.when(builder.lane == builder.const("u32", 0), publish)
+        builder.barrier()
+        total = [memory[builder.const("u32", 0)] for memory in shared]
+        for place in range(1, count):
+            total = self.merge(total, [memory[builder.const("u32", place)] for memory in shared])
+        return total
+
+    def keep_if(self, condition: Register | None, new: State, old: State) -> State:
+        """Return the new state where the condition holds."""
+        if condition is None:
+            return new
+        return [self.expression.builder.select(condition, n, o) for n, o in zip(new, old, strict=True)]
+
+    def _flat(self, elements: Sequence[Scalar]) -> State:
+        return [register for element in elements for register in parts(element)]
+
+    def _elements(self, state: State) -> list[Scalar]:
+        result, place = [], 0
+        for operand in self.operands:
+            width = 2 if operand.dtype in dtypes.COMPLEX else 1
+            result.append(rebuild(operand.dtype, state[place : place + width]))
+            place += width
+        return result
+
+    def _starts_at_identity(self) -> bool:
+        node = self.expression.producers.get(self.node.inputs[1])
+        if node is None or node.op != "constant":
+            return False
+        (operand,) = self.operands
+        given = node.attributes["value"].reshape(-1)[0]
+        wanted = dtypes.NUMPY[operand.dtype].type(_identity_value(self.node.attributes["kind"], operand.dtype))
+        return bool(given == wanted)
+
+
+def accumulator(kind: str, dtype: str) -> str:
+    """Return the dtype that a running reduction is kept in."""
+    return "f32" if dtype in ("f16", "bf16") and kind in ("add", "mul") else dtype
+
+
+def _identity_value(kind: str, dtype: str) -> object:
+    if kind in ("add", "or", "xor"):
+        return 0
+    if kind == "mul":
+        return 1
+    if kind == "and":
+        return True if dtype == "bool" else (-1 if dtype in dtypes.SIGNED else int(np.iinfo(dtypes.NUMPY[dtype]).max))
+    return _extreme(dtype, lowest=kind == "max")
+
+
+def _extreme(dtype: str, *, lowest: bool) -> object:
+    if dtype == "bool":
+        return not lowest
+    if dtype in dtypes.FLOATS:
+        return -np.inf if lowest else np.inf
+    limits = np.iinfo(dtypes.NUMPY[dtype])
+    return int(limits.min if lowest else limits.max)
+
+

@@ -1,0 +1,198 @@
+"""Matrix products: dot_general with any batch, free and contracting dimensions becomes batch x rows x columns x depth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import prod
+
+from shaders.capabilities import Capabilities
+from shaders.library import matmul
+from shaders.library.matmul import MatmulAccess, MatmulProblem, MatmulTiles
+from shaders.spirv import Builder
+from shaders.spirv import Value as Register
+
+from ..graph import Graph, Node, Value
+from ..schedule import Schedule
+from . import maps, scalar
+from .expression import Expression, Scalar
+from .index import Index
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which dimensions of an operand are batch, free and contracted, in the order the product walks them."""
+
+    shape: tuple[int, ...]
+    batch: tuple[int, ...]
+    free: tuple[int, ...]
+    contract: tuple[int, ...]
+
+    def extent(self, axes: tuple[int, ...]) -> int:
+        """Return the number of positions along a group of dimensions."""
+        return prod(self.shape[axis] for axis in axes)
+
+    @property
+    def depth_is_minor(self) -> bool:
+        """Whether neighbours in depth are neighbours in the operand."""
+        wide = [axis for axis, extent in enumerate(self.shape) if extent != 1]
+        return not wide or wide[-1] in self.contract
+
+
+def dot_node(body: Graph) -> Node:
+    """Return the matrix product inside a fusion's body."""
+    return next(node for node in body.nodes if node.op == "dot_general")
+
+
+def layouts(node: Node) -> tuple[Layout, Layout]:
+    """Return how the two operands are walked."""
+    a = node.attributes
+    result = []
+    for side, operand in zip(("lhs", "rhs"), node.inputs, strict=True):
+        batch, contract = tuple(a[f"{side}_batch"]), tuple(a[f"{side}_contract"])
+        free = tuple(i for i in range(len(operand.shape)) if i not in batch and i not in contract)
+        result.append(Layout(operand.shape, batch, free, contract))
+    return result[0], result[1]
+
+
+def problem(node: Node) -> MatmulProblem:
+    """Return the sizes and dtypes of a matrix product."""
+    lhs, rhs = layouts(node)
+    accumulator = accumulator_dtype(node.output.dtype)
+    return MatmulProblem(
+        batch=lhs.extent(lhs.batch),
+        rows=lhs.extent(lhs.free),
+        columns=rhs.extent(rhs.free),
+        depth=lhs.extent(lhs.contract),
+        lhs=node.inputs[0].dtype,
+        rhs=node.inputs[1].dtype,
+        accumulator=accumulator,
+        result=node.output.dtype,
+    )
+
+
+def accumulator_dtype(dtype: str) -> str:
+    """Return the dtype that sums of products are kept in."""
+    return {"f16": "f32", "bf16": "f32", "i8": "i32", "i16": "i32", "u8": "u32", "u16": "u32", "bool": "u32"}.get(
+        dtype, dtype
+    )
+
+
+def choose(fusion: Node, capabilities: Capabilities) -> Schedule:
+    """Return the tiles of the product on a device."""
+    node = dot_node(fusion.attributes["body"])
+    lhs, rhs = layouts(node)
+    tiles = matmul.choose(
+        problem(node),
+        capabilities,
+        lhs_depth_contiguous=lhs.depth_is_minor,
+        rhs_column_contiguous=not rhs.depth_is_minor,
+    )
+    size = matmul.subgroup_size(tiles, capabilities)
+    return Schedule("dot", matmul.workgroup(tiles)[0], subgroup=size or 0, tiles=_without_splits(tiles))
+
+
+def _without_splits(tiles: MatmulTiles) -> MatmulTiles:
+    return tiles if tiles.splits == 1 else replace(tiles, splits=1)
+
+
+def groups(fusion: Node, schedule: Schedule) -> int:
+    """Return the number of workgroups."""
+    assert schedule.tiles is not None
+    return matmul.groups(problem(dot_node(fusion.attributes["body"])), schedule.tiles)[0]
+
+
+def emit(builder: Builder, expression: Expression, fusion: Node, schedule: Schedule) -> None:
+    """The kernel library walks the tiles; loads evaluate the operands' expressions, stores the epilogue."""
+    assert schedule.tiles is not None
+    node = dot_node(fusion.attributes["body"])
+    lhs, rhs = layouts(node)
+    sizes = problem(node)
+
+    def load(operand: Value, layout: Layout, batch: Register, free: Register, depth: Register) -> Scalar:
+        with expression.scope():
+            index = place(expression, layout, {"batch": batch, "free": free, "contract": depth})
+            element = expression.at(operand, index)
+            return _convert(builder, element, operand.dtype, sizes.accumulator)
+
+    def store(_: Builder, batch: Register, row: Register, column: Register, value: Scalar) -> None:
+        with expression.scope():
+            _epilogue(expression, fusion, node, (lhs, rhs), (batch, row, column), value)
+
+    access = MatmulAccess(
+        load_lhs=lambda _, batch, row, depth: load(node.inputs[0], lhs, batch, row, depth),
+        load_rhs=lambda _, batch, depth, column: load(node.inputs[1], rhs, batch, column, depth),
+        store=store,
+        lhs_depth_contiguous=lhs.depth_is_minor,
+        rhs_column_contiguous=not rhs.depth_is_minor,
+    )
+    matmul.emit(builder, sizes, schedule.tiles, access)
+
+
+def place(expression: Expression, layout: Layout, given: dict[str, Register]) -> Index:
+    """Return an operand's position; neighbouring dimensions of one group are walked as one, without divisions."""
+    runs = _runs(layout)
+    collapsed_shape = tuple(prod(layout.shape[axis] for axis in axes) for _, axes in runs)
+    dims: list[Register] = []
+    for group, axes in runs:
+        whole = tuple(getattr(layout, group))
+        if axes == whole:
+            dims.append(given[group])
+            continue
+        along = dict(zip(whole, expression.split(given[group], tuple(layout.shape[i] for i in whole)), strict=True))
+        dims.append(expression.flatten([along[i] for i in axes], tuple(layout.shape[i] for i in axes)))
+    collapsed = expression.index(collapsed_shape, dims=tuple(dims))
+    if collapsed_shape == layout.shape:
+        return collapsed
+    return expression.index(layout.shape, like=collapsed)
+
+
+def _runs(layout: Layout) -> list[tuple[str, tuple[int, ...]]]:
+    """Cut the operand's dimensions into runs that belong to one group in that group's own order."""
+    group_of = {axis: group for group in ("batch", "free", "contract") for axis in getattr(layout, group)}
+    runs: list[tuple[str, tuple[int, ...]]] = []
+    for axis in range(len(layout.shape)):
+        group = group_of[axis]
+        order = getattr(layout, group)
+        if runs and runs[-1][0] == group and order.index(axis) == order.index(runs[-1][1][-1]) + 1:
+            runs[-1] = (group, (*runs[-1][1], axis))
+        else:
+            runs.append((group, (axis,)))
+    return runs
+
+
+def _epilogue(
+    expression: Expression,
+    fusion: Node,
+    node: Node,
+    sides: tuple[Layout, Layout],
+    where: Sequence[Register],
+    value: Scalar,
+) -> None:
+    """Evaluate and store what the fusion makes of one element of the product."""
+    shape = node.output.shape
+    batch, row, column = where
+    lhs, rhs = sides
+    extents = [lhs.extent(lhs.batch), lhs.extent(lhs.free), rhs.extent(rhs.free)]
+    flat = expression.index(tuple(extents), dims=(batch, row, column))
+    single = [len(lhs.batch) <= 1, len(lhs.free) <= 1, len(rhs.free) <= 1]
+    if all(single):
+        dims = [d for d, axes in zip(where, (lhs.batch, lhs.free, rhs.free), strict=True) if axes]
+        index = expression.index(shape, dims=tuple(dims), like=flat)
+    else:
+        index = expression.index(shape, like=flat)
+    element = _convert(expression.builder, value, accumulator_dtype(node.output.dtype), node.output.dtype)
+    before = expression.fixed.get(node.output)
+    expression.fixed[node.output] = element
+    stores = [(o, expression.linear(w), expression.at(o, w)) for o, w in maps.outputs_at(expression, fusion, index)]
+    for output, linear, result in stores:
+        expression.store(output, linear, result)
+    if before is None:
+        del expression.fixed[node.output]
+
+
+def _convert(builder: Builder, element: Scalar, source: str, target: str) -> Scalar:
+    same_register = target == "f32" and source in ("f16", "bf16")
+    if source == target or same_register:
+        return element
+    return scalar.emit(builder, "convert", [element], [source], target, {})

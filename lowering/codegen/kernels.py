@@ -1,0 +1,91 @@
+"""Fusion + Schedule -> Kernel: the frame that all kernels share, and the table of what fills it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from shaders.capabilities import Capabilities
+from shaders.kernel import Kernel, Parameter
+from shaders.spirv import Builder
+
+from .. import dtypes
+from ..graph import Graph, Node, Value
+from ..schedule import Schedule
+from . import dot, maps, rows, scatter, serial, update, window
+from .expression import Expression
+
+Emit = Callable[[Builder, Expression, Node, Schedule], None]
+Groups = Callable[[Node, Schedule], int]
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A family of kernels: what it writes into the body, and how many workgroups it needs."""
+
+    emit: Emit
+    groups: Groups
+
+
+TEMPLATES: Mapping[str, Template] = {
+    "map": Template(maps.emit, maps.groups),
+    "rows": Template(rows.emit, rows.groups),
+    "partial": Template(rows.emit, rows.groups),
+    "serial": Template(serial.emit, serial.groups),
+    "update": Template(update.emit, update.groups),
+    "scatter": Template(scatter.emit, scatter.groups),
+    "window": Template(window.emit, window.groups),
+    "dot": Template(dot.emit, dot.groups),
+}
+
+# Arrays with more elements than this need 64-bit index arithmetic.
+LARGEST_U32 = 2**32 - 2**20
+
+
+def emit_kernel(
+    fusion: Node, schedule: Schedule, capabilities: Capabilities, *, guarded: bool, aliased: bool = False
+) -> Kernel:
+    """Return the kernel of a fusion. Parameters are the body's inputs, then its outputs.
+
+    `aliased`: an output may share memory with an input.
+    """
+    body: Graph = fusion.attributes["body"]
+    names = parameter_names(body)
+    builder = Builder(
+        name=_name(fusion),
+        workgroup=(schedule.workgroup, 1, 1),
+        parameters=tuple(names.values()),
+        subgroup_size=schedule.subgroup or None,
+        guarded=guarded,
+    )
+    buffers = {value: builder.buffer(parameter.name) for value, parameter in names.items()}
+    expression = Expression(builder, body, buffers, _index_dtype(body))
+    TEMPLATES[fusion.attributes["kind"]].emit(builder, expression, fusion, schedule)
+    return builder.finish()
+
+
+def groups(fusion: Node, schedule: Schedule) -> int:
+    """Return how many workgroups the fusion's kernel needs."""
+    return TEMPLATES[fusion.attributes["kind"]].groups(fusion, schedule)
+
+
+def parameter_names(body: Graph) -> dict[Value, Parameter]:
+    """Return the kernel parameter of each input and output of a body; complex arrays are buffers of their parts."""
+    result: dict[Value, Parameter] = {}
+    updated = {node.inputs[0] for node in body.nodes if node.op in ("scatter", "update")}
+    for position, value in enumerate(body.inputs):
+        access = "rw" if value in updated else "r"
+        result[value] = Parameter(f"in{position}", dtypes.real_part(value.dtype), access)
+    for position, value in enumerate(body.outputs):
+        access = "rw" if any(value in node.outputs and node.op == "scatter" for node in body.nodes) else "w"
+        result.setdefault(value, Parameter(f"out{position}", dtypes.real_part(value.dtype), access))
+    return result
+
+
+def _name(fusion: Node) -> str:
+    return "".join(c if c.isalnum() or c == "_" else "_" for c in fusion.attributes["label"]) or "kernel"
+
+
+def _index_dtype(body: Graph) -> str:
+    largest = max((value.size for node in body.nodes for value in (*node.inputs, *node.outputs)), default=0)
+    return "u32" if largest < LARGEST_U32 else "u64"

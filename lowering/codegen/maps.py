@@ -1,0 +1,108 @@
+"""One element of each output per lane: what elementwise expressions and moves become."""
+
+from __future__ import annotations
+
+from shaders.spirv import Builder
+from shaders.spirv import Value as Register
+
+from ..graph import Node, Value
+from ..schedule import Schedule
+from .expression import Expression, Scalar
+from .index import Index, size_of
+
+
+def groups(fusion: Node, schedule: Schedule) -> int:
+    """Return the number of workgroups: the domain over what one workgroup covers."""
+    return -(-size_of(fusion.attributes["domain"]) // (schedule.workgroup * schedule.per_lane))
+
+
+def emit(builder: Builder, expression: Expression, fusion: Node, schedule: Schedule) -> None:
+    """A workgroup computes workgroup * per_lane consecutive elements, neighbours in neighbouring lanes."""
+    domain = fusion.attributes["domain"]
+    total = size_of(domain)
+    number = expression.number
+    first = global_index(expression, schedule.workgroup * schedule.per_lane) + local_index(expression)
+    ragged = total % (schedule.workgroup * schedule.per_lane) != 0
+    if schedule.per_lane == 1:
+        if not ragged:
+            _element(expression, fusion, expression.index(domain, linear=first))
+            return
+
+        def guarded() -> None:
+            with expression.scope():
+                _element(expression, fusion, expression.index(domain, linear=first))
+
+        builder.when(first < number(total), guarded)
+        return
+    places = [first + number(step * schedule.workgroup) for step in range(schedule.per_lane)]
+    # Every lane computes at a legal place, so that the loads of all its elements are in flight before the first store.
+    computed = [_values(expression, fusion, _clamp(expression, place, total, ragged)) for place in places]
+    for place, elements in zip(places, computed, strict=True):
+        _store_all(expression, elements, place, total, ragged)
+
+
+def _clamp(expression: Expression, place: Register, total: int, ragged: bool) -> Register:
+    return expression.builder.min(place, expression.number(total - 1)) if ragged else place
+
+
+def _values(expression: Expression, fusion: Node, place: Register) -> list[tuple[Value, Register, Scalar]]:
+    index = expression.index(fusion.attributes["domain"], linear=place)
+    result = []
+    for output, where in outputs_at(expression, fusion, index):
+        result.append((output, expression.linear(where), expression.at(output, where)))
+    return result
+
+
+def _store_all(
+    expression: Expression, elements: list[tuple[Value, Register, Scalar]], place: Register, total: int, ragged: bool
+) -> None:
+    def store() -> None:
+        for output, where, element in elements:
+            expression.store(output, where, element)
+
+    if ragged:
+        expression.builder.when(place < expression.number(total), store)
+    else:
+        store()
+
+
+def _element(expression: Expression, fusion: Node, index: Index) -> None:
+    elements = [(o, expression.linear(w), expression.at(o, w)) for o, w in outputs_at(expression, fusion, index)]
+    for output, where, element in elements:
+        expression.store(output, where, element)
+
+
+def outputs_at(expression: Expression, fusion: Node, index: Index) -> list[tuple[Value, Index]]:
+    """Return each output with its own position for a position in the domain."""
+    body = fusion.attributes["body"]
+    axes = fusion.attributes["output_axes"]
+    return [(value, along(expression, index, value.shape, row)) for value, row in zip(body.outputs, axes, strict=True)]
+
+
+def along(expression: Expression, index: Index, shape: tuple[int, ...], axes: tuple[int | None, ...]) -> Index:
+    """Return the position in an array whose dimensions follow `axes` of the domain."""
+    plain = tuple(None if extent == 1 else axis for axis, extent in enumerate(shape))
+    if shape == index.shape and axes == plain:
+        return index
+
+    def move() -> Index:
+        dims = expression.dims(index)
+        zero = expression.number(0)
+        same_order = size_of(shape) == size_of(index.shape) and sorted(a for a in axes if a is not None) == [
+            a for a in axes if a is not None
+        ]
+        own = tuple(zero if axis is None else dims[axis] for axis in axes)
+        return expression.index(shape, dims=own, like=index if same_order else None)
+
+    return expression.derived(("along", shape, axes), index, move)
+
+
+def global_index(expression: Expression, stride: int) -> Register:
+    """Return workgroup number times stride, in the expression's index dtype."""
+    group = expression.builder.convert(expression.builder.group_id(0), expression.index_dtype)
+    return group * expression.number(stride)
+
+
+def local_index(expression: Expression) -> Register:
+    """Return the invocation's number inside its workgroup, in the expression's index dtype."""
+    return expression.builder.convert(expression.builder.local_index, expression.index_dtype)

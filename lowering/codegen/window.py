@@ -1,0 +1,142 @@
+"""Windowed reductions: running ones (cumulative sums and their kin) along one axis, and any other by brute force."""
+
+from __future__ import annotations
+
+from shaders.spirv import Builder
+from shaders.spirv import Value as Register
+
+from ..graph import Node, Value
+from ..schedule import Schedule
+from . import maps
+from .combine import Reduction
+from .expression import Expression, parts, rebuild
+from .index import SCALAR, Index, size_of
+
+
+def groups(fusion: Node, schedule: Schedule) -> int:
+    """Return the number of workgroups: one lane for each line or each output element."""
+    node = fusion.attributes["body"].nodes[-1]
+    axis = running_axis(node)
+    elements = size_of(node.outputs[0].shape)
+    lanes = elements if axis is None else elements // node.outputs[0].shape[axis]
+    return -(-lanes // schedule.workgroup)
+
+
+def running_axis(node: Node) -> int | None:
+    """Return the axis of a cumulative reduction, whose window reaches from each element to the start or to the end."""
+    a = node.attributes
+    if a["kind"] is None or len(node.outputs) != 1:
+        return None
+    shape = node.inputs[0].shape
+    plain = all(n == 1 for key in ("strides", "base_dilation", "window_dilation") for n in a[key])
+    wide = [axis for axis, extent in enumerate(a["window"]) if extent != 1]
+    if not plain or len(wide) != 1 or node.outputs[0].shape != shape:
+        return None
+    axis = wide[0]
+    reach = shape[axis] - 1
+    padded = any((a["low"][i], a["high"][i]) != (0, 0) for i in range(len(shape)) if i != axis)
+    if a["window"][axis] != shape[axis] or padded or (a["low"][axis], a["high"][axis]) not in ((reach, 0), (0, reach)):
+        return None
+    return axis
+
+
+def emit(builder: Builder, expression: Expression, fusion: Node, schedule: Schedule) -> None:
+    """A lane computes one line of a running reduction, or one element of any other."""
+    node = fusion.attributes["body"].nodes[-1]
+    axis = running_axis(node)
+    lane = maps.global_index(expression, schedule.workgroup) + maps.local_index(expression)
+    shape = node.outputs[0].shape
+    total = size_of(shape) if axis is None else size_of(shape) // shape[axis]
+
+    def run() -> None:
+        with expression.scope():
+            if axis is None:
+                _window(builder, expression, node, lane)
+            else:
+                _line(builder, expression, node, lane, axis)
+
+    builder.when(lane < expression.number(total), run)
+
+
+def _line(builder: Builder, expression: Expression, node: Node, line: Register, axis: int) -> None:
+    """Walk a line from the end the windows share, storing the running value."""
+    reduction = Reduction(expression, node)
+    operand, output = node.inputs[0], node.outputs[0]
+    number = expression.number
+    others = tuple(extent for place, extent in enumerate(operand.shape) if place != axis)
+    rest = expression.split(line, others)
+    backward = node.attributes["low"][axis] == 0 and operand.shape[axis] > 1
+
+    def step(count: Register, carries: list[Register]) -> list[Register]:
+        with expression.scope():
+            along = number(operand.shape[axis] - 1) - count if backward else count
+            index = expression.index(operand.shape, dims=(*rest[:axis], along, *rest[axis:]))
+            state = reduction.add(carries, [expression.at(operand, index)])
+            (element,) = reduction.finish(state)
+            expression.store(output, expression.linear(index), element)
+            return state
+
+    builder.loop(number(0), number(operand.shape[axis]), number(1), reduction.identity(), step)
+
+
+def _window(builder: Builder, expression: Expression, node: Node, lane: Register) -> None:
+    """Apply the rule to every element of the window that lies inside the array."""
+    a = node.attributes
+    operands = node.inputs[: len(node.outputs)]
+    number = expression.number
+    place = expression.split(lane, node.outputs[0].shape)
+
+    def step(count: Register, carries: list[Register]) -> list[Register]:
+        with expression.scope():
+            offsets = expression.split(count, tuple(a["window"]))
+            inside, index = _tap(expression, node, place, offsets, operands[0])
+
+            def take() -> list[Register]:
+                with expression.scope():
+                    running = _elements(node, carries)
+                    fresh = [expression.at(operand, index) for operand in operands]
+                    return [r for e in _apply(expression, node, running, fresh) for r in parts(e)]
+
+            return take() if inside is None else builder.branch(inside, take, lambda: carries)
+
+    initial = [r for v in node.inputs[len(operands) :] for r in parts(expression.at(v, SCALAR))]
+    final = builder.loop(number(0), number(size_of(tuple(a["window"]))), number(1), initial, step)
+    for value, element in zip(node.outputs, _elements(node, final), strict=True):
+        if value in expression.buffers:
+            expression.store(value, lane, element)
+
+
+def _apply(expression: Expression, node: Node, running: list, fresh: list) -> list:
+    return expression.call(node.attributes["body"], [*running, *fresh])
+
+
+def _tap(
+    expression: Expression, node: Node, place: tuple[Register, ...], offsets: tuple[Register, ...], operand: Value
+) -> tuple[Register | None, Index]:
+    """Return where in the operand a window element lies, and the condition for it to be there at all."""
+    a, number, builder = node.attributes, expression.number, expression.builder
+    inside: Register | None = None
+    dims: list[Register] = []
+    for axis, extent in enumerate(operand.shape):
+        spot = place[axis] * number(a["strides"][axis]) + offsets[axis] * number(a["window_dilation"][axis])
+        low, gap = a["low"][axis], a["base_dilation"][axis]
+        spot = spot - number(low) if low >= 0 else spot + number(-low)
+        tests = []
+        if gap > 1:
+            tests = [(spot % number(gap)) == number(0), spot < number((extent - 1) * gap + 1)]
+            spot = spot // number(gap)
+        elif low > 0 or a["high"][axis] > 0:
+            tests = [spot < number(extent)]
+        for test in tests:
+            inside = test if inside is None else builder.logical_and(inside, test)
+        dims.append(spot)
+    return inside, expression.index(operand.shape, dims=tuple(dims))
+
+
+def _elements(node: Node, registers: list[Register]) -> list:
+    result, at = [], 0
+    for value in node.outputs:
+        width = 2 if value.dtype in ("c64", "c128") else 1
+        result.append(rebuild(value.dtype, registers[at : at + width]))
+        at += width
+    return result

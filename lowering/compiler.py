@@ -1,0 +1,101 @@
+"""Graph + Capabilities -> Program: the only module that joins the passes, the code generator and the memory plan."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from shaders.capabilities import Capabilities
+from shaders.kernel import Kernel
+
+from . import schedule as schedules
+from .codegen import dot, kernels, scatter
+from .graph import Graph, Node, verify
+from .passes.degenerate import degenerate
+from .passes.fuse import fuse
+from .passes.normalise import normalise
+from .passes.simplify import simplify
+from .passes.split_reduce import split_reduce
+from .plan.assemble import assemble
+from .program import Program
+from .schedule import Schedule
+
+
+def compile_graph(graph: Graph, capabilities: Capabilities) -> Program:
+    """Return the program that computes a graph on a device with these capabilities; needs no device.
+
+    Raises:
+        UnsupportedError: the device lacks a dtype that the graph needs.
+    """
+    return assemble(optimise(graph, capabilities), KernelMaker(capabilities).kernel_of)
+
+
+def optimise(graph: Graph, capabilities: Capabilities) -> Graph:
+    """Return the fused graph. The order: clean first, so that rewrites meet one form of everything; cut long
+    reductions before fusion, so that both stages take neighbours in."""
+    return verify(fuse(split_reduce(clean(graph), capabilities)))
+
+
+def clean(graph: Graph) -> Graph:
+    """Return the graph in normal form, without anything that need not be computed."""
+    return degenerate(normalise(simplify(normalise(verify(graph)))))
+
+
+def schedule_text(graph: Graph, capabilities: Capabilities) -> str:
+    """Print the fused graph with each fusion's schedule, and the memory plan."""
+    fused = optimise(graph, capabilities)
+    program = assemble(fused, KernelMaker(capabilities).kernel_of)
+    lines = [with_schedules(fused, capabilities).text()]
+    lines.append(f"kernels: {len(program.kernels)}")
+    lines.append(f"arena: {program.arena_bytes} bytes (liveness bound {program.liveness_bound_bytes})")
+    return "\n".join(lines)
+
+
+def with_schedules(graph: Graph, capabilities: Capabilities) -> Graph:
+    """Return the fused graph with each fusion's schedule among its attributes, for people to read."""
+
+    def annotate(node: Node) -> Node:
+        if node.op == "fusion":
+            text = f"<{choose(node, capabilities).text()}>"
+            return replace(node, attributes={"schedule": text, **node.attributes})
+        return replace(node, attributes={key: inside(value) for key, value in node.attributes.items()})
+
+    def inside(value: object) -> object:
+        if isinstance(value, Graph):
+            return with_schedules(value, capabilities)
+        if isinstance(value, tuple):
+            return tuple(inside(item) for item in value)
+        return value
+
+    return replace(graph, nodes=tuple(annotate(node) for node in graph.nodes))
+
+
+@dataclass
+class KernelMaker:
+    """Emits the kernel of each fusion; equal fusions share one."""
+
+    capabilities: Capabilities
+    made: dict[tuple[str, str, bool], Kernel] = field(default_factory=dict)
+
+    def kernel_of(self, fusion: Node, guarded: bool) -> tuple[Kernel, int]:
+        """Return a fusion's kernel and its number of workgroups."""
+        schedule = choose(fusion, self.capabilities)
+        key = (fusion_text(fusion), schedule.text(), guarded)
+        if key not in self.made:
+            self.made[key] = kernels.emit_kernel(fusion, schedule, self.capabilities, guarded=guarded)
+        return self.made[key], kernels.groups(fusion, schedule)
+
+
+def choose(fusion: Node, capabilities: Capabilities) -> Schedule:
+    """Return the schedule of a fusion."""
+    if fusion.attributes["kind"] == "dot":
+        return dot.choose(fusion, capabilities)
+    if fusion.attributes["kind"] == "scatter":
+        return scatter.choose(fusion, capabilities)
+    return schedules.choose(fusion, capabilities)
+
+
+def fusion_text(fusion: Node) -> str:
+    """Return everything that a fusion's kernel depends on, as text."""
+    a = fusion.attributes
+    head = f"{a['kind']} {a['domain']} {a['reduced']} {a['output_axes']} {a['label']}\n"
+    return head + a["body"].text()

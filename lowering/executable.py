@@ -1,0 +1,112 @@
+"""Executable: a program on a device, called with device buffers or with host arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import dtypes
+from .cost import program_cost
+from .errors import InputError, message
+from .program import ArrayType, Program
+from .program_file import decode, encode
+from .runtime import Buffer, Device
+
+
+class Executable:
+    """A compiled computation, loaded on its device.
+
+    Args:
+        program: what to run.
+        device: where; borrowed, the caller closes it.
+    """
+
+    def __init__(self, program: Program, device: Device) -> None:
+        self.program = program
+        self.device = device
+        self._loaded = device.load(program)
+
+    @property
+    def name(self) -> str:
+        """Name of the function that was compiled."""
+        return self.program.name
+
+    @property
+    def input_types(self) -> tuple[ArrayType, ...]:
+        """dtype and shape of each input."""
+        return self.program.inputs
+
+    @property
+    def output_types(self) -> tuple[ArrayType, ...]:
+        """dtype and shape of each output."""
+        return self.program.outputs
+
+    @property
+    def aliases(self) -> tuple[tuple[int, int], ...]:
+        """(input, output) pairs that share memory if the input is donated."""
+        return self.program.aliases
+
+    def run(self, buffers: Sequence[Buffer], donate: frozenset[int] = frozenset()) -> list[Buffer]:
+        """Start the computation and return the output buffers; they are ready when the timeline reaches `.ready`."""
+        return self._loaded.run(buffers, donate)
+
+    def cost(self) -> Mapping[str, float]:
+        """Return bytes, memory and number of dispatches of one call."""
+        return program_cost(self.program)
+
+    def profile(self, *arrays: np.ndarray) -> Any:
+        """Run once and return the time of each dispatch in nanoseconds."""
+        return self._loaded.profile(self._upload(arrays))
+
+    def __call__(self, *arrays: np.ndarray) -> Any:
+        """Compute with host arrays: one array for each input; returns one array or a tuple of them.
+
+        Raises:
+            InputError: a number, shape or dtype differs from the compiled one.
+        """
+        outputs = self.run(self._upload(arrays))
+        results = []
+        for buffer, kind in zip(outputs, self.program.outputs, strict=True):
+            target = np.empty(kind.shape, dtypes.NUMPY[kind.dtype])
+            self.device.download(buffer, target)
+            results.append(target)
+        return results[0] if len(results) == 1 else tuple(results)
+
+    def save(self, path: str | Path) -> None:
+        """Write the program to a file that `lowering.load` reads without JAX."""
+        _ = Path(path).write_bytes(encode(self.program))
+
+    def _upload(self, arrays: Sequence[np.ndarray]) -> list[Buffer]:
+        self._check(arrays)
+        buffers = []
+        for array, kind in zip(arrays, self.program.inputs, strict=True):
+            buffer = self.device.allocate(array.nbytes)
+            self.device.upload(buffer, np.ascontiguousarray(array).reshape(kind.shape))
+            buffers.append(buffer)
+        return buffers
+
+    def _check(self, arrays: Sequence[np.ndarray]) -> None:
+        wanted = [f"{kind.dtype}[{','.join(map(str, kind.shape))}]" for kind in self.program.inputs]
+        given = [f"{dtypes.NAMES.get(a.dtype, str(a.dtype))}[{','.join(map(str, a.shape))}]" for a in map(np.asarray, arrays)]
+        if wanted != given:
+            raise InputError(
+                message(
+                    f"{self.name}: arguments must have the shapes and dtypes it was compiled for.",
+                    got=", ".join(given) or "no arguments",
+                    want=", ".join(wanted) or "no arguments",
+                    fix="convert the arguments, or compile for these shapes.",
+                )
+            )
+
+
+def load(path: str | Path, device: Device | None = None) -> Executable:
+    """Return the program in a file, loaded on a device: the given one, or the one that the environment chooses.
+
+    Raises:
+        GraphError: the file is no program, of another version, or damaged.
+        DeviceError: there is no device, or it lacks what the program needs.
+    """
+    return Executable(decode(Path(path).read_bytes()), Device.open() if device is None else device)

@@ -1,0 +1,130 @@
+"""Group the nodes that one kernel computes.
+
+Before                                   After
+  %2 = reduce(%0, %1) {dimensions=(1)}     %5 = fusion(%0) {kind=rows, domain=(8,16), reduced=(1)}
+  %3 = broadcast_in_dim(%2)                    graph ... reduce, broadcast, subtract, exponential
+  %4 = subtract(%0, %3)
+  %5 = exponential(%4)
+
+A fusion's body reads memory through its inputs only. `domain` is the space its kernel walks, `reduced` the axes of it
+that reductions run over, `output_axes` how each output's dimensions follow the domain's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from ..graph import Graph, Node, Value
+from . import merge
+from .axes import Axes, identity
+from .clusters import Cluster, Clusters
+from .roots import choose_roots, is_large_constant, is_view
+
+
+@dataclass
+class _Renumber:
+    """Hand out fresh value numbers, so that equal bodies print alike and share one kernel."""
+
+    names: dict[Value, Value] = field(default_factory=dict)
+
+    def __call__(self, value: Value) -> Value:
+        if value not in self.names:
+            self.names[value] = Value(len(self.names), value.dtype, value.shape)
+        return self.names[value]
+
+
+def fuse(graph: Graph) -> Graph:
+    """Return the graph with every computation inside `fusion` nodes; control flow keeps its regions, fused as well."""
+    roots = choose_roots(graph)
+    clusters = Clusters(graph, roots)
+    for node in graph.nodes:
+        if any(value in roots for value in node.outputs):
+            clusters.add(_cluster_of(node, clusters.inlined))
+    merge.vertical(clusters)
+    merge.horizontal(clusters)
+    nodes = [_build(clusters, cluster) for cluster in clusters.ordered()]
+    return replace(graph, nodes=tuple(node for node in nodes if node is not None))
+
+
+def _cluster_of(node: Node, inlined: Callable[[Value], Node | None]) -> Cluster:
+    if node.op in ("while", "case"):
+        return Cluster("control", [node], (), frozenset(), {})
+    if is_large_constant(node):
+        return Cluster("constant", [node], (), frozenset(), {})
+    if is_view(node):
+        return Cluster("view", [node], (), frozenset(), {})
+    if node.op == "reduce" and node.attributes["kind"] is not None:
+        return _reduce_cluster(node)
+    if node.op == "dot_general":
+        return Cluster("dot", [node], node.output.shape, frozenset(), {node.output: identity(node.output.shape)})
+    if node.op in KERNEL_OF and not (node.op == "dynamic_update_slice" and inlined(node.inputs[0]) is not None):
+        return Cluster(KERNEL_OF[node.op], [node], node.outputs[0].shape, frozenset(), {})
+    return Cluster("map", [node], node.output.shape, frozenset(), {node.output: identity(node.output.shape)})
+
+
+# Anchors whose kernel takes producers in but nothing else along.
+KERNEL_OF = {
+    "reduce": "serial",
+    "partial_reduce": "partial",
+    "reduce_window": "window",
+    "scatter": "scatter",
+    "dynamic_update_slice": "update",
+    "copy": "map",
+    "rng_bit_generator": "map",
+}
+
+
+def _reduce_cluster(node: Node) -> Cluster:
+    domain = node.inputs[0].shape
+    reduced = frozenset(node.attributes["dimensions"])
+    kept: Axes = tuple(None if domain[a] == 1 else a for a in range(len(domain)) if a not in reduced)
+    return Cluster("rows", [node], domain, reduced, dict.fromkeys(node.outputs, kept))
+
+
+def _build(clusters: Clusters, cluster: Cluster) -> Node | None:
+    """Return the node that stands for a cluster in the fused graph."""
+    first = cluster.roots[0]
+    if cluster.kind == "control":
+        attributes = {key: _fuse_regions(value) for key, value in first.attributes.items()}
+        return replace(first, attributes=attributes)
+    if cluster.kind in ("view", "constant"):
+        return first
+    body_nodes, reads = clusters.body(cluster)
+    outputs = [v for node in cluster.roots for v in node.outputs if clusters.needed_outside(v, cluster)]
+    if not outputs:
+        outputs = list(cluster.roots[-1].outputs)
+    number = _Renumber()
+    inputs = tuple(number(value) for value in reads)
+    nodes = tuple(
+        Node(n.op, tuple(map(number, n.inputs)), tuple(map(number, n.outputs)), n.attributes) for n in body_nodes
+    )
+    body = Graph(cluster.kind, inputs, nodes, tuple(map(number, outputs)))
+    attributes = {
+        "kind": cluster.kind,
+        "domain": cluster.domain,
+        "reduced": tuple(sorted(cluster.reduced)),
+        "output_axes": tuple(cluster.axes.get(v, identity(v.shape)) for v in outputs),
+        "label": _label(body_nodes),
+        "body": body,
+    }
+    where = next((node.where for node in cluster.roots if node.where), "")
+    return Node("fusion", tuple(reads), tuple(outputs), attributes, where)
+
+
+def _fuse_regions(value: object) -> object:
+    if isinstance(value, Graph):
+        return fuse(value)
+    if isinstance(value, tuple) and any(isinstance(item, Graph) for item in value):
+        return tuple(fuse(item) for item in value)
+    return value
+
+
+LABEL_LENGTH = 60
+_SILENT = frozenset({"constant", "broadcast_in_dim", "reshape", "convert"})
+
+
+def _label(nodes: list[Node]) -> str:
+    """Name a kernel after the operations inside, so that profilers show them."""
+    names = dict.fromkeys(n.op for n in nodes if n.op not in _SILENT) or dict.fromkeys(n.op for n in nodes)
+    return "+".join(names)[:LABEL_LENGTH]

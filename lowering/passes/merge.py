@@ -1,0 +1,174 @@
+"""Decide which clusters become one kernel: along edges (a value never reaches memory) and beside each other (read once)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ..graph import Value
+from .axes import Axes
+from .clusters import Cluster, Clusters
+
+# A kernel with more roots than this compiles slower than it saves.
+MOST_ROOTS = 48
+# A row or column reduction that a full-size consumer joins keeps one group for each row: it needs rows enough to fill
+# a device, or rows short enough for that not to matter.
+ENOUGH_ROWS = 256
+SHORT_ROW = 16384
+
+Match = dict[int, int]
+
+
+def vertical(clusters: Clusters) -> None:
+    """Merge producers into consumers wherever both walk the same space in the same way."""
+    for consumer in list(clusters.items.values()):
+        current = consumer
+        for producer in clusters.producers_of(consumer):
+            if producer.id in clusters.items and clusters.items[producer.id] is producer and producer is not current:
+                current = _try(clusters, producer, current)
+
+
+def horizontal(clusters: Clusters) -> None:
+    """Merge clusters that read the same array over the same space and do not depend on each other."""
+    readers: dict[Value, list[int]] = {}
+    for cluster in clusters.items.values():
+        if cluster.kind in ("map", "rows"):
+            for value in clusters.memory_reads(cluster):
+                if value.size > 1:
+                    readers.setdefault(value, []).append(cluster.id)
+    for ids in readers.values():
+        for second in ids[1:]:
+            _join_siblings(clusters, ids, second)
+
+
+def _join_siblings(clusters: Clusters, ids: Iterable[int], second: int) -> None:
+    """Join cluster `second` to the first of its earlier siblings that fits."""
+    consumer = clusters.items.get(second)
+    if consumer is None:
+        return
+    for first in ids:
+        sibling = clusters.items.get(first)
+        if sibling is None or sibling is consumer:
+            continue
+        same = (sibling.kind, sibling.domain, sibling.reduced) == (consumer.kind, consumer.domain, consumer.reduced)
+        small = len(sibling.roots) + len(consumer.roots) <= MOST_ROOTS
+        if same and small and clusters.independent(sibling, consumer):
+            merged = Cluster(consumer.kind, [], consumer.domain, consumer.reduced, {**sibling.axes, **consumer.axes})
+            clusters.join(sibling, consumer, merged)
+            return
+
+
+def _try(clusters: Clusters, producer: Cluster, consumer: Cluster) -> Cluster:
+    """Return the union of the two if they fit, the consumer as it was otherwise."""
+    if (producer.kind, consumer.kind) not in _RULES or len(producer.roots) + len(consumer.roots) > MOST_ROOTS:
+        return consumer
+    reads = [(v, axes) for v, axes in clusters.domain_reads(consumer) if clusters.owner.get(v) is producer]
+    match = _match(producer, reads)
+    if match is None:
+        return consumer
+    merged = _RULES[producer.kind, consumer.kind](producer, consumer, match)
+    if merged is None or not clusters.can_join(producer, consumer):
+        return consumer
+    clusters.join(producer, consumer, merged)
+    return merged
+
+
+def _match(producer: Cluster, reads: list[tuple[Value, Axes | None]]) -> Match | None:
+    """Return which consumer axis follows which producer axis over all reads, or `None` if they disagree."""
+    match: Match = {}
+    for value, axes in reads:
+        if axes is None:
+            return None
+        for theirs, ours in zip(axes, producer.axes[value], strict=True):
+            if (theirs is None) != (ours is None):
+                return None
+            if theirs is not None and ours is not None and match.setdefault(theirs, ours) != ours:
+                return None
+    return match if len(set(match.values())) == len(match) else None
+
+
+def _wide(shape: tuple[int, ...]) -> set[int]:
+    return {axis for axis, extent in enumerate(shape) if extent != 1}
+
+
+def _is_identity(match: Match) -> bool:
+    return all(theirs == ours for theirs, ours in match.items())
+
+
+def _rename(axes: dict[Value, Axes], match: Match) -> dict[Value, Axes]:
+    return {v: tuple(None if a is None else match[a] for a in row) for v, row in axes.items()}
+
+
+def _same_space(producer: Cluster, consumer: Cluster, match: Match) -> Cluster | None:
+    """map + map, dot + map: every element of the consumer needs the same element of the producer."""
+    if producer.domain == consumer.domain and _is_identity(match) and set(match) == _wide(consumer.domain):
+        return Cluster(producer.kind, [], producer.domain, frozenset(), {**producer.axes, **consumer.axes})
+    wide = _wide(producer.domain)
+    covers = set(match) == _wide(consumer.domain) and set(match.values()) == wide
+    if producer.kind == "map" and covers and sorted(match, key=lambda axis: match[axis]) == sorted(match):
+        return Cluster("map", [], producer.domain, frozenset(), {**producer.axes, **_rename(consumer.axes, match)})
+    return None
+
+
+def _map_after_rows(producer: Cluster, consumer: Cluster, match: Match) -> Cluster | None:
+    """rows + map: an epilogue on each row's results, or a pass over the rows that uses them."""
+    kept = _wide(producer.domain) - producer.reduced
+    if producer.domain == consumer.domain and _is_identity(match):
+        if not _fills(producer):
+            return None
+        return Cluster("rows", [], producer.domain, producer.reduced, {**producer.axes, **consumer.axes})
+    if set(match) != _wide(consumer.domain):
+        return None
+    image = set(match.values())
+    if image != kept and not (image == _wide(producer.domain) and _fills(producer) and _monotone(match)):
+        return None
+    return Cluster(
+        "rows", [], producer.domain, producer.reduced, {**producer.axes, **_rename(consumer.axes, match)}
+    )
+
+
+def _rows_after_map(producer: Cluster, consumer: Cluster, match: Match) -> Cluster | None:
+    """map + rows: the reduction computes what the map would have stored, and stores it if others want it."""
+    back = {ours: theirs for theirs, ours in match.items()}
+    if set(back) != _wide(producer.domain):
+        return None
+    image = set(match)
+    kept = _wide(consumer.domain) - consumer.reduced
+    full = image == _wide(consumer.domain) and _fills(consumer) and _monotone(match)
+    if not full and image != kept:
+        return None
+    return Cluster("rows", [], consumer.domain, consumer.reduced, {**_rename(producer.axes, back), **consumer.axes})
+
+
+def _rows_after_rows(producer: Cluster, consumer: Cluster, match: Match) -> Cluster | None:
+    """rows + rows: a second reduction over the same rows."""
+    same = (producer.domain, producer.reduced) == (consumer.domain, consumer.reduced)
+    if not same or not _is_identity(match) or not _fills(producer):
+        return None
+    return Cluster("rows", [], producer.domain, producer.reduced, {**producer.axes, **consumer.axes})
+
+
+def _monotone(match: Match) -> bool:
+    return sorted(match, key=lambda axis: match[axis]) == sorted(match)
+
+
+def _fills(cluster: Cluster) -> bool:
+    """Tell whether one group for each row keeps a device busy."""
+    rows = reduced = 1
+    for axis, extent in enumerate(cluster.domain):
+        if axis in cluster.reduced:
+            reduced *= extent
+        else:
+            rows *= extent
+    minor = max(_wide(cluster.domain), default=0)
+    if minor in cluster.reduced:
+        return rows >= ENOUGH_ROWS or reduced <= SHORT_ROW
+    return rows >= ENOUGH_ROWS * 32 or reduced <= 64
+
+
+_RULES = {
+    ("map", "map"): _same_space,
+    ("dot", "map"): _same_space,
+    ("rows", "map"): _map_after_rows,
+    ("map", "rows"): _rows_after_map,
+    ("rows", "rows"): _rows_after_rows,
+}

@@ -1,0 +1,122 @@
+"""Choose which values live in memory: the roots that kernels are built around; everything else is computed in place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ..graph import Graph, Node, Value
+
+# One kernel of its own: these read or write memory in ways that an expression cannot.
+ANCHORS = frozenset(
+    {"reduce", "partial_reduce", "reduce_window", "dot_general", "scatter", "while", "case", "copy", "rng_bit_generator"}
+)
+
+# Cost of computing one element, in units of one cheap instruction; operations not listed cost one.
+COSTS: Mapping[str, int] = {
+    "constant": 0, "iota": 0, "broadcast_in_dim": 0, "reshape": 0, "convert": 1,
+    "divide": 3, "remainder": 6, "sqrt": 3, "rsqrt": 3, "exponential": 10, "exponential_minus_one": 14, "log": 12,
+    "log_plus_one": 14, "logistic": 12, "tanh": 14, "sine": 20, "cosine": 20, "tan": 30, "atan2": 20, "power": 30,
+    "cbrt": 16, "gather": 4, "dynamic_slice": 3, "concatenate": 4, "pad": 3, "dynamic_update_slice": 4, "slice": 1,
+}  # fmt: skip
+
+# A value used more than once is recomputed rather than stored up to this cost.
+RECOMPUTE = 4
+# An expression is cut here, so that kernels stay within what drivers compile well.
+LARGEST = 400
+# Recomputing along a broadcast this wide is worth a trip through memory above the cost of BROADCAST_COST.
+BROADCAST_RATIO = 8
+BROADCAST_COST = 10
+
+DOT_TRANSPARENT = frozenset({"reshape", "transpose", "broadcast_in_dim", "slice", "reverse", "convert"})
+
+
+def choose_roots(graph: Graph) -> set[Value]:
+    """Return the values that need memory: results of anchors, outputs, and what is too dear to compute again."""
+    producers = graph.producers()
+    users = graph.users()
+    demanded = _demanded(graph, users, producers)
+    roots: set[Value] = set()
+    costs: dict[Value, int] = {}
+    for node in graph.nodes:
+        if node.op in ANCHORS:
+            roots.update(node.outputs)
+            continue
+        value = node.outputs[0]
+        if _writes_in_place(node, roots, producers) or _changes_width(node):
+            roots.add(value)
+            continue
+        cost = COSTS.get(node.op, 1) + sum(0 if v in roots else costs.get(v, 0) for v in set(node.inputs))
+        costs[value] = cost
+        if value in demanded or is_large_constant(node) or _too_dear(value, users.get(value, []), cost):
+            roots.add(value)
+    return roots
+
+
+def _writes_in_place(node: Node, roots: set[Value], producers: dict[Value, Node]) -> bool:
+    """Tell whether an update can write into its operand's memory instead of computing every element anew."""
+    operand = node.inputs[0] if node.inputs else None
+    return node.op == "dynamic_update_slice" and (operand in roots or operand not in producers)
+
+
+def _changes_width(node: Node) -> bool:
+    return node.op == "bitcast_convert" and node.output.shape != node.inputs[0].shape
+
+
+def is_view(node: Node) -> bool:
+    """Tell whether a root is only another look at its operand's memory."""
+    return node.op in ("reshape", "bitcast_convert")
+
+
+def _demanded(graph: Graph, users: dict[Value, list[Node]], producers: dict[Value, Node]) -> set[Value]:
+    """Return the values that some reader takes from memory, through views as well."""
+    demanded = set(graph.outputs)
+    for node in reversed(graph.nodes):
+        for value in node.outputs:
+            if any(_reads_memory(user, value, producers) for user in users.get(value, [])):
+                demanded.add(value)
+            if value in demanded and is_view(node) and producers.get(node.inputs[0]) is not None:
+                demanded.add(node.inputs[0])
+    return demanded
+
+
+def is_large_constant(node: Node) -> bool:
+    """Tell whether a constant needs memory: more than one element that are not all the same."""
+    return node.op == "constant" and node.attributes["value"].size > 1
+
+
+def _too_dear(value: Value, users: list[Node], cost: int) -> bool:
+    """Tell whether computing the value again for each use costs more than a trip through memory."""
+    if cost == 0:
+        return False
+    if cost > LARGEST or (len(users) > 1 and cost > RECOMPUTE):
+        return True
+    return any(_widens(user, value, cost) for user in users)
+
+
+def _widens(user: Node, value: Value, cost: int) -> bool:
+    """Tell whether the user would compute the value far more often than it has elements."""
+    if cost <= BROADCAST_COST or user.op not in ("broadcast_in_dim", "gather", "reduce_window"):
+        return False
+    return user.inputs[0] is value and user.output.size >= BROADCAST_RATIO * max(value.size, 1)
+
+
+def _reads_memory(user: Node, value: Value, producers: dict[Value, Node]) -> bool:
+    """Tell whether the user can take this operand from memory only."""
+    if user.op in ("while", "case", "copy", "rng_bit_generator"):
+        return True
+    if user.op == "scatter":
+        count = len(user.outputs)
+        return value in user.inputs[:count]
+    if user.op == "bitcast_convert":
+        return user.output.shape != value.shape
+    if user.op == "dot_general":
+        return not _dot_can_inline(value, producers)
+    return False
+
+
+def _dot_can_inline(value: Value, producers: dict[Value, Node]) -> bool:
+    """Tell whether a matrix product may load this operand through its expression: moves and conversions only."""
+    node = producers.get(value)
+    while node is not None and node.op in DOT_TRANSPARENT:
+        node = producers.get(node.inputs[0])
+    return node is None or node.op == "constant" or node.op in ANCHORS

@@ -1,0 +1,101 @@
+"""Schedule: how one fusion is laid over workgroups and lanes. A plain record, chosen by rules, printed and tested as text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from math import prod
+
+from shaders.capabilities import Capabilities
+from shaders.library.matmul import MatmulTiles
+
+from .graph import Node
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """How many lanes work together, and on what.
+
+    `workgroup`: invocations of a workgroup. `per_lane`: elements that one lane computes before it moves on.
+    `lanes`: invocations that share one row (1: a lane owns whole rows or columns). `minor_reduced`: lanes run along the
+    reduced axes. `in_registers`: a row is read once and kept. `subgroup`: required subgroup size, 0 for any.
+    `mode`, `owners`: see
+    the head of codegen/scatter.py. `tiles`: the tiles of a matrix product.
+    """
+
+    kind: str
+    workgroup: int
+    per_lane: int = 1
+    lanes: int = 1
+    minor_reduced: bool = False
+    in_registers: bool = False
+    subgroup: int = 0
+    mode: str = ""
+    owners: int = 0
+    tiles: MatmulTiles | None = None
+
+    def text(self) -> str:
+        """Print the fields that are not at their defaults."""
+        shown = [self.kind]
+        for field in fields(self)[1:]:
+            value = getattr(self, field.name)
+            if value != field.default:
+                shown.append(f"{field.name}={value}")
+        return " ".join(shown)
+
+
+# A workgroup of a kernel without loops; wide, since CPU drivers loop over it cheaply and GPUs fill with it.
+WIDE = 256
+# Elements of a row that one lane may hold in registers.
+REGISTERS = 16
+# Elements one lane reads before it combines them, in loops over long rows.
+UNROLL = 4
+
+
+def choose(fusion: Node, capabilities: Capabilities) -> Schedule:
+    """Return the schedule of a fusion on a device."""
+    kind = fusion.attributes["kind"]
+    if kind in ("rows", "partial"):
+        return _rows(fusion, capabilities)
+    if kind in ("serial", "update", "window"):
+        return Schedule(kind, capabilities.subgroup_size if capabilities.is_cpu else 64)
+    elements = prod(fusion.attributes["domain"])
+    # A CPU driver gains nothing from several elements a lane; a GPU needs loads in flight.
+    per_lane = 1 if capabilities.is_cpu or elements < WIDE * 1024 else 4
+    workgroup = WIDE if elements > 64 or not capabilities.is_cpu else 64
+    return Schedule("map", workgroup, per_lane=per_lane)
+
+
+def minor_is_reduced(domain: tuple[int, ...], reduced: tuple[int, ...]) -> bool:
+    """Tell whether the fastest axis of more than one element is a reduced one."""
+    wide = [axis for axis, extent in enumerate(domain) if extent != 1]
+    return not wide or wide[-1] in reduced
+
+
+def extents(domain: tuple[int, ...], reduced: tuple[int, ...]) -> tuple[int, int]:
+    """Return (kept elements, reduced elements) of a domain."""
+    count = prod(extent for axis, extent in enumerate(domain) if axis in reduced)
+    kept = prod(extent for axis, extent in enumerate(domain) if axis not in reduced)
+    return kept, count
+
+
+def _rows(fusion: Node, capabilities: Capabilities) -> Schedule:
+    domain, reduced = fusion.attributes["domain"], fusion.attributes["reduced"]
+    kept, count = extents(domain, reduced)
+    kind = fusion.attributes["kind"]
+    size = capabilities.subgroup_size
+    if kind == "partial":
+        parts = fusion.attributes["body"].nodes[-1].attributes["parts"]
+        kept, count = kept * parts, -(-count // parts)
+    if not minor_is_reduced(domain, reduced):
+        workgroup = size if capabilities.is_cpu else 64
+        return Schedule(kind, workgroup, per_lane=UNROLL, in_registers=count <= REGISTERS)
+    if count <= 8 and kept >= 4 * size:
+        return Schedule(kind, size if capabilities.is_cpu else 64, per_lane=UNROLL, in_registers=True)
+    if capabilities.is_cpu or count <= size * REGISTERS or kept >= 16384:
+        lanes, workgroup = size, size if capabilities.is_cpu else 4 * size
+    else:
+        lanes = workgroup = min(256, capabilities.max_invocations)
+    in_registers = count <= lanes * REGISTERS
+    return Schedule(
+        kind, workgroup, per_lane=UNROLL, lanes=lanes, minor_reduced=True, in_registers=in_registers, subgroup=size
+    )
