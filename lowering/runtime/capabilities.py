@@ -1,0 +1,138 @@
+"""Turn a device's facts into the capabilities that kernels are planned with."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from shaders.capabilities import Capabilities, DeviceType, FlexibleMatrix, MatrixShape
+
+from .facts import DeviceFacts, MatrixEntry
+from .features import CORE, VULKAN_11, VULKAN_12
+
+# VkComponentTypeKHR and VkScopeKHR by number (vk.xml 1.4.366); rows with other numbers are left out.
+COMPONENT_TYPES = {
+    0: "f16",
+    1: "f32",
+    2: "f64",
+    3: "i8",
+    4: "i16",
+    5: "i32",
+    6: "i64",
+    7: "u8",
+    8: "u16",
+    9: "u32",
+    10: "u64",
+    1000141000: "bf16",
+}
+SCOPES = {2: "workgroup", 3: "subgroup"}
+# VkSubgroupFeatureFlagBits.
+SUBGROUP_OPERATIONS = {
+    0x1: "basic",
+    0x2: "vote",
+    0x4: "arithmetic",
+    0x8: "ballot",
+    0x10: "shuffle",
+    0x20: "shuffle_relative",
+    0x40: "clustered",
+    0x80: "quad",
+}
+_MATRIX_2 = "VkPhysicalDeviceCooperativeMatrix2FeaturesNV"
+FEATURES_NV = {
+    "cooperativeMatrixWorkgroupScope": "workgroup_scope",
+    "cooperativeMatrixFlexibleDimensions": "flexible_dimensions",
+    "cooperativeMatrixReductions": "reductions",
+    "cooperativeMatrixConversions": "conversions",
+    "cooperativeMatrixPerElementOperations": "per_element",
+    "cooperativeMatrixTensorAddressing": "tensor_addressing",
+    "cooperativeMatrixBlockLoads": "block_loads",
+}
+_FLOAT_CONTROLS = {
+    "shaderSignedZeroInfNanPreserve": "signed_zero_inf_nan_preserve",
+    "shaderDenormPreserve": "denorm_preserve",
+    "shaderDenormFlushToZero": "denorm_flush_to_zero",
+    "shaderRoundingModeRTE": "rounding_rte",
+    "shaderRoundingModeRTZ": "rounding_rtz",
+}
+
+
+def capabilities_of(facts: DeviceFacts) -> Capabilities:
+    """Return what kernels may use on a device; all of it is turned on when the device is opened."""
+    limits, properties = facts.limits, facts.properties
+    has_import = "VK_EXT_external_memory_host" in facts.extensions
+    atomic_float = "VkPhysicalDeviceShaderAtomicFloatFeaturesEXT"
+    return Capabilities(
+        device_name=facts.name,
+        driver_name=facts.driver_name,
+        driver_version=facts.driver_version,
+        vendor_id=facts.vendor_id,
+        device_id=facts.device_id,
+        device_type=cast(DeviceType, facts.device_type),
+        subgroup_size=properties["subgroupSize"],
+        min_subgroup_size=properties["minSubgroupSize"],
+        max_subgroup_size=properties["maxSubgroupSize"],
+        subgroup_operations=_subgroup_operations(facts),
+        has_f16=facts.has(VULKAN_12, "shaderFloat16"),
+        has_bf16_matrix=facts.has("VkPhysicalDeviceShaderBfloat16FeaturesKHR", "shaderBFloat16CooperativeMatrix"),
+        has_f64=facts.has(CORE, "shaderFloat64"),
+        has_i64=facts.has(CORE, "shaderInt64"),
+        has_i8=facts.has(VULKAN_12, "shaderInt8"),
+        has_i16=facts.has(CORE, "shaderInt16"),
+        storage_8=facts.has(VULKAN_12, "storageBuffer8BitAccess"),
+        storage_16=facts.has(VULKAN_11, "storageBuffer16BitAccess"),
+        atomic_f32_add=facts.has(atomic_float, "shaderBufferFloat32AtomicAdd"),
+        atomic_i64=facts.has(VULKAN_12, "shaderBufferInt64Atomics"),
+        max_shared_bytes=limits["maxComputeSharedMemorySize"],
+        max_invocations=limits["maxComputeWorkGroupInvocations"],
+        max_groups=limits["maxComputeWorkGroupCount"],
+        max_buffer_bytes=limits["maxStorageBufferRange"],
+        max_push_bytes=limits["maxPushConstantsSize"],
+        matrices=tuple(row for row in map(_matrix, _usable(facts, facts.matrices)) if row is not None),
+        matrices_nv=tuple(row for row in map(_flexible, _usable(facts, facts.flexible_matrices)) if row is not None),
+        features_nv=frozenset(name for key, name in FEATURES_NV.items() if facts.has(_MATRIX_2, key)),
+        float_controls=frozenset(
+            f"{name}_{bits}"
+            for key, name in _FLOAT_CONTROLS.items()
+            for bits in (16, 32, 64)
+            if properties.get(f"{key}Float{bits}")
+        ),
+        float_controls2=facts.has("VkPhysicalDeviceShaderFloatControls2FeaturesKHR", "shaderFloatControls2"),
+        timestamp_period_ns=limits["timestampPeriod"],
+        unified_memory=facts.device_type in ("cpu", "integrated"),
+        host_import_alignment=properties["minImportedHostPointerAlignment"] if has_import else None,
+    )
+
+
+def _subgroup_operations(facts: DeviceFacts) -> frozenset[str]:
+    bits: int = facts.properties["subgroupSupportedOperations"]
+    found = {name for bit, name in SUBGROUP_OPERATIONS.items() if bits & bit}
+    if facts.has("VkPhysicalDeviceShaderSubgroupRotateFeaturesKHR", "shaderSubgroupRotate"):
+        found.add("rotate")
+    return frozenset(found)
+
+
+def _usable(facts: DeviceFacts, rows: tuple[MatrixEntry, ...]) -> tuple[MatrixEntry, ...]:
+    """Drop rows that need a feature the device does not offer, such as bf16 or workgroup scope."""
+    if not facts.has("VkPhysicalDeviceCooperativeMatrixFeaturesKHR", "cooperativeMatrix"):
+        return ()
+    return rows
+
+
+def _names(row: MatrixEntry) -> dict[str, Any] | None:
+    types = [COMPONENT_TYPES.get(kind) for kind in (row.a, row.b, row.c, row.result)]
+    scope = SCOPES.get(row.scope)
+    if None in types or scope is None:
+        return None
+    a, b, c, result = types
+    return {"a": a, "b": b, "c": c, "result": result, "scope": scope, "saturating": row.saturating}
+
+
+def _matrix(row: MatrixEntry) -> MatrixShape | None:
+    names = _names(row)
+    return None if names is None else MatrixShape(row.m, row.n, row.k, **names)
+
+
+def _flexible(row: MatrixEntry) -> FlexibleMatrix | None:
+    names = _names(row)
+    if names is None:
+        return None
+    return FlexibleMatrix(row.m, row.n, row.k, invocations=row.invocations, **names)

@@ -1,0 +1,58 @@
+"""Settings of the runtime, read once from the environment and passed on from there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from ..errors import InputError, message
+
+Validation = Literal["", "core", "sync"]
+LoaderChoice = Literal["auto", "direct"]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a device is opened with.
+
+    Attributes:
+        selector: index, part of a name or UUID of the device; empty picks the best one.
+        validation: "core" turns the Khronos validation layer on, "sync" adds synchronization validation.
+        labels: put dispatch labels into command buffers, for capture tools and validation messages.
+        loader: "direct" opens the driver's library without the Vulkan loader.
+    """
+
+    selector: str = ""
+    validation: Validation = ""
+    labels: bool = False
+    loader: LoaderChoice = "auto"
+
+
+def settings_from_environment(environment: Mapping[str, str] | None = None) -> Settings:
+    """Read QGA_VULKAN_DEVICE, QGA_VALIDATION (0, 1, sync), QGA_LABELS (0, 1) and QGA_VULKAN_LOADER (auto, direct)."""
+    source = os.environ if environment is None else environment
+    validation = _choice(source, "QGA_VALIDATION", {"": "", "0": "", "1": "core", "core": "core", "sync": "sync"})
+    loader = _choice(source, "QGA_VULKAN_LOADER", {"": "auto", "auto": "auto", "direct": "direct"})
+    labels = _choice(source, "QGA_LABELS", {"": "", "0": "", "1": "1"})
+    return Settings(
+        selector=source.get("QGA_VULKAN_DEVICE", "").strip(),
+        validation=validation,  # pyright: ignore[reportArgumentType] - the table above holds these literals only
+        labels=bool(labels or validation),
+        loader=loader,  # pyright: ignore[reportArgumentType] - as above
+    )
+
+
+def _choice(source: Mapping[str, str], name: str, allowed: Mapping[str, str]) -> str:
+    value = source.get(name, "").strip().lower()
+    if value not in allowed:
+        raise InputError(
+            message(
+                f"{name} must be one of the known settings.",
+                got=repr(source[name]),
+                want=", ".join(repr(key) for key in allowed if key),
+                fix=f"unset {name} or give it one of these values.",
+            )
+        )
+    return allowed[value]
