@@ -59,13 +59,15 @@ class Capabilities:
     Args:
         driver_version: as the driver writes it for people.
         subgroup_size: the size the driver picks; `min_subgroup_size` to `max_subgroup_size` can be required.
-        subgroup_operations: of "basic", "vote", "arithmetic", "ballot", "shuffle", "shuffle_relative", "clustered", "quad",
+        subgroup_operations: of "basic", "vote", "arithmetic", "ballot", "shuffle", "shuffle_relative", "clustered",
+        "quad",
             "rotate".
         has_bf16_matrix: whether matrices of bf16 can be declared; which products exist is in `matrices`.
         storage_8, storage_16: whether buffers may hold 8-bit and 16-bit elements.
         atomic_f32_add, atomic_i64: atomics on buffers.
         max_groups: workgroups of one dispatch along x, y and z.
-        max_buffer_bytes: the largest range one kernel may reach through a descriptor; addresses reach all of an allocation.
+        max_buffer_bytes: the largest range one kernel may reach through a descriptor; addresses reach all of an
+        allocation.
         matrices_nv: empty without NV_cooperative_matrix2.
         features_nv: of "workgroup_scope", "flexible_dimensions", "reductions", "conversions", "per_element",
             "tensor_addressing", "block_loads".

@@ -49,8 +49,8 @@ class Kernel:
     """One compute entry point, whose name is `name`.
 
     The push constants are u64 table address (byte 0), u32 expected guard (8), u32 first workgroup (12). The table slice
-    holds one u64 address a parameter, in order; a guarded kernel's slice starts with the address of an i32 flag, and the
-    kernel does nothing unless the flag has the expected value.
+    holds one u64 address a parameter, in order; a guarded kernel's slice starts with the address of an i32 flag, and
+    the kernel does nothing unless the flag has the expected value.
 
     Args:
         words: the SPIR-V module, little-endian 32-bit words.

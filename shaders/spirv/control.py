@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 from ..errors import ShaderError
-
 from .dtypes import Dtype, Number, dtype_text
 from .grammar import FunctionControl, LoopControl, Op, SelectionControl
 from .module import Function
@@ -37,8 +36,12 @@ def loop(
     """Run `body(index, carries) -> new carries` for index in range(start, stop, step); return the last carries.
 
     Args:
-        start, stop: one integer dtype; Python integers alone are u32, or i32 where one is negative.
+        builder: of the kernel.
+        start: the first index; Python integers alone are u32, or i32 where one is negative.
+        stop: the first index not reached.
         step: a value counts as positive; a Python integer may be negative if the dtype is signed.
+        carries: values that each trip receives and renews.
+        body: emits one trip; the new carries must have the dtypes of the old ones.
         unroll: ask the driver to unroll (True) or not to (False).
     """
     first, last, by = _bounds(builder, start, stop, step)
@@ -255,6 +258,7 @@ class Callee:
         self.arguments = arguments
 
     def __call__(self, *values: Value | Number) -> Value | None:
+        """Emit a call; return its result, or None where the function has none."""
         builder = self.builder
         passed = [
             value if isinstance(value, Value) else builder.const(dtype, value)

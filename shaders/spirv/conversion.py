@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..errors import ShaderError
-
 from . import fold
 from .dtypes import (
     BITS,
@@ -18,8 +17,8 @@ from .dtypes import (
     MatrixType,
     dtype_text,
     element,
-    wrap,
     with_element,
+    wrap,
 )
 from .grammar import Op
 from .values import Value
@@ -34,8 +33,8 @@ _FROM_FLOAT = {"i": Op.ConvertFToS, "u": Op.ConvertFToU, "f": Op.FConvert}
 def convert(builder: Builder, value: Value, dtype: str) -> Value:
     """Return `value` as `dtype`, component by component.
 
-    Floats round to nearest even where they narrow; a float outside an integer's range is undefined; integers wrap; a bool is
-    0 or 1, and what is not zero (NaN included) is true.
+    Floats round to nearest even where they narrow; a float outside an integer's range is undefined; integers wrap; a
+    bool is 0 or 1, and what is not zero (NaN included) is true.
     """
     source, wanted = element(value.dtype), dtype
     if source == wanted:

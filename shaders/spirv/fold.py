@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from .dtypes import BITS, FLOATS, INTEGERS, UNSIGNED, element
+from .grammar import Op
 
 if TYPE_CHECKING:
     from .values import Value
@@ -65,7 +66,20 @@ def _sub(left: Value, right: Value) -> Value | None:
 def _mul(left: Value, right: Value) -> Value | None:
     if _is_one(left) or _is_zero(right):
         return right
-    return left if _is_one(right) or _is_zero(left) else _exact(left, right, operator.mul)
+    if _is_one(right) or _is_zero(left):
+        return left
+    return _exact(left, right, operator.mul) or _product(left, right)
+
+
+def _product(left: Value, right: Value) -> Value | None:
+    """Emit an integer product with a constant and remember its factors, so that an index can be divided again."""
+    if left.dtype not in INTEGERS:
+        return None
+    factor, known = (left, right) if left.constant is None else (right, left)
+    builder = left.builder
+    product = builder.pure(Op.IMul, left.dtype, factor.id, known.id)
+    builder.products[product.id] = (factor, int(known.constant or 0))
+    return product
 
 
 def _div(left: Value, right: Value) -> Value | None:

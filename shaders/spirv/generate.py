@@ -12,30 +12,33 @@ from pathlib import Path
 from typing import Any
 
 INSTRUCTIONS = """
-Undef Name MemberName String Line NoLine Extension ExtInstImport ExtInst MemoryModel EntryPoint ExecutionMode Capability
-TypeVoid TypeBool TypeInt TypeFloat TypeVector TypeArray TypeRuntimeArray TypeStruct TypePointer TypeFunction ConstantTrue
-ConstantFalse Constant ConstantComposite ConstantNull SpecConstantTrue SpecConstantFalse SpecConstant SpecConstantOp Function
-FunctionParameter FunctionEnd FunctionCall Variable Load Store AccessChain Decorate MemberDecorate VectorExtractDynamic
-VectorShuffle CompositeConstruct CompositeExtract CompositeInsert ConvertFToU ConvertFToS ConvertSToF ConvertUToF UConvert
-SConvert FConvert ConvertUToPtr ConvertPtrToU Bitcast SNegate FNegate IAdd FAdd ISub FSub IMul FMul UDiv SDiv FDiv UMod SRem
-SMod FRem FMod MatrixTimesScalar Dot UMulExtended SMulExtended IAddCarry ISubBorrow Any All IsNan IsInf LogicalEqual
-LogicalNotEqual LogicalOr LogicalAnd LogicalNot Select IEqual INotEqual UGreaterThan SGreaterThan UGreaterThanEqual
-SGreaterThanEqual ULessThan SLessThan ULessThanEqual SLessThanEqual FOrdEqual FUnordNotEqual FOrdLessThan FOrdGreaterThan
-FOrdLessThanEqual FOrdGreaterThanEqual ShiftRightLogical ShiftRightArithmetic ShiftLeftLogical BitwiseOr BitwiseXor BitwiseAnd
-Not BitFieldSExtract BitFieldUExtract BitReverse BitCount ControlBarrier MemoryBarrier AtomicLoad AtomicStore AtomicExchange
-AtomicCompareExchange AtomicIAdd AtomicSMin AtomicUMin AtomicSMax AtomicUMax AtomicAnd AtomicOr AtomicXor Phi LoopMerge
-SelectionMerge Label Branch BranchConditional Switch Return ReturnValue Unreachable GroupNonUniformElect GroupNonUniformAll
-GroupNonUniformAny GroupNonUniformAllEqual GroupNonUniformBroadcast GroupNonUniformBroadcastFirst GroupNonUniformBallot
-GroupNonUniformBallotBitCount GroupNonUniformShuffle GroupNonUniformShuffleXor GroupNonUniformShuffleUp
-GroupNonUniformShuffleDown GroupNonUniformIAdd GroupNonUniformFAdd GroupNonUniformIMul GroupNonUniformFMul GroupNonUniformSMin
-GroupNonUniformUMin GroupNonUniformFMin GroupNonUniformSMax GroupNonUniformUMax GroupNonUniformFMax GroupNonUniformBitwiseAnd
+ Undef Name MemberName String Line NoLine Extension ExtInstImport ExtInst MemoryModel EntryPoint ExecutionMode
+Capability TypeVoid TypeBool TypeInt TypeFloat TypeVector TypeArray TypeRuntimeArray TypeStruct TypePointer
+TypeFunction ConstantTrue ConstantFalse Constant ConstantComposite ConstantNull SpecConstantTrue SpecConstantFalse
+SpecConstant SpecConstantOp Function FunctionParameter FunctionEnd FunctionCall Variable Load Store AccessChain
+Decorate MemberDecorate VectorExtractDynamic VectorShuffle CompositeConstruct CompositeExtract CompositeInsert
+ConvertFToU ConvertFToS ConvertSToF ConvertUToF UConvert SConvert FConvert ConvertUToPtr ConvertPtrToU Bitcast
+SNegate FNegate IAdd FAdd ISub FSub IMul FMul UDiv SDiv FDiv UMod SRem SMod FRem FMod MatrixTimesScalar Dot
+UMulExtended SMulExtended IAddCarry ISubBorrow Any All IsNan IsInf LogicalEqual LogicalNotEqual LogicalOr LogicalAnd
+LogicalNot Select IEqual INotEqual UGreaterThan SGreaterThan UGreaterThanEqual SGreaterThanEqual ULessThan SLessThan
+ULessThanEqual SLessThanEqual FOrdEqual FUnordNotEqual FOrdLessThan FOrdGreaterThan FOrdLessThanEqual
+FOrdGreaterThanEqual ShiftRightLogical ShiftRightArithmetic ShiftLeftLogical BitwiseOr BitwiseXor BitwiseAnd Not
+BitFieldSExtract BitFieldUExtract BitReverse BitCount ControlBarrier MemoryBarrier AtomicLoad AtomicStore
+AtomicExchange AtomicCompareExchange AtomicIAdd AtomicSMin AtomicUMin AtomicSMax AtomicUMax AtomicAnd AtomicOr
+AtomicXor Phi LoopMerge SelectionMerge Label Branch BranchConditional Switch Return ReturnValue Unreachable
+GroupNonUniformElect GroupNonUniformAll GroupNonUniformAny GroupNonUniformAllEqual GroupNonUniformBroadcast
+GroupNonUniformBroadcastFirst GroupNonUniformBallot GroupNonUniformBallotBitCount GroupNonUniformShuffle
+GroupNonUniformShuffleXor GroupNonUniformShuffleUp GroupNonUniformShuffleDown GroupNonUniformIAdd
+GroupNonUniformFAdd GroupNonUniformIMul GroupNonUniformFMul GroupNonUniformSMin GroupNonUniformUMin
+GroupNonUniformFMin GroupNonUniformSMax GroupNonUniformUMax GroupNonUniformFMax GroupNonUniformBitwiseAnd
 GroupNonUniformBitwiseOr GroupNonUniformBitwiseXor GroupNonUniformLogicalAnd GroupNonUniformLogicalOr
-GroupNonUniformLogicalXor ModuleProcessed ExecutionModeId DecorateId SDot UDot SUDot AtomicFAddEXT TypeCooperativeMatrixKHR
-CooperativeMatrixLoadKHR CooperativeMatrixStoreKHR CooperativeMatrixMulAddKHR CooperativeMatrixLengthKHR
-CooperativeMatrixConvertNV CooperativeMatrixTransposeNV CooperativeMatrixReduceNV CooperativeMatrixLoadTensorNV
-CooperativeMatrixStoreTensorNV CooperativeMatrixPerElementOpNV TypeTensorLayoutNV TypeTensorViewNV CreateTensorLayoutNV
-TensorLayoutSetDimensionNV TensorLayoutSetStrideNV TensorLayoutSliceNV TensorLayoutSetClampValueNV CreateTensorViewNV
-TensorViewSetDimensionNV TensorViewSetStrideNV TensorViewSetClipNV TensorLayoutSetBlockSizeNV
+GroupNonUniformLogicalXor ModuleProcessed ExecutionModeId DecorateId SDot UDot SUDot AtomicFAddEXT
+TypeCooperativeMatrixKHR CooperativeMatrixLoadKHR CooperativeMatrixStoreKHR CooperativeMatrixMulAddKHR
+CooperativeMatrixLengthKHR CooperativeMatrixConvertNV CooperativeMatrixTransposeNV CooperativeMatrixReduceNV
+CooperativeMatrixLoadTensorNV CooperativeMatrixStoreTensorNV CooperativeMatrixPerElementOpNV TypeTensorLayoutNV
+TypeTensorViewNV CreateTensorLayoutNV TensorLayoutSetDimensionNV TensorLayoutSetStrideNV TensorLayoutSliceNV
+TensorLayoutSetClampValueNV CreateTensorViewNV TensorViewSetDimensionNV TensorViewSetStrideNV TensorViewSetClipNV
+TensorLayoutSetBlockSizeNV
 """.split()
 
 ENUMS = {
@@ -48,8 +51,8 @@ ENUMS = {
         TensorAddressingNV AtomicFloat32AddEXT DotProduct DotProductInputAll DotProductInput4x8Bit
         DotProductInput4x8BitPacked FloatControls2""".split(),
     "StorageClass": "Input Workgroup Function PushConstant StorageBuffer PhysicalStorageBuffer".split(),
-    "Decoration": """SpecId Block ArrayStride BuiltIn Restrict Aliased NonWritable NonReadable Binding DescriptorSet Offset
-        NoContraction RestrictPointer AliasedPointer""".split(),
+    "Decoration": """SpecId Block ArrayStride BuiltIn Restrict Aliased NonWritable NonReadable Binding DescriptorSet
+        Offset NoContraction RestrictPointer AliasedPointer""".split(),
     "BuiltIn": """NumWorkgroups WorkgroupId LocalInvocationId GlobalInvocationId LocalInvocationIndex SubgroupSize
         NumSubgroups SubgroupId SubgroupLocalInvocationId""".split(),
     "Scope": "Device Workgroup Subgroup Invocation QueueFamily".split(),
@@ -129,8 +132,9 @@ def render(folder: Path) -> str:
     for row in core["instructions"]:
         rows.update({alias[2:]: row for alias in row.get("aliases", [])})
     opcodes = {name: rows[name]["opcode"] for name in INSTRUCTIONS}
+    version = f"{core['major_version']}.{core['minor_version']}"
     parts = [
-        f'"""Numbers of the SPIR-V {core["major_version"]}.{core["minor_version"]} grammar. Generated by `generate.py`; do not edit."""\n',
+        f'"""Numbers of the SPIR-V {version} grammar. Generated by `generate.py`; do not edit."""\n',
         "from __future__ import annotations\n",
         f"MAGIC = {core['magic_number']}\n\n",
         _class("Op", "Opcodes, without the prefix `Op`.", opcodes) + "\n",
@@ -139,14 +143,14 @@ def render(folder: Path) -> str:
     parts += [_class(name, f"Values of `{name}`.", enums[name]) + "\n" for name in ENUMS]
     signatures = [f'{opcodes[name]}: ("{name}", "{_operands(rows[name])}")' for name in INSTRUCTIONS]
     parts += [
-        "# opcode: (name, one letter an operand); ? optional, * repeated. The letters are those of `generate.LETTERS`.\n"
-        f"SIGNATURES: dict[int, tuple[str, str]] = {{\n{_pack(signatures)}\n}}\n",
+        "# opcode: (name, one letter an operand); ? optional, * repeated. `generate.LETTERS` lists the letters.\n"
+        f"SIGNATURES: dict[int, tuple[str, str]] = {{\n{_pack(signatures)}\n}}  # fmt: skip\n",
         "# Instructions of the extended set GLSL.std.450.\n"
         "GLSL: dict[str, int] = {\n"
         + _pack(
             [f'"{row["opname"]}": {row["opcode"]}' for row in glsl["instructions"] if "Interp" not in row["opname"]]
         )
-        + "\n}\n",
+        + "\n}  # fmt: skip\n",
     ]
     return "\n".join(parts)
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..errors import ShaderError
-
 from .dtypes import BITS, KIND, Dtype, Number, dtype_text, element, with_element
 from .grammar import GLSL, Capability, Op, PackedVectorFormat
 from .values import Value, match
@@ -42,8 +41,9 @@ _WIDE_BITS = frozenset({"find_msb", "find_lsb"})
 def math(builder: Builder, name: str, *operands: Value | Number) -> Value | tuple[Value, Value]:
     """Apply a function of GLSL.std.450; `frexp` and `modf` return a pair.
 
-    Precision is the driver's (Vulkan's table of ulps). `tanh` of large arguments is NaN on some drivers, and `fma` may be
-    slower than a product and a sum; `fmin` and `fmax` leave NaN to the driver, `nmin` and `nmax` return the other operand.
+    Precision is the driver's (Vulkan's table of ulps). `tanh` of large arguments is NaN on some drivers, and `fma` may
+    be slower than a product and a sum; `fmin` and `fmax` leave NaN to the driver, `nmin` and `nmax` return the other
+    operand.
     """
     first = next((operand for operand in operands if isinstance(operand, Value)), None)
     if first is None or (name not in FUNCTIONS and name not in _BY_KIND):

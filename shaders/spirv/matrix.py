@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ..errors import ShaderError
-
 from .control import Callee
 from .conversion import convert
 from .dtypes import BITS, KIND, SIGNED, Dtype, MatrixType, Number, OpaqueType, dtype_text
@@ -95,6 +94,8 @@ def matrix_load(
     """Read a matrix from memory.
 
     Args:
+        builder: of the kernel.
+        dtype: what to load.
         pointer: the first element; aligned to the smaller of 16 bytes and a row (a column, if `column_major`).
         stride: distance of two rows (columns), in elements of the pointer.
         column_major: whether columns are contiguous instead of rows.
@@ -182,8 +183,8 @@ def matrix_convert(builder: Builder, value: Value, dtype: MatrixType) -> Value:
             want=dtype_text(source),
             fix="convert to such a type.",
         )
-    if source.dtype != dtype.dtype:
-        value = convert(builder, value, dtype.dtype)
+    # The change of use keeps the element type, so that one is converted first.
+    value = convert(builder, value, dtype.dtype)
     if source.use == dtype.use:
         return value
     builder.types[dtype]
@@ -201,6 +202,8 @@ def matrix_reduce(builder: Builder, value: Value, dtype: MatrixType, along: str,
     """Combine the elements of each row, each column, all of them or 2x2 blocks (NV reductions).
 
     Args:
+        builder: of the kernel.
+        value: an accumulator.
         dtype: the accumulator type that receives the results: every element of a row of a "row" reduction is the row's
             result, whatever its columns; likewise for "column" and "all"; "2x2" halves both sizes.
         along: "row", "column", "all" or "2x2".
@@ -237,7 +240,7 @@ def matrix_per_element(builder: Builder, value: Value, function: Callee, *operan
 def matrix_load_tensor(
     builder: Builder, dtype: MatrixType, pointer: Pointer, layout: Value, view: Value | None = None, fill: Number = 0
 ) -> Value:
-    """Read the slice a tensor layout describes, through a view if given; clipped elements get `fill` (NV addressing)."""
+    """Read the slice of a tensor layout, through a view if given; clipped elements get `fill` (NV addressing)."""
     builder.require(Capability.CooperativeMatrixTensorAddressingNV, NV)
     words = (pointer.id, builder.const(dtype, fill).id, layout.id, *_tensor_words(pointer, view))
     return builder.emit(Op.CooperativeMatrixLoadTensorNV, dtype, *words)

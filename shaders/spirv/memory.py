@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import ShaderError
 from ..kernel import Parameter
-
 from .conversion import decode, encode
 from .dtypes import BITS, REGISTERS, Dtype, Number, OpcodeTable, dtype_text, element, with_element
 from .grammar import Capability, Decoration, MemoryAccess, Op, Scope, StorageClass
+from .interface import address, block_type
 from .values import Value
 
 if TYPE_CHECKING:
@@ -52,9 +52,9 @@ class _View(NamedTuple):
 class Buffer:
     """A parameter of the kernel, indexed in elements.
 
-    `x[i]` reads an element into its register dtype and `x[i] = v` writes one back: bool is a byte, bf16 becomes f32, 8-bit
-    and 16-bit integers become 32-bit ones. Indices are signed where SPIR-V reads them: reach beyond 2^31 elements with a
-    64-bit index. Writing bf16 rounds to nearest even and keeps NaN.
+    `x[i]` reads an element into its register dtype and `x[i] = v` writes one back: bool is a byte, bf16 becomes f32,
+    8-bit and 16-bit integers become 32-bit ones. Indices are signed where SPIR-V reads them: reach beyond 2^31
+    elements with a 64-bit index. Writing bf16 rounds to nearest even and keeps NaN.
     """
 
     def __init__(self, builder: Builder, parameter: Parameter, slot: int) -> None:
@@ -134,7 +134,7 @@ class Buffer:
         if index.__class__ is not Value:
             index = builder.const("u32", index)
         if view.shift:
-            index = index >> view.shift
+            index = builder.divide_exactly(index, width)
         base = self._base(width)
         key = (Op.AccessChain, base, index.id)
         found = builder.memo.get(key)
@@ -159,7 +159,7 @@ class Buffer:
         element_type = builder.raw_type(dtype)
         size = BITS[scalar] // 8 * width
         storage = StorageClass.StorageBuffer if builder.descriptors else StorageClass.PhysicalStorageBuffer
-        self._blocks[width] = builder.block_type(element_type, size, self.parameter.access)
+        self._blocks[width] = block_type(builder, element_type, size, self.parameter.access)
         pointer_type = builder.pointer_type(storage, element_type)
         view = _View(
             element_type,
@@ -182,7 +182,7 @@ class Buffer:
         base = memo.get(key)
         if base is None:
             with builder.at_entry():
-                base = self._cast(builder.address(self.slot), width)
+                base = self._cast(address(builder, self.slot), width)
             memo[key] = base
             if self.parameter.access == "r":
                 builder.readonly_bases.add(base)

@@ -1,8 +1,8 @@
 """The module under construction: sections, ids, interned types, constants and pure instructions.
 
-Words of a module, in order: header, capabilities, extensions, the GLSL.std.450 import, memory model, entry point, execution
-modes, strings, names, decorations, globals (types, constants, variables), functions. A function's words are its header, its
-variables, what is computed once at its entry (builtins, buffer addresses), then the code.
+Words of a module, in order: header, capabilities, extensions, the GLSL.std.450 import, memory model, entry point,
+execution modes, strings, names, decorations, globals (types, constants, variables), functions. A function's words are
+its header, its variables, what is computed once at its entry (builtins, buffer addresses), then the code.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from typing import Any
 
 from ..errors import ShaderError
-
 from . import vulkan_memory
 from .dtypes import BITS, INTEGERS, KIND, Dtype, MatrixType, Number, OpaqueType, dtype_text, encode, wrap
 from .grammar import (
@@ -28,7 +27,6 @@ from .grammar import (
     FPEncoding,
     MemoryModel,
     Op,
-    StorageClass,
 )
 from .values import Value
 
@@ -104,6 +102,7 @@ class Module:
         self.types = _Types(self)
         self.raw: dict[tuple[int, ...], int] = {}
         self.constants: dict[tuple[Dtype, Any], Value] = {}
+        self.products: dict[int, tuple[Value, int]] = {}
         self.uses_vulkan_memory = False
         self.readonly_bases: set[int] = set()
         self.glsl = self.new_id()
@@ -145,6 +144,13 @@ class Module:
         self.next_id = identifier + 1
         self.code += (opcode | (len(words) + 3) << 16, type_id, identifier, *words)
         return Value(self, identifier, dtype)
+
+    def divide_exactly(self, value: Value, divisor: int) -> Value:
+        """Return an index that is a multiple of a power of two, divided by it; a constant factor is divided instead."""
+        factor, number = self.products.get(value.id, (value, 1))
+        if number % divisor == 0:
+            return factor * (number // divisor)
+        return value >> (divisor.bit_length() - 1)
 
     def typed(self, opcode: int, type_id: int, *words: int) -> int:
         """Append an instruction whose result type is no register dtype; return its id."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..errors import ShaderError
-
 from .dtypes import OpcodeTable
 from .grammar import Capability, GroupOperation, Op, Scope
 from .values import Value

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..errors import ShaderError
-
 from .dtypes import Number, OpaqueType
 from .grammar import Op, TensorClampMode
 from .values import Value
@@ -34,6 +33,8 @@ def tensor_layout(
     """Return the layout of a tensor with these sizes, outermost first.
 
     Args:
+        builder: of the kernel.
+        sizes: elements along each axis.
         strides: in elements, dense if None.
         clamp: what a read outside the sizes gives: "undefined", "constant", "edge", "repeat" or "mirror".
         clamp_value: bits of the constant, a u32.

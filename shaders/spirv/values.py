@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ShaderError
-
 from . import fold
 from .dtypes import KIND, Dtype, MatrixType, Number, OpcodeTable, dtype_text, with_element
 from .grammar import Op

@@ -1,8 +1,9 @@
 """Rewrite a module for the Vulkan memory model, which cooperative matrices need.
 
-Kernels are written for the simpler GLSL450 model, because some drivers are slower under the other. When a kernel turns out
-to need the Vulkan model, three things change in place: shared and written memory is marked non-private, barriers also make
-writes available and visible, and atomics name the queue family instead of the device (no extra feature needed).
+Kernels are written for the simpler GLSL450 model, because some drivers are slower under the other. When a kernel turns
+out to need the Vulkan model, three things change in place: shared and written memory is marked non-private, barriers
+also make writes available and visible, and atomics name the queue family instead of the device (no extra feature
+needed).
 """
 
 from __future__ import annotations
