@@ -98,4 +98,4 @@ def fusion_text(fusion: Node) -> str:
     """Return everything that a fusion's kernel depends on, as text."""
     a = fusion.attributes
     head = f"{a['kind']} {a['domain']} {a['reduced']} {a['output_axes']} {a['label']}\n"
-    return head + a["body"].text()
+    return head + a["body"].text(with_places=False)

@@ -76,9 +76,9 @@ class Graph:
     aliases: tuple[tuple[int, int], ...] = ()
     input_names: tuple[str, ...] = ()
 
-    def text(self) -> str:
-        """Print the graph, one node a line."""
-        return "\n".join(_graph_lines(self, ""))
+    def text(self, *, with_places: bool = True) -> str:
+        """Print the graph, one node a line, with the user's source lines unless told otherwise."""
+        return "\n".join(_graph_lines(self, "", with_places))
 
     def producers(self) -> dict[Value, Node]:
         """Map each result to the node that makes it."""
@@ -148,11 +148,11 @@ def _require(graph: Graph, value: Value, defined: set[Value], op: str) -> None:
         )
 
 
-def _graph_lines(graph: Graph, indent: str) -> list[str]:
+def _graph_lines(graph: Graph, indent: str, with_places: bool) -> list[str]:
     arguments = ", ".join(f"%{value.id}: {value.text}" for value in graph.inputs)
     lines = [f"{indent}graph {graph.name}({arguments}) {{"]
     for node in graph.nodes:
-        lines.extend(_node_lines(node, indent + "  "))
+        lines.extend(_node_lines(node, indent + "  ", with_places))
     results = ", ".join(f"%{value.id}" for value in graph.outputs)
     lines.append(f"{indent}  return {results}")
     if graph.aliases:
@@ -161,16 +161,16 @@ def _graph_lines(graph: Graph, indent: str) -> list[str]:
     return lines
 
 
-def _node_lines(node: Node, indent: str) -> list[str]:
+def _node_lines(node: Node, indent: str, with_places: bool) -> list[str]:
     results = ", ".join(f"%{value.id}" for value in node.outputs)
     operands = ", ".join(f"%{value.id}" for value in node.inputs)
     plain = [f"{key}={_attribute_text(value)}" for key, value in node.attributes.items() if not _holds_graph(value)]
     types = ", ".join(value.text for value in node.outputs)
-    tail = f"  # {node.where}" if node.where else ""
+    tail = f"  # {node.where}" if node.where and with_places else ""
     options = f" {{{', '.join(plain)}}}" if plain else ""
     lines = [f"{indent}{results} = {node.op}({operands}){options} : {types}{tail}"]
     for region in regions(node):
-        lines.extend(_graph_lines(region, indent + "    "))
+        lines.extend(_graph_lines(region, indent + "    ", with_places))
     return lines
 
 

@@ -58,6 +58,8 @@ def _cluster_of(node: Node, inlined: Callable[[Value], Node | None]) -> Cluster:
         return _reduce_cluster(node)
     if node.op == "dot_general":
         return Cluster("dot", [node], node.output.shape, frozenset(), {node.output: identity(node.output.shape)})
+    if node.op == "partial_reduce":
+        return Cluster("partial", [node], node.inputs[0].shape, frozenset(node.attributes["dimensions"]), {})
     if node.op in KERNEL_OF and not (node.op == "dynamic_update_slice" and inlined(node.inputs[0]) is not None):
         return Cluster(KERNEL_OF[node.op], [node], node.outputs[0].shape, frozenset(), {})
     return Cluster("map", [node], node.output.shape, frozenset(), {node.output: identity(node.output.shape)})
@@ -66,7 +68,6 @@ def _cluster_of(node: Node, inlined: Callable[[Value], Node | None]) -> Cluster:
 # Anchors whose kernel takes producers in but nothing else along.
 KERNEL_OF = {
     "reduce": "serial",
-    "partial_reduce": "partial",
     "reduce_window": "window",
     "scatter": "scatter",
     "dynamic_update_slice": "update",

@@ -72,7 +72,7 @@ class Assembler:
                     launch = self.launch(node, plan.places, guard)
                     if launch is not None:
                         level.steps.append(launch)
-                else:
+                elif node.op in ("while", "case"):
                     levels.extend(control.lower(self, node, plan.places, guard))
             if level.steps:
                 levels.append(level)
