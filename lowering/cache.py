@@ -29,7 +29,7 @@ def cache_folder(environment: Mapping[str, str] | None = None) -> Path:
 class DiskCache:
     """Entries of one kind, each a file named by the hash of its key.
 
-    A cache never fails its user: where the folder cannot be read or written, `get` finds nothing and `put` does nothing.
+    A cache never fails its user: in a folder that cannot be read or written `get` finds nothing and `put` does nothing.
 
     Args:
         kind: name of the subfolder, such as "programs" or "pipelines".
@@ -97,8 +97,8 @@ class DiskCache:
         try:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(_MAGIC + hashlib.sha256(value).digest() + value)
-            os.replace(name, path)  # noqa: PTH105 - Path.replace says the same
+            os.replace(name, path)
         except BaseException:
             with contextlib.suppress(OSError):
-                os.unlink(name)  # noqa: PTH108 - as above
+                os.unlink(name)
             raise

@@ -7,9 +7,8 @@ from typing import Any
 
 from ..errors import DeviceError, message
 from .context import Context
-from .device_plan import HOST_VISIBLE
 from .loader import check, constants, interface
-from .structs import NewerStruct, Struct
+from .structs import Struct
 
 # Arrays beyond maxBufferSize are covered by several buffers of this size over one allocation.
 WINDOW_BYTES = 1 << 31
@@ -26,7 +25,6 @@ class Block:
     nbytes: int
     address: int
     host: int
-    memory_type: int
     keep: Any = None
 
     def window(self, offset: int) -> tuple[Any, int, int]:
@@ -37,8 +35,8 @@ class Block:
         raise IndexError(offset)
 
 
-def create_block(context: Context, nbytes: int, memory_type: int) -> Block:
-    """Allocate a block, cover it with buffers and map it where the host can see it.
+def create_block(context: Context, nbytes: int, memory_type: int, *, is_mapped: bool) -> Block:
+    """Allocate a block, cover it with buffers and, where asked, map it for the host.
 
     Raises:
         DeviceMemoryError: the driver has no room.
@@ -47,7 +45,14 @@ def create_block(context: Context, nbytes: int, memory_type: int) -> Block:
     memory: Any = None
     try:
         memory = _allocate(context, _required(context, windows), memory_type)
-        return _bind(context, memory, windows, nbytes, memory_type)
+        host = 0
+        address = _bind(context, memory, windows)
+        if is_mapped:
+            mapped = interface().new("void**")
+            result = context.functions.vkMapMemory(context.handle, memory, 0, WHOLE_SIZE, 0, mapped)
+            check("vkMapMemory", result)
+            host = int(interface().cast("uintptr_t", mapped[0]))
+        return Block(memory, tuple(windows), nbytes, address, host)
     except BaseException:
         _destroy(context, memory, windows)
         raise
@@ -79,7 +84,8 @@ def import_block(context: Context, host: int, nbytes: int, keep: Any) -> Block |
         memory_type = (bits & -bits).bit_length() - 1
         imported = Struct("VkImportMemoryHostPointerInfoEXT", handleType=kind, pHostPointer=pointer)
         memory = _allocate(context, nbytes, memory_type, imported)
-        return _bind(context, memory, windows, nbytes, memory_type, keep=keep, host=host)
+        address = _bind(context, memory, windows)
+        return Block(memory, tuple(windows), nbytes, address, host, keep)
     except DeviceError:
         _destroy(context, memory, windows)
         return None
@@ -142,36 +148,24 @@ def _allocate(context: Context, nbytes: int, memory_type: int, chained: Struct |
     return handle[0]
 
 
-def _bind(
-    context: Context,
-    memory: Any,
-    windows: list[tuple[Any, int, int]],
-    nbytes: int,
-    memory_type: int,
-    *,
-    keep: Any = None,
-    host: int = 0,
-) -> Block:
-    functions, ffi = context.functions, interface()
+def _bind(context: Context, memory: Any, windows: list[tuple[Any, int, int]]) -> int:
+    """Bind the buffers to the memory, one after the other, and return the device address of its first byte."""
+    functions = context.functions
     addresses: list[int] = []
     for buffer, start, _ in windows:
         check("vkBindBufferMemory", functions.vkBindBufferMemory(context.handle, buffer, memory, start))
-        info: Struct | NewerStruct = Struct("VkBufferDeviceAddressInfo", buffer=buffer)
+        info = Struct("VkBufferDeviceAddressInfo", buffer=buffer)
         addresses.append(functions.vkGetBufferDeviceAddress(context.handle, info.pointer) - start)
     if len(set(addresses)) != 1:
         raise DeviceError(
             message(
                 "An array beyond the driver's largest buffer needs one range of device addresses.",
-                got=f"{nbytes} bytes in {len(windows)} buffers whose addresses do not join",
+                got=f"{len(windows)} buffers over one allocation whose addresses do not join",
                 want=f"at most {context.facts.properties['maxBufferSize']} bytes on {context.facts.name}",
                 fix="split the array.",
             )
         )
-    if not host and context.facts.memory_types[memory_type].flags & HOST_VISIBLE:
-        mapped = ffi.new("void**")
-        check("vkMapMemory", functions.vkMapMemory(context.handle, memory, 0, WHOLE_SIZE, 0, mapped))
-        host = int(ffi.cast("uintptr_t", mapped[0]))
-    return Block(memory, tuple(windows), nbytes, addresses[0], host, memory_type, keep)
+    return addresses[0]
 
 
 def _destroy(context: Context, memory: Any, windows: list[tuple[Any, int, int]]) -> None:

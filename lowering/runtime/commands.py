@@ -27,9 +27,7 @@ def record_barrier(functions: Functions, command_buffer: Any, *, full: bool = Fa
     """
     null = interface().NULL
     source, target, barrier = _barrier(full)
-    functions.vkCmdPipelineBarrier(
-        command_buffer, source, target, 0, 1, barrier.pointer, 0, null, 0, null
-    )
+    functions.vkCmdPipelineBarrier(command_buffer, source, target, 0, 1, barrier.pointer, 0, null, 0, null)
 
 
 @functools.cache

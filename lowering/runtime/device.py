@@ -11,7 +11,6 @@ import numpy as np
 
 from shaders.capabilities import Capabilities
 
-from ..errors import DeviceError
 from ..program import Program
 from .capabilities import capabilities_of
 from .context import Context
@@ -28,7 +27,8 @@ from .select import DeviceRecord
 from .settings import Settings, settings_from_environment
 from .transfers import Transfers
 
-_OPEN: weakref.WeakSet[Device] = weakref.WeakSet()
+# Strong references: a device that was forgotten without being closed must still be closed at exit.
+_OPEN: set[Device] = set()
 
 
 class Device:
@@ -179,6 +179,7 @@ class Device:
         if self._is_closed:
             return
         self._is_closed = True
+        _OPEN.discard(self)
         if os.getpid() != self._process:
             # A forked child has none of the driver's threads: touching the device would hang it.
             return
@@ -191,6 +192,7 @@ class Device:
         with context.lock:
             if not parts.queue.is_lost:
                 parts.collect_locked()
+            parts.queue.mark_closed()
             parts.transfers.close()
             parts.pipelines.close()
             parts.queue.close()
@@ -209,7 +211,7 @@ class Device:
 
     def _check_open(self) -> None:
         if self._is_closed:
-            raise DeviceError(f"the device {self.name} was closed")
+            self._parts.queue.raise_lost()
 
 
 def list_devices(settings: Settings | None = None) -> list[DeviceRecord]:

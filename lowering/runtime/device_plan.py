@@ -53,8 +53,11 @@ def missing_baseline(facts: DeviceFacts) -> tuple[str, ...]:
     return tuple(missing)
 
 
-def plan_device(facts: DeviceFacts) -> DevicePlan:
+def plan_device(facts: DeviceFacts, *, is_staged: bool = False) -> DevicePlan:
     """Choose features, extensions, queue family and memory types.
+
+    Args:
+        is_staged: do not let the host reach arrays in place, even where it could.
 
     Raises:
         DeviceError: the device lacks a part of the baseline; the text names all that is missing.
@@ -69,7 +72,7 @@ def plan_device(facts: DeviceFacts) -> DevicePlan:
                 fix="update the driver, or choose another device with QGA_VULKAN_DEVICE (`qga devices` lists them).",
             )
         )
-    is_direct = facts.device_type in ("cpu", "integrated")
+    is_direct = facts.device_type in ("cpu", "integrated") and not is_staged
     array_type = _array_type(facts, is_direct)
     host_flags = _HOST | (DEVICE_LOCAL if facts.device_type != "cpu" else 0)
     return DevicePlan(
@@ -130,9 +133,7 @@ def _features(facts: DeviceFacts) -> dict[str, tuple[str, ...]]:
         if extension in EXTENSION_FEATURES:
             struct, names = EXTENSION_FEATURES[extension]
             wanted[struct] = names
-    return {
-        struct: tuple(name for name in names if facts.has(struct, name)) for struct, names in wanted.items()
-    }
+    return {struct: tuple(name for name in names if facts.has(struct, name)) for struct, names in wanted.items()}
 
 
 def _extensions(facts: DeviceFacts) -> tuple[str, ...]:

@@ -53,7 +53,7 @@ class Events:
                     self._signal()
                 self._condition.notify()
                 return
-        _call(callback, DeviceError("the device was closed"))
+        _call(callback, self._lost_error())
 
     def close(self) -> None:
         """Run the callbacks that are left and end the thread. The device must be idle or lost."""

@@ -35,7 +35,7 @@ class Instance:
         self._callback: Any = None
         self.extensions = self._choose_extensions(settings)
         layers = self._choose_layers(entry, settings)
-        self.handle = self._create(layers, settings)
+        self.handle = self._create(entry, layers, settings)
         self.functions = Functions(entry.get_instance_function, self.handle)
         if settings.validation:
             self._listen()
@@ -84,7 +84,7 @@ class Instance:
             )
         return (VALIDATION_LAYER,)
 
-    def _create(self, layers: tuple[str, ...], settings: Settings) -> Any:
+    def _create(self, entry: EntryPoint, layers: tuple[str, ...], settings: Settings) -> Any:
         ffi, values = interface(), constants()
         application = Struct("VkApplicationInfo", pApplicationName="qga", pEngineName="qga", apiVersion=API_VERSION)
         layer_names, extension_names = string_array(layers), string_array(self.extensions)
@@ -108,7 +108,17 @@ class Instance:
             **fields,
         )
         handle = ffi.new("VkInstance*")
-        check("vkCreateInstance", self._globals.vkCreateInstance(info.pointer, ffi.NULL, handle))
+        result = self._globals.vkCreateInstance(info.pointer, ffi.NULL, handle)
+        if result == values.VK_ERROR_INCOMPATIBLE_DRIVER:
+            raise DeviceError(
+                message(
+                    "Vulkan needs a driver.",
+                    got=f"{entry.source} found none that starts",
+                    want="a driver of Vulkan 1.3",
+                    fix="install your GPU's driver, or mesa-vulkan-drivers for a driver that runs on the CPU.",
+                )
+            )
+        check("vkCreateInstance", result)
         return handle[0]
 
     def _listen(self) -> None:

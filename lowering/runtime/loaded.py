@@ -111,6 +111,7 @@ class LoadedProgram:
                 self._recorder,
                 self._recipe,
                 slot.table.address,
+                self.labels,
                 read_flag=lambda region, tick: self._read_flag(region, buffers, arena, tick),
             )
         finally:
@@ -144,6 +145,8 @@ class LoadedProgram:
         program that comes back to the host between submissions needs one of its own.
         """
         memory = self._parts.memory
+        if self._parts.queue.is_lost:
+            self._parts.queue.raise_lost()
         addresses = [buffer.address for buffer in inputs]
         if 0 in addresses:
             raise_freed()

@@ -80,8 +80,7 @@ def entry_points(choice: LoaderChoice = "auto") -> list[EntryPoint]:
             entry = _open(name, "vkGetInstanceProcAddr", is_loader=True)
             if entry is not None:
                 return [entry]
-    opened = (_open(name, "vk_icdGetInstanceProcAddr", is_loader=False) for name in driver_libraries())
-    found = [entry for entry in opened if entry is not None]
+    found = direct_entry_points()
     if not found:
         raise DeviceError(
             message(
@@ -92,6 +91,12 @@ def entry_points(choice: LoaderChoice = "auto") -> list[EntryPoint]:
             )
         )
     return found
+
+
+def direct_entry_points() -> list[EntryPoint]:
+    """Return every driver library that opens."""
+    opened = (_open(name, "vk_icdGetInstanceProcAddr", is_loader=False) for name in driver_libraries())
+    return [entry for entry in opened if entry is not None]
 
 
 def _open(library_name: str, symbol: str, *, is_loader: bool) -> EntryPoint | None:

@@ -104,7 +104,8 @@ def raise_freed() -> Any:
 class Pool:
     """Blocks of one memory type. Requests over half a block get an allocation of their own."""
 
-    def __init__(self, memory_type: int, block_bytes: int) -> None:
+    def __init__(self, memory_type: int, block_bytes: int, *, is_mapped: bool) -> None:
+        self.is_mapped = is_mapped
         self.memory_type = memory_type
         self.block_bytes = block_bytes
         self.spans = FreeSpans()
@@ -146,9 +147,9 @@ class Memory:
         self._reclaim: list[Callable[[], None]] = [self.drop_scratch_locked]
         self._scratch: Buffer | None = None
         plan = context.plan
-        self.arrays = Pool(plan.array_type, _block_bytes(context.facts.heaps[self._heap(plan.array_type)].nbytes))
-        same = plan.table_type == plan.array_type
-        self.tables = self.arrays if same else Pool(plan.table_type, MEBIBYTE)
+        block_bytes = _block_bytes(context.facts.heaps[self._heap(plan.array_type)].nbytes)
+        self.arrays = Pool(plan.array_type, block_bytes, is_mapped=plan.is_direct)
+        self.tables = Pool(plan.table_type, MEBIBYTE, is_mapped=True)
         self.live_bytes = 0
         self.peak_live_bytes = 0
         self.reserved_bytes = 0
@@ -238,7 +239,7 @@ class Memory:
         self._queue.wait(self._queue.tick)
         self._queue.collect_locked()
         self.drain_locked()
-        for pool in {id(pool): pool for pool in (self.arrays, self.tables)}.values():
+        for pool in (self.arrays, self.tables):
             while pool.own:
                 self._destroy(pool.own.pop()[1])
             for block, _ in pool.spans.empty_blocks():
@@ -306,12 +307,12 @@ class Memory:
             self._queue.raise_lost()
         try:
             self._check_limit(nbytes)
-            return create_block(self._context, nbytes, pool.memory_type)
+            return create_block(self._context, nbytes, pool.memory_type, is_mapped=pool.is_mapped)
         except DeviceMemoryError:
             self.trim_locked()
         try:
             self._check_limit(nbytes)
-            return create_block(self._context, nbytes, pool.memory_type)
+            return create_block(self._context, nbytes, pool.memory_type, is_mapped=pool.is_mapped)
         except DeviceMemoryError as error:
             raise DeviceMemoryError(self._shortage(wanted, pool)) from error
 

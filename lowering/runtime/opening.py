@@ -12,7 +12,7 @@ from .device_plan import DevicePlan, missing_baseline, plan_device
 from .facts import DeviceFacts
 from .features import CORE
 from .instance import Instance
-from .loader import Functions, check, entry_points, interface
+from .loader import EntryPoint, Functions, check, direct_entry_points, entry_points, interface
 from .query import query_device
 from .select import DeviceRecord, choose_device
 from .settings import Settings
@@ -35,9 +35,20 @@ def find_candidates(settings: Settings) -> list[Candidate]:
     Raises:
         DeviceError: no Vulkan library, or no driver that starts.
     """
+    entries = entry_points(settings.loader)
+    found, failures = _candidates_of(entries, settings)
+    if not found and entries[0].is_loader:
+        # A loader without manifests, as in containers that carry only a driver's library.
+        found, _ = _candidates_of(direct_entry_points(), settings)
+    if not found and failures:
+        raise failures[0]
+    return found
+
+
+def _candidates_of(entries: list[EntryPoint], settings: Settings) -> tuple[list[Candidate], list[DeviceError]]:
     found: list[Candidate] = []
     failures: list[DeviceError] = []
-    for entry in entry_points(settings.loader):
+    for entry in entries:
         try:
             instance = Instance(entry, settings)
         except DeviceError as error:
@@ -49,9 +60,7 @@ def find_candidates(settings: Settings) -> list[Candidate]:
         for physical in physical_devices:
             facts = query_device(instance, physical)
             found.append(Candidate(instance, physical, facts, _record(len(found), facts, entry.source)))
-    if not found and failures:
-        raise failures[0]
-    return found
+    return found, failures
 
 
 def close_candidates(candidates: list[Candidate], keep: Instance | None = None) -> None:
@@ -72,7 +81,7 @@ def open_context(settings: Settings) -> tuple[Context, DeviceRecord]:
     try:
         record = choose_device([candidate.record for candidate in candidates], settings.selector)
         candidate = next(candidate for candidate in candidates if candidate.record is record)
-        plan = plan_device(candidate.facts)
+        plan = plan_device(candidate.facts, is_staged=settings.is_staged)
         handle = _create_device(candidate, plan)
         chosen = candidate
     finally:
@@ -107,9 +116,7 @@ def _record(index: int, facts: DeviceFacts, source: str) -> DeviceRecord:
 def _create_device(candidate: Candidate, plan: DevicePlan) -> Any:
     ffi = interface()
     priorities = ffi.new("float[1]", [1.0])
-    queue = Struct(
-        "VkDeviceQueueCreateInfo", queueFamilyIndex=plan.family, queueCount=1, pQueuePriorities=priorities
-    )
+    queue = Struct("VkDeviceQueueCreateInfo", queueFamilyIndex=plan.family, queueCount=1, pQueuePriorities=priorities)
     extensions = string_array(plan.extensions)
     info = Struct(
         "VkDeviceCreateInfo",

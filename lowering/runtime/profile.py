@@ -30,7 +30,13 @@ class DispatchTime:
 
 
 def profile_items(
-    parts: Parts, recorder: Recorder, recipe: Recipe, table_address: int, *, read_flag: type_read_flag
+    parts: Parts,
+    recorder: Recorder,
+    recipe: Recipe,
+    table_address: int,
+    labels: Sequence[str],
+    *,
+    read_flag: type_read_flag,
 ) -> list[DispatchTime]:
     """Run a recipe with a barrier and timestamps around each dispatch; return one time a static dispatch, in order."""
     context = parts.context
@@ -51,9 +57,7 @@ def profile_items(
     finally:
         clock.close()
     return [
-        DispatchTime(
-            step.label or f"kernel {step.kernel}", step.kernel, step.where, step.groups, counts[i], totals[i]
-        )
+        DispatchTime(labels[i], step.kernel, step.where, step.groups, counts[i], totals[i])
         for i, step in enumerate(recipe.dispatches)
     ]
 
@@ -112,8 +116,9 @@ class _Clock:
         queries = 2 * len(segment.commands)
         functions.vkResetQueryPool(context.handle, self._pool, 0, queries)
         with context.lock:
-            hooks = (lambda target, number: self._stamp(target, 2 * number)), (
-                lambda target, number: self._stamp(target, 2 * number + 1)
+            hooks = (
+                (lambda target, number: self._stamp(target, 2 * number)),
+                (lambda target, number: self._stamp(target, 2 * number + 1)),
             )
             record_segment(self._recorder, self._commands, segment, table_address, around=hooks)
             tick = queue.submit_locked(self._commands, "profile")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import collections
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..errors import DeviceError, message
 from .commands import end_recording, record_barrier, start_recording
@@ -18,6 +19,16 @@ if TYPE_CHECKING:
 
 # A wait returns to Python this often, so that Ctrl-C works during long programs.
 WAIT_SLICE_NS = 200_000_000
+
+
+class _Boxes:
+    """C memory that one thread reuses for each wait."""
+
+    def __init__(self, semaphores: Any) -> None:
+        ffi = interface()
+        self.counter = ffi.new("uint64_t*")
+        self.values = ffi.new("uint64_t[1]")
+        self.info = Struct("VkSemaphoreWaitInfo", semaphoreCount=1, pSemaphores=semaphores, pValues=self.values)
 
 
 class Queue:
@@ -35,6 +46,7 @@ class Queue:
         self.tick = 0
         self._completed = 0
         self._lost = ""
+        self._is_closed = False
         self._last_label = "nothing"
         self._retired: collections.deque[tuple[int, Callable[[], None]]] = collections.deque()
         self._transient: collections.deque[tuple[int, Any]] = collections.deque()
@@ -55,7 +67,7 @@ class Queue:
         )
         self._submit_pointer = self._submit.pointer
         self._submit_function = functions.vkQueueSubmit
-        self._counter = ffi.new("uint64_t*")
+        self._local = threading.local()
 
     def _create_command_pool(self) -> Any:
         ffi = interface()
@@ -110,8 +122,7 @@ class Queue:
         """Ask the device for the last tick that has finished."""
         if self._lost:
             self.raise_lost()
-        # A box of its own: several threads ask at once.
-        counter = interface().new("uint64_t*")
+        counter = self._boxes().counter
         result = self._functions.vkGetSemaphoreCounterValue(self._context.handle, self.semaphore, counter)
         self._check("vkGetSemaphoreCounterValue", result)
         self._completed = max(self._completed, counter[0])
@@ -141,10 +152,20 @@ class Queue:
         """Wait for a value or until the time is over, whichever comes first."""
         if self._lost:
             self.raise_lost()
-        values = interface().new("uint64_t[1]", [value])
-        info = Struct("VkSemaphoreWaitInfo", semaphoreCount=1, pSemaphores=self._semaphores, pValues=values)
-        result = self._functions.vkWaitSemaphores(self._context.handle, info.pointer, timeout_ns)
+        boxes = self._boxes()
+        boxes.values[0] = value
+        result = self._functions.vkWaitSemaphores(self._context.handle, boxes.info.pointer, timeout_ns)
         self._check("vkWaitSemaphores", result)
+        if result == 0:
+            self._completed = max(self._completed, value)
+
+    def _boxes(self) -> _Boxes:
+        """Return this thread's memory for the arguments of waits: several threads wait at once."""
+        try:
+            return self._local.boxes
+        except AttributeError:
+            self._local.boxes = _Boxes(self._semaphores)
+            return self._local.boxes
 
     # --- what waits for a tick ----------------------------------------------------------------------------------------
 
@@ -206,20 +227,27 @@ class Queue:
         if not command_buffers:
             return
         array = interface().new("VkCommandBuffer[]", list(command_buffers))
-        self._functions.vkFreeCommandBuffers(
-            self._context.handle, self.command_pool, len(command_buffers), array
-        )
+        self._functions.vkFreeCommandBuffers(self._context.handle, self.command_pool, len(command_buffers), array)
         self._context.counts.add("command buffer", -len(command_buffers))
 
     # --- the end ------------------------------------------------------------------------------------------------------
 
     @property
     def is_lost(self) -> bool:
-        """Whether the device was lost."""
+        """Whether the device was lost or closed."""
         return bool(self._lost)
 
-    def raise_lost(self) -> None:
-        """Raise the error of a lost device, naming the program that was submitted last."""
+    def raise_lost(self) -> NoReturn:
+        """Raise the error of a closed device, or that of a lost one, naming the program that was submitted last."""
+        if self._is_closed:
+            raise DeviceError(
+                message(
+                    "A device must be open when it is used.",
+                    got=f"{self._context.facts.name} after close()",
+                    want="an open device",
+                    fix="open the device again, and load programs and arrays on the new one.",
+                )
+            )
         raise DeviceError(
             message(
                 "The Vulkan device was lost and cannot be used by this process again.",
@@ -240,6 +268,11 @@ class Queue:
         except LostError:
             self.mark_lost(function)
             self.raise_lost()
+
+    def mark_closed(self) -> None:
+        """Refuse all further work."""
+        self._is_closed = True
+        self._lost = self._lost or "closed"
 
     def close(self) -> None:
         """Run what still waits, then destroy the pool and the semaphore. The device must be idle."""

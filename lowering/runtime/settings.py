@@ -22,12 +22,14 @@ class Settings:
         validation: "core" turns the Khronos validation layer on, "sync" adds synchronization validation.
         labels: put dispatch labels into command buffers, for capture tools and validation messages.
         loader: "direct" opens the driver's library without the Vulkan loader.
+        is_staged: use staging memory even where the host sees device memory, to test that road everywhere.
     """
 
     selector: str = ""
     validation: Validation = ""
     labels: bool = False
     loader: LoaderChoice = "auto"
+    is_staged: bool = False
 
 
 def settings_from_environment(environment: Mapping[str, str] | None = None) -> Settings:

@@ -9,6 +9,8 @@ import bisect
 from dataclasses import dataclass
 
 ALIGNMENT = 256
+# Spans of one size kept unmerged: programs ask for the same sizes again and again.
+RECENT_SPANS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,7 @@ class FreeSpans:
         self._by_start: dict[tuple[int, int], tuple[int, int]] = {}
         self._by_end: dict[tuple[int, int], int] = {}
         self._blocks: dict[int, int] = {}
+        self._recent: dict[int, list[Span]] = {}
 
     def add_block(self, block: int, nbytes: int) -> None:
         """Add a block, all of it free."""
@@ -42,6 +45,7 @@ class FreeSpans:
 
     def remove_block(self, block: int) -> None:
         """Forget a block; all of it must be free."""
+        self.merge_recent()
         nbytes = self._blocks[block]
         free, _ = self._by_start.get((block, 0), (0, 0))
         assert free == nbytes, "a block may be removed only when nothing in it is in use"
@@ -50,9 +54,15 @@ class FreeSpans:
 
     def take(self, nbytes: int) -> Span | None:
         """Take `nbytes` (a multiple of 256) from the smallest free span that holds them, or return None."""
+        recent = self._recent.get(nbytes)
+        if recent:
+            return recent.pop()
         index = bisect.bisect_left(self._by_size, (nbytes, -1, -1))
         if index == len(self._by_size):
-            return None
+            if not any(self._recent.values()):
+                return None
+            self.merge_recent()
+            return self.take(nbytes)
         free, block, offset = self._by_size[index]
         quiet = self._remove(block, offset)
         if free > nbytes:
@@ -60,7 +70,22 @@ class FreeSpans:
         return Span(block, offset, nbytes, quiet)
 
     def give(self, span: Span) -> None:
-        """Give a span back, merging it with free neighbours; the merged span is quiet when its last part is."""
+        """Give a span back."""
+        recent = self._recent.setdefault(span.nbytes, [])
+        if len(recent) < RECENT_SPANS:
+            recent.append(span)
+        else:
+            self._merge(span)
+
+    def merge_recent(self) -> None:
+        """Merge all spans given back with their free neighbours."""
+        for spans in self._recent.values():
+            for span in spans:
+                self._merge(span)
+        self._recent.clear()
+
+    def _merge(self, span: Span) -> None:
+        """Merge a span with its free neighbours; the merged span is quiet when its last part is."""
         block, offset, nbytes, quiet = span.block, span.offset, span.nbytes, span.quiet
         following = self._by_start.get((block, offset + nbytes))
         if following is not None:
@@ -75,6 +100,7 @@ class FreeSpans:
 
     def empty_blocks(self) -> list[tuple[int, int]]:
         """List the blocks nothing is taken from, with the timeline value after which each may be destroyed."""
+        self.merge_recent()
         found: list[tuple[int, int]] = []
         for block, nbytes in self._blocks.items():
             free, quiet = self._by_start.get((block, 0), (0, 0))
@@ -85,6 +111,7 @@ class FreeSpans:
     @property
     def free_bytes(self) -> int:
         """Bytes free in all blocks."""
+        self.merge_recent()
         return sum(nbytes for nbytes, _, _ in self._by_size)
 
     def _insert(self, block: int, offset: int, nbytes: int, quiet: int) -> None:

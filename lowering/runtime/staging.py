@@ -33,7 +33,7 @@ class Staging:
             self._queue.wait(tick)
             return block
         self._count[size] += 1
-        return create_block(self._context, size, self._memory_type)
+        return create_block(self._context, size, self._memory_type, is_mapped=True)
 
     def give_locked(self, block: Block, tick: int) -> None:
         """Take a block back; the device uses it until `tick`."""
