@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 
-from lowering.errors import InputError, UnsupportedError, message
+from lowering.errors import DeviceMemoryError, InputError, UnsupportedError, message
 
 from . import _native as native
 from . import spec
 from .client import ArrayKind, Client
 from .codes import LayoutKind
+from .engine import Buffer
 from .failures import describe
+
+Result = TypeVar("Result")
 
 # Which answer of a buffer's handle says that it was deleted.
 DELETED = 6
@@ -24,56 +28,53 @@ _LAYOUT = tuple((field.offset, field.code) for field in spec.fields(spec.STRUCTU
 _STRIDES = tuple((field.offset, field.code) for field in spec.fields(spec.STRUCTURES["Buffer_MemoryLayout_Strides"]))
 
 
-class Lease:
-    """Frees the memory of a device buffer when nobody holds it any more, neither an array nor a running transfer."""
-
-    __slots__ = ("buffer", "readers")
-
-    def __init__(self, buffer: Any) -> None:
-        self.buffer = buffer
-        self.readers = 0
-
-    def __del__(self) -> None:
-        if self.buffer is not None:
-            self.buffer.free()
-
-    def give_up(self) -> None:
-        """Leave the memory to whoever took it over by donation."""
-        self.buffer = None
-
-
 class DeviceArray:
-    """A buffer as jaxlib sees it: memory on the device, or None once it was deleted or donated."""
+    """A buffer as jaxlib sees it: memory on the device, or None once it was deleted or donated.
 
-    __slots__ = ("client", "handle", "kind", "lease")
+    The memory is freed when nobody holds it any more, neither an array nor a running transfer. `readers` counts the
+    transfers that still read it.
+    """
 
-    def __init__(self, client: Client, kind: ArrayKind, buffer: Any) -> None:
+    __slots__ = ("buffer", "client", "handle", "kind", "readers")
+
+    def __init__(self, client: Client, kind: ArrayKind, buffer: Buffer) -> None:
         self.client = client
         self.kind = kind
-        self.lease: Lease | None = Lease(buffer)
+        self.buffer: Buffer | None = buffer
+        self.readers = 0
         self.handle = native.new_handle(self, kind.answers)
 
-    def buffer(self) -> Any:
+    def live_buffer(self) -> Buffer:
         """Return the device buffer.
 
         Raises:
             InputError: the array was deleted or donated.
         """
-        if self.lease is None:
+        if self.buffer is None:
             raise InputError(
                 message(
                     "platform vulkan: an array must be alive to be used.",
-                    got=f"{self.kind.dtype}[{','.join(map(str, self.kind.shape))}] that was deleted or donated",
+                    got=f"{self.kind.text} that was deleted or donated",
                     want="an array that no call took by donation",
                     fix="keep a copy of the array, or do not list it in donate_argnums.",
                 )
             )
-        return self.lease.buffer
+        return self.buffer
 
     def mark_deleted(self) -> None:
         """Drop the memory and say so to jaxlib."""
-        self.lease = None
+        self.buffer = None
         native.set_answer(self.handle, DELETED, 1)
+
+
+def with_room(action: Callable[[], Result]) -> Result:
+    """Do what allocates device memory; if there is none left, free what only cyclic garbage holds and try once more."""
+    try:
+        return action()
+    except DeviceMemoryError:
+        gc.collect()
+        native.collect()
+        return action()
 
 
 def from_host(
@@ -95,12 +96,10 @@ def from_host(
     if device_layout:
         _require_row_major(device_layout, kind)
     strides = _integers(byte_strides, num_byte_strides) if byte_strides else None
-    source = np.ascontiguousarray(_host_array(data, kind, strides, writable=False)).reshape(shape)
-    buffer = client.device.allocate(kind.nbytes)
-    array = DeviceArray(client, kind, buffer)
-    if kind.nbytes:
-        client.device.upload(buffer, source)
-    return native.READY, array.handle
+    source = _host_array(data, kind, strides, writable=False)
+    buffer = with_room(lambda: client.device.allocate(kind.nbytes))
+    client.device.upload(buffer, source)
+    return native.READY, DeviceArray(client, kind, buffer).handle
 
 
 def to_host(src: DeviceArray, host_layout: int, dst: int) -> tuple[int, int | None]:
@@ -109,11 +108,11 @@ def to_host(src: DeviceArray, host_layout: int, dst: int) -> tuple[int, int | No
     if not dst:
         return kind.nbytes, None
     if kind.nbytes == 0:
-        src.buffer()
+        src.live_buffer()
         return 0, native.READY
     strides = _host_strides(host_layout, kind)
     target = _host_array(dst, kind, strides, writable=True)
-    return kind.nbytes, _copy_out(src, lambda buffer: _download(src.client, buffer, target, kind))
+    return kind.nbytes, _copy_out(src, lambda buffer: src.client.device.download(buffer, target))
 
 
 def to_host_raw(buffer: DeviceArray, dst: int, offset: int, transfer_size: int) -> int:
@@ -121,46 +120,38 @@ def to_host_raw(buffer: DeviceArray, dst: int, offset: int, transfer_size: int) 
     kind = buffer.kind
     target = np.frombuffer(native.view(dst, transfer_size, True), np.uint8) if transfer_size else None
 
-    def copy(device_buffer: Any) -> None:
+    def copy_range(device_buffer: Buffer) -> None:
         whole = np.empty(kind.nbytes, np.uint8)
         buffer.client.device.download(device_buffer, whole)
         target[...] = whole[offset : offset + transfer_size]
 
-    return native.READY if target is None else _copy_out(buffer, copy)
-
-
-def copy(array: DeviceArray) -> DeviceArray:
-    """Return a new array with the same contents."""
-    client, kind = array.client, array.kind
-    source = array.buffer()
-    target = client.device.allocate(kind.nbytes)
-    result = DeviceArray(client, kind, target)
-    if kind.nbytes:
-        host = np.empty(kind.shape, kind.dtype)
-        client.device.download(source, host)
-        client.device.upload(target, host)
-    return result
+    return native.READY if target is None else _copy_out(buffer, copy_range)
 
 
 def copy_to_device(buffer: DeviceArray) -> int:
-    """Copy to the only device there is."""
-    return copy(buffer).handle
+    """Return a new buffer with the same contents on the only device there is."""
+    client, kind = buffer.client, buffer.kind
+    host = np.empty(kind.nbytes, np.uint8)
+    client.device.download(buffer.live_buffer(), host)
+    target = with_room(lambda: client.device.allocate(kind.nbytes))
+    client.device.upload(target, host)
+    return DeviceArray(client, kind, target).handle
 
 
 def delete(buffer: DeviceArray) -> None:
     """Free the memory as soon as no transfer reads it."""
-    if buffer.lease is not None:
+    if buffer.buffer is not None:
         buffer.mark_deleted()
 
 
 def ready_event(buffer: DeviceArray) -> int:
     """Return an event that completes when the contents are there."""
-    return buffer.client.event_at(buffer.buffer().ready)
+    return buffer.client.event_at(buffer.live_buffer().ready)
 
 
 def device_address(buffer: DeviceArray) -> int:
     """Return the device address of the first byte."""
-    return buffer.buffer().address
+    return buffer.live_buffer().address
 
 
 def layout(buffer: DeviceArray) -> tuple[int, ...]:
@@ -168,35 +159,26 @@ def layout(buffer: DeviceArray) -> tuple[int, ...]:
     return (80, 0, 56, 0, *buffer.kind.minor_to_major.pair, 0, 0, 0, int(LayoutKind.TILED))
 
 
-def _copy_out(array: DeviceArray, job: Callable[[Any], None]) -> int:
+def _copy_out(array: DeviceArray, job: Callable[[Buffer], None]) -> int:
     """Run a copying job now if that is quick, else on the transfer thread; return its event."""
-    client, buffer, lease = array.client, array.buffer(), array.lease
+    client, buffer = array.client, array.live_buffer()
     if array.kind.nbytes <= INLINE_BYTES and client.device.is_done(buffer.ready):
         job(buffer)
         return native.READY
     event = native.new_event()
-    lease.readers += 1
+    array.readers += 1
 
     def transfer() -> None:
         code, text = 0, b""
         try:
-            job(lease.buffer)
+            job(buffer)
         except BaseException as error:
             code, text = describe(error)
-        lease.readers -= 1
+        array.readers -= 1
         native.complete_event(event, code, text)
 
     client.in_background(transfer)
     return event
-
-
-def _download(client: Client, buffer: Any, target: np.ndarray, kind: ArrayKind) -> None:
-    if target.flags.c_contiguous:
-        client.device.download(buffer, target)
-        return
-    rows = np.empty(kind.shape, kind.dtype)
-    client.device.download(buffer, rows)
-    target[...] = rows
 
 
 def _integers(address: int, count: int) -> tuple[int, ...]:
@@ -246,7 +228,7 @@ def _layout_error(kind: ArrayKind, got: str) -> UnsupportedError:
     return UnsupportedError(
         message(
             "platform vulkan: arrays are dense and row-major.",
-            got=f"{got}, for {kind.dtype}[{','.join(map(str, kind.shape))}]",
+            got=f"{got}, for {kind.text}",
             want="the default layout",
             fix="transpose the array instead of giving it a layout.",
         )

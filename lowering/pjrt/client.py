@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,12 +13,15 @@ from typing import Any
 import numpy as np
 
 from lowering import dtypes
-from lowering.errors import InputError, UnsupportedError, message
+from lowering.errors import DeviceError, InputError, UnsupportedError, message
 
 from . import _native as native
 from .codes import DTYPES, ELEMENT_TYPES, FOREIGN_ELEMENT_TYPES
 from .engine import Engine
+from .failures import describe
 from .values import NamedValues, Text, Words
+
+logger = logging.getLogger(__name__)
 
 MEMORY_KIND = "device"
 # Distinct array types remembered; a buffer keeps its own, so forgetting one is safe.
@@ -37,6 +41,11 @@ class ArrayKind:
     dimensions: Words
     minor_to_major: Words
     answers: bytes
+
+    @property
+    def text(self) -> str:
+        """dtype[shape], as error messages show it."""
+        return f"{dtypes.NAMES[self.dtype]}[{','.join(map(str, self.shape))}]"
 
 
 class Client:
@@ -60,6 +69,7 @@ class Client:
         self.memories = Words((self.memory_handle,))
         self.kind: Callable[[str, tuple[int, ...]], ArrayKind] = lru_cache(KINDS_REMEMBERED)(self._make_kind)
         self.last_value = 0
+        self.is_exiting = False
         self._transfers: ThreadPoolExecutor | None = None
 
     def _make_kind(self, dtype: str, shape: tuple[int, ...]) -> ArrayKind:
@@ -92,26 +102,39 @@ class Client:
         if self.device.is_done(value):
             return native.READY
         event = native.new_event()
-        self.device.when_done(value, lambda: native.complete_event(event, 0, b""))
+
+        def complete(error: Exception | None) -> None:
+            code, text = (0, b"") if error is None else describe(error)
+            native.complete_event(event, code, text)
+
+        self.device.when_done(value, complete)
         return event
 
     def in_background(self, job: Callable[[], Any]) -> None:
         """Run a job that waits for the device on the one transfer thread, here and now once the process exits."""
+        if self.is_exiting:
+            job()
+            return
         if self._transfers is None:
             self._transfers = ThreadPoolExecutor(1, thread_name_prefix="vulkan-transfer")
         try:
             self._transfers.submit(job)
-        except RuntimeError:  # the pool takes no jobs after the interpreter has begun to exit
+        except RuntimeError:  # threads take no jobs once the interpreter has begun to exit
             job()
 
     def settle(self) -> None:
         """Wait until everything submitted so far is finished and its events are completed."""
-        self.device.wait(self.last_value)
+        if self._transfers is not None:
+            self._transfers.shutdown()
+            self._transfers = None
+        try:
+            self.device.wait(self.last_value)
+        except DeviceError as error:
+            # Whoever waits for a result gets this error with it; here it must not keep the process from ending.
+            logger.warning("the device did not finish its work: %s", error)
 
     def close(self) -> None:
         """Give back the handles and close the device."""
-        if self._transfers is not None:
-            self._transfers.shutdown()
         self.settle()
         self.device.close()
         for handle in (self.memory_handle, self.device_handle, self.handle):
@@ -119,8 +142,9 @@ class Client:
 
 
 def close(client: Client) -> None:
-    """Close the client: jaxlib holds no object of it any more."""
-    client.close()
+    """Close the client: jaxlib holds no object of it any more. At exit the device was closed before."""
+    if not client.is_exiting:
+        client.close()
 
 
 def platform_name(client: Client) -> tuple[int, int]:
@@ -254,29 +278,28 @@ def one() -> int:
     return 1
 
 
-# Statistics of the runtime, in the order of PJRT_Device_MemoryStats; None where the runtime counts nothing alike.
+# For each field of PJRT_Device_MemoryStats after the first: what the runtime calls it, None where it has nothing alike.
 _STATISTICS = (
-    "bytes_in_use",
-    "peak_bytes_in_use",
-    "allocations",
-    "largest_allocation_bytes",
-    "bytes_limit",
-    "bytes_reserved",
-    "peak_bytes_reserved",
-    "bytes_reservable_limit",
-    "largest_free_block_bytes",
-    "pool_bytes",
-    "peak_pool_bytes",
-    "peak_allocated_bytes",
+    "peak_live_bytes",
+    None,  # number of allocations ever made
+    None,  # largest allocation
+    "limit_bytes",
+    None,  # bytes reserved outside the pool
+    None,  # their peak
+    None,  # their limit
+    None,  # largest free block
+    "reserved_bytes",
+    None,  # its peak
+    None,  # peak of allocated bytes
 )
 
 
 def memory_statistics(device: Client) -> tuple[int, ...]:
     """Return bytes in use, then a value and whether it is known for each of the other statistics."""
     counted = device.device.statistics()
-    result = [counted.get(_STATISTICS[0], 0)]
-    for name in _STATISTICS[1:]:
-        result += [counted.get(name, 0), int(name in counted)]
+    result = [counted["live_bytes"]]
+    for name in _STATISTICS:
+        result += [counted.get(name, 0), int(name in counted)] if name is not None else [0, 0]
     return tuple(result)
 
 

@@ -9,7 +9,7 @@ from lowering.errors import InputError, UnsupportedError, message
 
 from . import _native as native
 from . import engine, spec
-from .arrays import DeviceArray
+from .arrays import DeviceArray, with_room
 from .client import MEMORY_KIND, Client
 from .codes import ELEMENT_TYPES
 from .values import NamedValues, Text, Words
@@ -44,7 +44,7 @@ class LoadedExecutable:
         self.output_dtypes = [item.dtype for item in program.output_types]
         self.aliases = tuple(program.aliases)
         self.donatable = frozenset(position for position, _ in self.aliases)
-        digest = hashlib.sha256(module + options + client.engine.version.encode())
+        digest = hashlib.sha256(module + client.engine.version.encode())
         self.fingerprint = Text(digest.hexdigest())
         self.assignment = Text(ASSIGNMENT)
         self.logical_ids = Words((0,))
@@ -107,14 +107,12 @@ def run(
     if program is None or num_devices != 1:
         raise _run_error(executable, num_devices)
     arrays = native.owners(argument_lists, num_args)
-    try:
-        buffers = [array.lease.buffer for array in arrays]
-    except AttributeError:
-        buffers = [array.buffer() for array in arrays]
-    donate = _donated(executable, options, arrays) if executable.donatable else executable.donatable
-    results = program.run(buffers, donate)
-    for position in donate:
-        arrays[position].lease.give_up()
+    buffers = [array.live_buffer() for array in arrays]
+    given = _donated(executable, options, arrays) if executable.donatable else ()
+    # A transfer that is still reading keeps its memory; the program then writes elsewhere.
+    taken = frozenset(position for position in given if not arrays[position].readers)
+    results = with_room(lambda: program.run(buffers, taken))
+    for position in given:
         arrays[position].mark_deleted()
     client = executable.client
     kinds = executable.outputs
@@ -128,11 +126,31 @@ def run(
         native.store_one(device_complete_events, event)
 
 
-def _donated(executable: LoadedExecutable, options: int, arrays: list[DeviceArray]) -> frozenset[int]:
-    """Return the inputs that the program may take over: donated by the user, kept by nobody, read by no transfer."""
+def _donated(executable: LoadedExecutable, options: int, arrays: list[DeviceArray]) -> list[int]:
+    """Return the inputs that the caller gives up.
+
+    Raises:
+        InputError: a donated array is passed a second time.
+    """
     address, count = native.fields(options, _KEPT_INPUTS) if options else (0, 0)
     kept = set(native.view(address, 8 * count, False).cast("q")) if count else set()
-    return frozenset(i for i in executable.donatable if i not in kept and not arrays[i].lease.readers)
+    donated = [i for i in executable.donatable if i not in kept]
+    taken = {id(arrays[i]) for i in donated}
+    if sum(id(array) in taken for array in arrays) > len(donated):
+        raise _donated_twice(executable, arrays, taken)
+    return donated
+
+
+def _donated_twice(executable: LoadedExecutable, arrays: list[DeviceArray], taken: set[int]) -> InputError:
+    places = [i for i, array in enumerate(arrays) if id(array) in taken]
+    return InputError(
+        message(
+            "platform vulkan: a donated array must be passed once.",
+            got=f"one array in several of the arguments {places} of {executable.name.data.decode()}, donated in one",
+            want="an array of its own for each argument that is donated",
+            fix="pass a copy (jnp.copy), or do not list the argument in donate_argnums.",
+        )
+    )
 
 
 def _run_error(executable: LoadedExecutable, num_devices: int) -> InputError:
@@ -180,7 +198,7 @@ def name(executable: LoadedExecutable) -> tuple[int, int]:
 
 
 def fingerprint(executable: LoadedExecutable) -> tuple[int, int]:
-    """Return a text that is equal for equal modules, options, drivers and compilers."""
+    """Return a text that is equal for equal modules, drivers and compilers."""
     return executable.fingerprint.pair
 
 
@@ -242,7 +260,8 @@ def memory_statistics(executable: LoadedExecutable) -> tuple[int, ...]:
     arguments = sum(kind.nbytes for kind in executable.inputs)
     outputs = sum(kind.nbytes for kind in executable.outputs)
     aliased = sum(executable.outputs[output].nbytes for _, output in executable.aliases)
-    temporaries = getattr(executable.program, "arena_bytes", 0)
+    costs = executable.program.cost() if executable.program is not None else {}
+    temporaries = int(costs.get("temporary bytes", 0))
     total = arguments + outputs - aliased + temporaries
     return (0, arguments, outputs, aliased, temporaries, 0, 0, 0, 0, 0, total, total, total, 0, 0)
 

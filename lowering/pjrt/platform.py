@@ -53,6 +53,7 @@ class Platform:
     def exit(self) -> None:
         """Let running work finish, then keep other threads out of a dying interpreter."""
         if self.client is not None:
+            self.client.is_exiting = True
             self.client.settle()
         native.leave(EXIT_MILLISECONDS)
         native.stop_reaper()
