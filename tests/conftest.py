@@ -10,13 +10,11 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
 if TYPE_CHECKING:
-    import jax
-
     from lowering.runtime import Device
 
 TESTS = Path(__file__).parent
@@ -65,32 +63,25 @@ def device() -> Iterator[Device]:
         opened = Device.open()
     except DeviceError as error:
         _without_device(f"no Vulkan device: {_first_line(error)}")
-    try:
+    with opened:
         yield opened
-    finally:
-        opened.close()
 
 
 @pytest.fixture(scope="session")
-def vulkan() -> jax.Device:
+def vulkan() -> Any:
     """Return JAX's first device of the platform `vulkan`; skip, and say why, where the platform cannot start."""
     import jax
-    from jax.extend.backend import backends
 
-    if "vulkan" not in backends():
-        from lowering.pjrt import initialize
+    from lowering.pjrt import initialize
 
-        try:
-            initialize()
-        except RuntimeError as error:
-            _without_device(f"no platform vulkan: {_first_line(error)}")
+    initialize()
     try:
         return jax.devices("vulkan")[0]
     except RuntimeError as error:
         _without_device(f"no platform vulkan: {_first_line(error)}")
 
 
-def _without_device(reason: str) -> Any:
+def _without_device(reason: str) -> NoReturn:
     if os.environ.get(REQUIRE_DEVICE) == "1":
         pytest.fail(reason, pytrace=False)
     pytest.skip(reason)

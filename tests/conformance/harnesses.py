@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax._src.internal_test_util import test_harnesses
 
@@ -36,7 +37,7 @@ def all_cases() -> list[Case]:
     return [Case(harness.fullname, harness.group_name, np.dtype(harness.dtype).name) for harness in _by_name().values()]
 
 
-def run_case(name: str, devices: Sequence[jax.Device]) -> tuple[list[list[np.ndarray]], int, list[np.ndarray]]:
+def run_case(name: str, devices: Sequence[Any]) -> tuple[list[list[np.ndarray]], int, list[np.ndarray]]:
     """Run one harness on each device; return the flat results of each, the reduction depth and the inputs."""
     harness = _by_name()[name]
     random = np.random.RandomState(zlib.crc32(name.encode()))
@@ -96,7 +97,7 @@ def _flat(tree: Any) -> list[np.ndarray]:
 
 
 def _to_numpy(leaf: Any) -> np.ndarray:
-    if isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+    if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         leaf = jax.random.key_data(leaf)
     return np.asarray(leaf)
 

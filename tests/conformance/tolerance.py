@@ -116,7 +116,7 @@ def _precision(dtype: np.dtype) -> tuple[float, float]:
 
 def _same_special(got: np.ndarray, want: np.ndarray) -> np.ndarray:
     if got.dtype.kind == "c":
-        return _same_special(got.real, want.real) & _same_special(got.imag, want.imag)
+        return _same_special(np.real(got), np.real(want)) & _same_special(np.imag(got), np.imag(want))
     finite = np.isfinite(got) & np.isfinite(want)
     return finite | (np.isnan(got) & np.isnan(want)) | (got == want)
 
