@@ -1,0 +1,99 @@
+"""The meaning of each operation on f16, bf16, f32 and f64 elements."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from shaders import functions
+from shaders.functions.exact import exact
+from shaders.functions.remainder import remainder
+from shaders.spirv import Builder, Value
+
+Unary = Callable[[Builder, Value], Value]
+Binary = Callable[[Builder, Value, Value], Value]
+
+
+def maximum(b: Builder, x: Value, y: Value) -> Value:
+    """Return the larger operand, NaN if either is, and +0 of two zeros."""
+    chosen = b.select((x > y) | functions.is_nan(b, x), x, y)
+    return _of_equals(b, x, y, chosen, is_maximum=True)
+
+
+def minimum(b: Builder, x: Value, y: Value) -> Value:
+    """Return the smaller operand, NaN if either is, and -0 of two zeros."""
+    chosen = b.select((x < y) | functions.is_nan(b, x), x, y)
+    return _of_equals(b, x, y, chosen, is_maximum=False)
+
+
+def _of_equals(b: Builder, x: Value, y: Value, chosen: Value, *, is_maximum: bool) -> Value:
+    """Join the sign bits of equal operands, which differ only for zeros; nothing to do beside a number that is not zero."""
+    if x.constant or y.constant:
+        return chosen
+    bits = "u64" if x.dtype == "f64" else "u32"
+    left, right = b.bitcast(x, bits), b.bitcast(y, bits)
+    joined = b.bitcast(left & right if is_maximum else left | right, x.dtype)
+    return b.select(x == y, joined, chosen)
+
+
+def clamp(b: Builder, low: Value, x: Value, high: Value) -> Value:
+    """Return min(max(x, low), high), NaN if any operand is."""
+    return minimum(b, maximum(b, x, low), high)
+
+
+def sign(b: Builder, x: Value) -> Value:
+    """Return -1 or 1, and x itself where it is ±0 or NaN."""
+    one = b.const(x.dtype, 1.0)
+    return b.select(x > 0.0, one, b.select(x < 0.0, -one, x))
+
+
+def round_away(b: Builder, x: Value) -> Value:
+    """Return the nearest whole number, halves away from zero; the device's own rounding may choose either for halves."""
+    whole = b.math("trunc", x)
+    is_far = functions.absolute(b, exact(x - whole)) >= 0.5
+    return b.select(is_far, whole + functions.copy_sign(b, b.const(x.dtype, 1.0), x), whole)
+
+
+def _native(name: str) -> Unary:
+    return lambda b, x: b.math(name, x)
+
+
+EXACT_UNARY: Final[dict[str, Unary]] = {
+    "abs": functions.absolute,
+    "ceil": _native("ceil"),
+    "floor": _native("floor"),
+    "negate": lambda b, x: -x,
+    "round_nearest_afz": round_away,
+    "round_nearest_even": _native("round_even"),
+    "sign": sign,
+    "real": lambda b, x: x,
+    "imag": lambda b, x: b.const(x.dtype, 0.0),
+}
+"""Operations whose result has the dtype's precision if the operand has."""
+
+ROUNDED_UNARY: Final[dict[str, Unary]] = {
+    "cbrt": functions.cbrt,
+    "cosine": functions.cos,
+    "exponential": functions.exp,
+    "exponential_minus_one": functions.expm1,
+    "log": functions.log,
+    "log_plus_one": functions.log1p,
+    "logistic": functions.logistic,
+    "rsqrt": functions.rsqrt,
+    "sine": functions.sin,
+    "sqrt": _native("sqrt"),
+    "tan": functions.tan,
+    "tanh": functions.tanh,
+}
+"""Operations whose result must be rounded to f16 or bf16."""
+
+EXACT_BINARY: Final[dict[str, Binary]] = {"maximum": maximum, "minimum": minimum, "remainder": remainder}
+
+ROUNDED_BINARY: Final[dict[str, Binary]] = {
+    "add": lambda b, x, y: x + y,
+    "atan2": functions.atan2,
+    "divide": lambda b, x, y: x / y,
+    "multiply": lambda b, x, y: x * y,
+    "power": functions.power,
+    "subtract": lambda b, x, y: x - y,
+}
