@@ -68,17 +68,18 @@ def _mul(left: Value, right: Value) -> Value | None:
         return right
     if _is_one(right) or _is_zero(left):
         return left
-    return _exact(left, right, operator.mul) or _product(left, right)
+    known = _exact(left, right, operator.mul)
+    return _product(left, right) if known is None else known
 
 
 def _product(left: Value, right: Value) -> Value | None:
     """Emit an integer product with a constant and remember its factors, so that an index can be divided again."""
-    if left.dtype not in INTEGERS:
+    if left.dtype not in INTEGERS or (left.constant is None and right.constant is None):
         return None
     factor, known = (left, right) if left.constant is None else (right, left)
     builder = left.builder
     product = builder.pure(Op.IMul, left.dtype, factor.id, known.id)
-    builder.products[product.id] = (factor, int(known.constant or 0))
+    builder.products[product.id] = (factor, int(known.constant))
     return product
 
 
