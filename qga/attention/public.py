@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from itertools import pairwise
+from typing import Literal, overload
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +16,7 @@ from jaxtyping import Array, Bool, Float
 from ..errors import OptionError, ShapeError, describe, refuse
 from ..tiling.state import accumulator_dtype
 from .scores import dot_scores, fidelity_scores, lift_to_rays
-from .tiled import Scores, TilePlan, attend
+from .tiled import TilePlan, attend
 
 DEFAULT_TILE = 512
 
@@ -20,17 +24,50 @@ DEFAULT_TILE = 512
 # the scores that are needed instead of 2 times, for four times the program size.
 _CAUSAL_GROUPS = 4
 
+Queries = Float[Array, "*batch queries width"]
+Keys = Float[Array, "*batch keys width"]
+Values = Float[Array, "*batch keys channels"]
+Mask = Bool[Array, "*#batch #queries #keys"]
+Scale = float | Float[Array, "*#batch"]
 Attended = Float[Array, "*batch queries channels"]
 LogSums = Float[Array, "*batch queries"]
 
 
+@overload
 def dot_attention(
-    queries: Float[Array, "*batch queries width"],
-    keys: Float[Array, "*batch keys width"],
-    values: Float[Array, "*batch keys channels"],
+    queries: Queries,
+    keys: Keys,
+    values: Values,
     *,
-    scale: float | Float[Array, "*#batch"] | None = None,
-    mask: Bool[Array, "*#batch #queries #keys"] | None = None,
+    scale: Scale | None = ...,
+    mask: Mask | None = ...,
+    is_causal: bool = ...,
+    tile: int = ...,
+    return_lse: Literal[False] = ...,
+) -> Attended: ...
+
+
+@overload
+def dot_attention(
+    queries: Queries,
+    keys: Keys,
+    values: Values,
+    *,
+    scale: Scale | None = ...,
+    mask: Mask | None = ...,
+    is_causal: bool = ...,
+    tile: int = ...,
+    return_lse: Literal[True],
+) -> tuple[Attended, LogSums]: ...
+
+
+def dot_attention(
+    queries: Queries,
+    keys: Keys,
+    values: Values,
+    *,
+    scale: Scale | None = None,
+    mask: Mask | None = None,
     is_causal: bool = False,
     tile: int = DEFAULT_TILE,
     return_lse: bool = False,
@@ -67,16 +104,46 @@ def dot_attention(
     if scale is None:
         scale = 1 / math.sqrt(queries.shape[-1]) if queries.ndim and queries.shape[-1] else 1.0
     _check("dot_attention", queries, keys, values, mask, tile)
-    return _attend("dot_attention", dot_scores, (queries, keys, values), scale, mask, is_causal, tile, return_lse)
+    plan = TilePlan(dot_scores, tile, is_causal)
+    out, log_sums = _attend("dot_attention", plan, (queries, keys, values), scale, mask)
+    return (out, log_sums) if return_lse else out
+
+
+@overload
+def fidelity_attention(
+    queries: Queries,
+    keys: Keys,
+    values: Values,
+    *,
+    beta: Scale,
+    mask: Mask | None = ...,
+    is_causal: bool = ...,
+    tile: int = ...,
+    return_lse: Literal[False] = ...,
+) -> Attended: ...
+
+
+@overload
+def fidelity_attention(
+    queries: Queries,
+    keys: Keys,
+    values: Values,
+    *,
+    beta: Scale,
+    mask: Mask | None = ...,
+    is_causal: bool = ...,
+    tile: int = ...,
+    return_lse: Literal[True],
+) -> tuple[Attended, LogSums]: ...
 
 
 def fidelity_attention(
-    queries: Float[Array, "*batch queries width"],
-    keys: Float[Array, "*batch keys width"],
-    values: Float[Array, "*batch keys channels"],
+    queries: Queries,
+    keys: Keys,
+    values: Values,
     *,
-    beta: float | Float[Array, "*#batch"],
-    mask: Bool[Array, "*#batch #queries #keys"] | None = None,
+    beta: Scale,
+    mask: Mask | None = None,
     is_causal: bool = False,
     tile: int = DEFAULT_TILE,
     return_lse: bool = False,
@@ -115,36 +182,31 @@ def fidelity_attention(
     """
     _check("fidelity_attention", queries, keys, values, mask, tile)
     arrays = lift_to_rays(queries), lift_to_rays(keys), values
-    return _attend("fidelity_attention", fidelity_scores, arrays, beta, mask, is_causal, tile, return_lse)
+    plan = TilePlan(fidelity_scores, tile, is_causal)
+    out, log_sums = _attend("fidelity_attention", plan, arrays, beta, mask)
+    return (out, log_sums) if return_lse else out
 
 
 def _attend(
-    name: str,
-    scores: Scores,
-    arrays: tuple[Array, Array, Array],
-    scale: float | Array,
-    mask: Array | None,
-    is_causal: bool,
-    tile: int,
-    return_lse: bool,
-) -> Array | tuple[Array, Array]:
+    name: str, plan: TilePlan, arrays: tuple[Queries, Keys, Values], scale: Scale, mask: Mask | None
+) -> tuple[Attended, LogSums]:
     """Run every batch entry through the one-head function, causal rows in groups."""
     queries, keys, values = arrays
     batch, rows, count = queries.shape[:-2], queries.shape[-2], keys.shape[-2]
-    scale = _spread(name, "scale", jnp.asarray(scale, accumulator_dtype(queries, values)), batch)
+    spread_scale = _spread(name, "scale", jnp.asarray(scale, accumulator_dtype(queries, values)), batch)
     if mask is not None:
         mask = _spread(name, "mask", mask, (*batch, rows, count))
-    plan = TilePlan(scores, max(1, min(tile, count)), is_causal)
-    groups = _CAUSAL_GROUPS if is_causal and rows > _CAUSAL_GROUPS * tile else 1
+    groups = _CAUSAL_GROUPS if plan.is_causal and rows > _CAUSAL_GROUPS * plan.tile else 1
     parts = []
     for start, stop in _intervals(rows, groups):
-        seen = min(stop, count) if is_causal else count
-        group = TilePlan(plan.scores, plan.tile, is_causal, start)
-        group_mask = None if mask is None else mask[..., start:stop, :seen]
-        mapped = _map_batch(lambda *inputs, group=group: attend(group, *inputs), len(batch), mask is not None)
-        parts.append(mapped(queries[..., start:stop, :], keys[..., :seen, :], values[..., :seen, :], scale, group_mask))
-    out = jnp.concatenate([part[0] for part in parts], axis=-2).astype(values.dtype)
-    return (out, jnp.concatenate([part[1] for part in parts], axis=-1)) if return_lse else out
+        seen = min(stop, count) if plan.is_causal else count
+        group = replace(plan, tile=max(1, min(plan.tile, seen)), first_query=start)
+        inputs = queries[..., start:stop, :], keys[..., :seen, :], values[..., :seen, :], spread_scale
+        seen_mask = None if mask is None else mask[..., start:stop, :seen]
+        parts.append(_map_batch(partial(attend, group), len(batch), mask is not None)(*inputs, seen_mask))
+    out = jnp.concatenate([part[0] for part in parts], axis=-2)
+    log_sums = jnp.concatenate([part[1] for part in parts], axis=-1)
+    return out.astype(values.dtype), log_sums
 
 
 def _map_batch(function: Callable, axes: int, has_mask: bool) -> Callable:
@@ -156,7 +218,7 @@ def _map_batch(function: Callable, axes: int, has_mask: bool) -> Callable:
 def _intervals(rows: int, groups: int) -> list[tuple[int, int]]:
     """Cut ``rows`` into consecutive intervals of nearly equal length."""
     edges = [rows * group // groups for group in range(groups + 1)]
-    return list(zip(edges[:-1], edges[1:], strict=True))
+    return list(pairwise(edges))
 
 
 def _spread(name: str, role: str, array: Array, shape: tuple[int, ...]) -> Array:
@@ -175,7 +237,13 @@ def _spread(name: str, role: str, array: Array, shape: tuple[int, ...]) -> Array
 def _check(name: str, queries: Array, keys: Array, values: Array, mask: Array | None, tile: int) -> None:
     arrays = f"queries {describe(queries)}, keys {describe(keys)}, values {describe(values)}"
     if tile < 1:
-        refuse(OptionError, f"{name}: a tile has at least one key.", got=f"tile={tile}", want="tile >= 1", fix="raise tile.")
+        refuse(
+            OptionError,
+            f"{name}: a tile has at least one key.",
+            got=f"tile={tile}",
+            want="tile >= 1",
+            fix="raise tile.",
+        )
     if min(queries.ndim, keys.ndim, values.ndim) < 2 or not queries.shape[:-2] == keys.shape[:-2] == values.shape[:-2]:
         refuse(
             ShapeError,

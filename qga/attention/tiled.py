@@ -21,7 +21,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from ..tiling.cut import split
 from ..tiling.state import State, accumulator_dtype, state_leaf, state_merge, state_read
@@ -57,7 +57,7 @@ class _KeyTile(NamedTuple):
     keys: Float[Array, "tile width"]
     values: Float[Array, "tile channels"]
     exists: Bool[Array, " tile"]
-    first_key: Float[Array, ""]
+    first_key: Int[Array, ""]
     allowed: Bool[Array, "queries tile"] | None
 
 
@@ -90,7 +90,7 @@ def attend(
 
 
 @attend.defjvp
-def _attend_jvp(plan: TilePlan, primals: tuple, tangents: tuple) -> tuple:
+def _attend_jvp(plan: TilePlan, primals: tuple, tangents: tuple) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
     queries, keys, values, scale, mask = primals
     d_queries, d_keys, d_values, d_scale, _ = tangents
     out, log_sum = attend(plan, queries, keys, values, scale, mask)
@@ -99,9 +99,7 @@ def _attend_jvp(plan: TilePlan, primals: tuple, tangents: tuple) -> tuple:
     @partial(jax.checkpoint, prevent_cse=False)
     def add_tile(sums: tuple, tiles: tuple[_KeyTile, Array, Array]) -> tuple[tuple, None]:
         tile, d_tile_keys, d_tile_values = tiles
-        scores, d_scores = jax.jvp(
-            plan.scores, (queries, tile.keys, scale), (d_queries, d_tile_keys, d_scale)
-        )
+        scores, d_scores = jax.jvp(plan.scores, (queries, tile.keys, scale), (d_queries, d_tile_keys, d_scale))
         weights = jnp.exp(_hide(plan, scores, tile) - reference)
         moved = weights * d_scores
         mix = partial(jnp.matmul, preferred_element_type=out.dtype)
@@ -126,7 +124,8 @@ def _hide(plan: TilePlan, scores: Float[Array, "queries tile"], tile: _KeyTile) 
     visible = tile.exists[None, :]
     if plan.is_causal:
         positions = plan.first_query + jnp.arange(scores.shape[0], dtype=jnp.int32)
-        visible &= positions[:, None] >= tile.first_key + jnp.arange(plan.tile, dtype=jnp.int32)
+        key_positions = tile.first_key + jnp.arange(plan.tile, dtype=jnp.int32)
+        visible &= positions[:, None] >= key_positions[None, :]
     if tile.allowed is not None:
         visible &= tile.allowed
     return jnp.where(visible, scores, -jnp.inf)

@@ -6,6 +6,7 @@ import math
 from typing import Literal
 
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Bool, Float
 
 from ..errors import OptionError, ShapeError, describe, refuse
@@ -51,12 +52,11 @@ def attention_weights(
             want="[*batch, queries, width] and [*batch, keys, width]",
             fix="project both to one width.",
         )
-    scores = _scores(queries, keys, metric) * _scale(metric, scale, queries)[..., None, None]
-    visible = jnp.ones(scores.shape[-2:], bool)
+    scores = _scores(queries, keys, metric)
+    scores = scores * jnp.broadcast_to(_scale(metric, scale, queries), scores.shape[:-2])[..., None, None]
+    visible = jnp.broadcast_to(True if mask is None else mask, scores.shape)
     if is_causal:
-        visible = jnp.tril(visible)
-    if mask is not None:
-        visible = visible & mask
+        visible &= jnp.broadcast_to(jnp.tri(*scores.shape[-2:], dtype=bool), scores.shape)
     scores = jnp.where(visible, scores, -jnp.inf)
     peak = jnp.max(scores, axis=-1, keepdims=True, initial=-jnp.inf)
     weights = jnp.exp(scores - jnp.where(peak == -jnp.inf, 0, peak))
@@ -78,12 +78,8 @@ def _scores(queries: Array, keys: Array, metric: str) -> Array:
         )
     query_parts = jnp.split(lift_to_rays(queries).astype(dtype), 2, axis=-1)
     key_parts = jnp.split(lift_to_rays(keys).astype(dtype), 2, axis=-1)
-    overlaps = jnp.einsum("...qd,...kd->...qk", _complex(*query_parts), _complex(*key_parts).conj())
+    overlaps = jnp.einsum("...qd,...kd->...qk", lax.complex(*query_parts), lax.complex(*key_parts).conj())
     return jnp.square(overlaps.real) + jnp.square(overlaps.imag)
-
-
-def _complex(real: Array, imaginary: Array) -> Array:
-    return real + 1j * imaginary
 
 
 def _scale(metric: str, scale: float | Array | None, queries: Array) -> Array:

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
+from typing import Literal
 
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.typing import ArrayLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
-from ..attention import dot_attention, fidelity_attention
+from ..attention import DEFAULT_TILE, dot_attention, fidelity_attention
 from ..errors import DomainError, OptionError, refuse
 
 # Terms of the Poisson tail summed before the geometric remainder; by then the ratio of terms is small.
 _TAIL_TERMS = 32
 
 Field = Float[Array, "*batch rows channels"]
+Time = float | Float[Array, ""]
 
 
-def heat(
-    operator: Callable[[Field], Field], field: Field, time: Float[ArrayLike, ""], *, order: int
-) -> tuple[Field, Float[Array, ""]]:
+def heat(operator: Callable[[Field], Field], field: Field, time: Time, *, order: int) -> tuple[Field, Float[Array, ""]]:
     """Let a field flow for some time along a row-stochastic operator P.
 
     H_t f = e^(-t (I - P)) f = sum_m Pois(m; t) P^m f,  cut at m = order and renormalised
@@ -62,11 +62,14 @@ def pattern_flow(
     queries: Float[Array, "*batch rows width"],
     keys: Float[Array, "*batch rows width"],
     field: Field,
-    time: Float[ArrayLike, ""],
+    time: Time,
     *,
     order: int,
-    beta: float | Float[Array, "*#batch"] | None = None,
-    **options: object,
+    metric: Literal["dot", "fidelity"] = "dot",
+    scale: float | Float[Array, "*#batch"] | None = None,
+    mask: Bool[Array, "*#batch #rows #rows"] | None = None,
+    is_causal: bool = False,
+    tile: int = DEFAULT_TILE,
 ) -> tuple[Field, Float[Array, ""]]:
     """Let a field flow along the attention of its own places, one tiled attention pass for each power.
 
@@ -76,19 +79,37 @@ def pattern_flow(
         field: what flows.
         time: dimensionless, at least 0. Under a causal mask the first place absorbs: as time grows, every row
             converges to the first row of the field.
-        order: how many passes.
-        beta: when given, use ``fidelity_attention`` with it; else ``dot_attention``.
-        options: further options of that attention: ``scale``, ``mask``, ``is_causal``, ``tile``.
+        order: how many passes; ``order_for`` chooses it.
+        metric: ``dot`` for ``dot_attention``, ``fidelity`` for ``fidelity_attention``.
+        scale: inverse temperature; 1 / sqrt(width) by default for ``dot``, required for ``fidelity``.
+        mask: True where a place may see another. Every place must see one, or the operator is not stochastic and
+            the bound does not hold.
+        is_causal: let place i see places 0 to i only.
+        tile: places scored at a time.
 
     Returns:
-        As ``heat``. Every row must see a key, or the operator is not stochastic and the bound does not hold.
+        As ``heat``.
+
+    Raises:
+        OptionError: ``fidelity`` without a scale, or an option of ``heat`` or of the attention.
+        ShapeError: shapes do not fit together.
     """
-    if beta is None:
-        return heat(lambda values: dot_attention(queries, keys, values, **options), field, time, order=order)
-    return heat(lambda values: fidelity_attention(queries, keys, values, beta=beta, **options), field, time, order=order)
+    if metric == "fidelity":
+        if scale is None:
+            refuse(
+                OptionError,
+                "pattern_flow: the fidelity score has no natural scale.",
+                got="scale=None",
+                want="the inverse temperature beta",
+                fix="pass scale; a multiple of log(rows) is a good start.",
+            )
+        attend = partial(fidelity_attention, queries, keys, beta=scale, mask=mask, is_causal=is_causal, tile=tile)
+    else:
+        attend = partial(dot_attention, queries, keys, scale=scale, mask=mask, is_causal=is_causal, tile=tile)
+    return heat(lambda values: attend(values=values), field, time, order=order)
 
 
-def poisson_weights(time: Float[ArrayLike, ""], order: int) -> Float[Array, " terms"]:
+def poisson_weights(time: Time, order: int) -> Float[Array, " terms"]:
     """Compute the Poisson probabilities 0 to ``order``, renormalised to sum to one.
 
     w_m = (t^m / m!) / sum_{k <= order} t^k / k!
@@ -105,7 +126,7 @@ def poisson_weights(time: Float[ArrayLike, ""], order: int) -> Float[Array, " te
     return weights / jnp.sum(weights)
 
 
-def poisson_tail(time: Float[ArrayLike, ""], order: int) -> Float[Array, ""]:
+def poisson_tail(time: Time, order: int) -> Float[Array, ""]:
     """Bound Pr[Pois(time) > order] from above, tightly.
 
     The first terms are summed, the rest is bounded by a geometric series; the result is raised by the rounding of
@@ -118,7 +139,8 @@ def poisson_tail(time: Float[ArrayLike, ""], order: int) -> Float[Array, ""]:
     terms = jnp.where(time > 0, jnp.exp(exponents), 0)
     ratio = time / (order + _TAIL_TERMS + 2)
     remainder = terms[-1] / jnp.maximum(1 - ratio, jnp.finfo(time.dtype).eps)
-    largest_exponent = counts[-1] * (1 + jnp.log(jnp.maximum(positive, counts[-1])))
+    last = float(counts[-1])
+    largest_exponent = last * (1 + jnp.log(jnp.maximum(positive, last)))
     slack = 1 + 4 * jnp.finfo(time.dtype).eps * largest_exponent
     bound = (jnp.sum(terms[:-1]) + remainder) * slack
     return jnp.where(ratio < 1, jnp.minimum(bound, 1), 1).astype(time.dtype)
@@ -159,9 +181,15 @@ def _log_factorials(counts: np.ndarray, dtype: np.dtype) -> Array:
     return jnp.asarray([math.lgamma(count + 1) for count in counts], dtype)
 
 
-def _check(time: ArrayLike, order: int) -> None:
+def _check(time: Time, order: int) -> None:
     if order < 0:
-        refuse(OptionError, "heat: passes are counted from zero.", got=f"order={order}", want="order >= 0", fix="raise order.")
+        refuse(
+            OptionError,
+            "heat: passes are counted from zero.",
+            got=f"order={order}",
+            want="order >= 0",
+            fix="raise order.",
+        )
     if isinstance(time, int | float) and not time >= 0:
         refuse(
             DomainError,

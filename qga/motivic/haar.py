@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ..errors import ShapeError, describe, refuse
 
 
-def weights(signal: Float[Array, "rows *rest"]) -> Float[Array, "levels rows *rest"]:
+def weights(signal: Float[Array, " rows *rest"]) -> Float[Array, "levels rows *rest"]:
     """Split a signal into its graded pieces: what each scale adds to the one above.
 
     W_k = signals constant on blocks of rows / 2^k,  A_k = the mean over those blocks,  gr_k x = A_k x - A_{k-1} x
@@ -36,10 +38,10 @@ def weights(signal: Float[Array, "rows *rest"]) -> Float[Array, "levels rows *re
     means = _block_means(signal)
     rows = signal.shape[0]
     smooth = [jnp.repeat(mean, rows // mean.shape[0], axis=0) for mean in means]
-    return jnp.stack([smooth[0], *(fine - coarse for coarse, fine in zip(smooth[:-1], smooth[1:], strict=True))])
+    return jnp.stack([smooth[0], *(fine - coarse for coarse, fine in pairwise(smooth))])
 
 
-def energies(signal: Float[Array, "rows *rest"]) -> Float[Array, "levels *rest"]:
+def energies(signal: Float[Array, " rows *rest"]) -> Float[Array, " levels *rest"]:
     """Measure the squared length of each graded piece over the rows, without forming the pieces.
 
     |gr_k x|^2 = (block / 2) sum over blocks of (left mean - right mean)^2 / 2,  block = rows / 2^(k-1)
@@ -60,7 +62,7 @@ def energies(signal: Float[Array, "rows *rest"]) -> Float[Array, "levels *rest"]
     return jnp.stack(parts)
 
 
-def apply(signal: Float[Array, "rows *rest"], gains: Float[Array, " levels"]) -> Float[Array, "rows *rest"]:
+def apply(signal: Float[Array, " rows *rest"], gains: Float[Array, " levels"]) -> Float[Array, " rows *rest"]:
     """Scale each graded piece of a signal: a filter on the scales of the tile tree.
 
     y = sum_k gains_k gr_k x;  gains of one are the identity, gains of (1, 0, ..., 0) the mean.
@@ -82,12 +84,12 @@ def apply(signal: Float[Array, "rows *rest"], gains: Float[Array, " levels"]) ->
             fix="pass log2(rows) + 1 gains, coarsest first.",
         )
     result = gains[0] * means[0]
-    for level, (coarse, fine) in enumerate(zip(means[:-1], means[1:], strict=True), start=1):
+    for level, (coarse, fine) in enumerate(pairwise(means), start=1):
         result = jnp.repeat(result, 2, axis=0) + gains[level] * (fine - jnp.repeat(coarse, 2, axis=0))
     return result
 
 
-def _block_means(signal: Float[Array, "rows *rest"]) -> list[Array]:
+def _block_means(signal: Float[Array, " rows *rest"]) -> list[Array]:
     """Average over 1, 2, 4, ... blocks, coarsest first; the last entry is the signal."""
     rows = signal.shape[0] if signal.ndim else 0
     if rows < 1 or rows & (rows - 1):

@@ -24,11 +24,12 @@ def density(
     Raises:
         ShapeError: not one probability for each state.
     """
+    given = "none" if probabilities is None else describe(probabilities)
     if states.ndim != 2 or (probabilities is not None and probabilities.shape != states.shape[:1]):
         refuse(
             ShapeError,
             "density: there must be one probability for each state.",
-            got=f"states {describe(states)}, probabilities {None if probabilities is None else describe(probabilities)}",
+            got=f"states {describe(states)}, probabilities {given}",
             want="states [states, width], probabilities [states]",
             fix="pass one weight for each row, or none for equal weights.",
         )

@@ -10,7 +10,7 @@ from ..errors import OptionError, ShapeError, describe, refuse
 
 
 def split(
-    rows: Shaped[Array, "rows *rest"], tile: int, pad_value: ArrayLike = 0
+    rows: Shaped[Array, " rows *rest"], tile: int, pad_value: ArrayLike = 0
 ) -> tuple[Shaped[Array, "tiles tile *rest"], Bool[Array, "tiles tile"]]:
     """Cut the leading axis into tiles of ``tile`` rows; the last one is padded.
 
@@ -27,7 +27,9 @@ def split(
         ShapeError: ``rows`` has no axis.
     """
     if tile < 1:
-        refuse(OptionError, "split: a tile has at least one row.", got=f"tile={tile}", want="tile >= 1", fix="raise tile.")
+        refuse(
+            OptionError, "split: a tile has at least one row.", got=f"tile={tile}", want="tile >= 1", fix="raise tile."
+        )
     if rows.ndim == 0:
         refuse(
             ShapeError,
@@ -44,7 +46,7 @@ def split(
     return padded.reshape(tiles, tile, *rows.shape[1:]), exists.reshape(tiles, tile)
 
 
-def join(tiles: Shaped[Array, "tiles tile *rest"], rows: int) -> Shaped[Array, "rows *rest"]:
+def join(tiles: Shaped[Array, "tiles tile *rest"], rows: int) -> Shaped[Array, " rows *rest"]:
     """Undo ``split``: put tiles end to end and drop the padding.
 
     Args:

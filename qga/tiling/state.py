@@ -30,7 +30,8 @@ class State(NamedTuple):
 
 def accumulator_dtype(*arrays: Array) -> jnp.dtype:
     """Choose the dtype sums are kept in: at least float32, wider when an input is."""
-    return jnp.result_type(jnp.float32, *(jnp.finfo(array.dtype).dtype for array in arrays))
+    is_wide = any(jnp.finfo(array.dtype).bits > 32 for array in arrays)
+    return jnp.dtype(jnp.float64 if is_wide else jnp.float32)
 
 
 def state_unit(channels: int, dtype: jax.typing.DTypeLike = jnp.float32) -> State:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from fractions import Fraction
-from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Array, Float, Int
@@ -15,7 +15,8 @@ from .state import State, accumulator_dtype, state_leaf, state_merge, state_unit
 _Indices = Int[np.ndarray, " nodes"]
 
 
-class TileTree(NamedTuple):
+@dataclass(frozen=True)
+class TileTree:
     """A binary tree of key intervals; node 0 is the whole axis and parents stand before children.
 
     The arrays are NumPy's, because a tree is the static structure of a computation and never its data.

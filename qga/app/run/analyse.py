@@ -12,9 +12,9 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from ... import motivic, quantum
-from ...attention import dot_attention, fidelity_attention
-from ...flow import order_for, pattern_flow
-from .model import Heads, ModelConfig, Parameters, measure_loss, predict
+from ...flow import heat, order_for
+from .devices import Device
+from .model import ModelConfig, Parameters, attend, measure_loss, predict
 
 FLOW_TIME = 2.0
 _FLOW_TOLERANCE = 1e-6
@@ -30,10 +30,10 @@ class Look(NamedTuple):
         tail: largest total variation between a flowed row and the exact one.
     """
 
-    loss: Float[Array, ""]
-    maps: Float[Array, "layers heads places places"]
-    flowed: Float[Array, "layers heads places places"]
-    tail: Float[Array, ""]
+    loss: Float[np.ndarray, ""]
+    maps: Float[np.ndarray, "layers heads places places"]
+    flowed: Float[np.ndarray, "layers heads places places"]
+    tail: Float[np.ndarray, ""]
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class HeadNumbers:
 
 
 def look_inside(
-    parameters: Parameters, examples: Int[np.ndarray, "batch places_and_next"], config: ModelConfig, device: jax.Device
+    parameters: Parameters, examples: Int[np.ndarray, "batch places_and_next"], config: ModelConfig, device: Device
 ) -> Look:
     """Evaluate loss, attention maps and their heat flow on one device.
 
@@ -69,7 +69,7 @@ def look_inside(
         device: where it runs.
     """
     arguments = jax.device_put((parameters, examples), device)
-    return jax.device_get(jax.jit(partial(_look, config=config))(*arguments))
+    return Look(*jax.device_get(jax.jit(partial(_look, config=config))(*arguments)))
 
 
 def measure_heads(look: Look) -> list[HeadNumbers]:
@@ -80,23 +80,22 @@ def measure_heads(look: Look) -> list[HeadNumbers]:
         return [_measure(layer, head, look.maps[layer, head], look.flowed[layer, head]) for layer, head in places]
 
 
-def _look(parameters: Parameters, examples: Array, *, config: ModelConfig) -> Look:
+def _look(parameters: Parameters, examples: Array, *, config: ModelConfig) -> tuple[Array, Array, Array, Array]:
     _, layers = predict(parameters, examples[:1, :-1], config)
     queries = jnp.concatenate([layer.queries for layer in layers])
+    keys = jnp.concatenate([layer.keys for layer in layers])
+    scales = [layer.scale for layer in layers if layer.scale is not None]
+    # Attention of the identity is the matrix of weights itself, computed by the same tiled function as in training.
     identity = jnp.broadcast_to(jnp.eye(config.context, dtype=queries.dtype), (*queries.shape[:3], config.context))
-    stacked = Heads(queries, jnp.concatenate([layer.keys for layer in layers]), _stack_beta(layers))
-    options = {"is_causal": True, "tile": config.tile}
-    if stacked.beta is None:
-        maps = dot_attention(stacked.queries, stacked.keys, identity, **options)
-    else:
-        maps = fidelity_attention(stacked.queries, stacked.keys, identity, beta=stacked.beta, **options)
-    order = order_for(FLOW_TIME, _FLOW_TOLERANCE)
-    flowed, tail = pattern_flow(*stacked[:2], identity, FLOW_TIME, order=order, beta=stacked.beta, **options)
-    return Look(measure_loss(parameters, examples, config), maps, flowed, tail)
-
-
-def _stack_beta(layers: list[Heads]) -> Array | None:
-    return None if layers[0].beta is None else jnp.stack([layer.beta for layer in layers])
+    scale = jnp.stack(scales) if scales else None
+    maps = attend(config, queries, keys, identity, scale)
+    flowed, tail = heat(
+        lambda field: attend(config, queries, keys, field, scale),
+        identity,
+        FLOW_TIME,
+        order=order_for(FLOW_TIME, _FLOW_TOLERANCE),
+    )
+    return measure_loss(parameters, examples, config), maps, flowed, tail
 
 
 def _measure(layer: int, head: int, weights: np.ndarray, flowed: np.ndarray) -> HeadNumbers:

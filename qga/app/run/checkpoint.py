@@ -8,6 +8,7 @@ import shlex
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import jax
 import numpy as np
@@ -66,7 +67,8 @@ def load_checkpoint(path: Path, config: dict[str, object], template: PyTree) -> 
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
+            names = file.keys()
+            tensors = {name: file.get_tensor(name) for name in names}
         saved = json.loads(metadata["config"])
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         _refuse_damaged(path, f"{type(error).__name__}: {error}")
@@ -112,7 +114,7 @@ def _compare(path: Path, saved: dict[str, object], config: dict[str, object]) ->
         )
 
 
-def _refuse_damaged(path: Path, reason: str) -> None:
+def _refuse_damaged(path: Path, reason: str) -> NoReturn:
     refuse(
         OptionError,
         "run: the checkpoint cannot be read.",

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import jax
 
 from ...errors import OptionError, refuse
 
 
+class Device(Protocol):
+    """What a run needs to know of a ``jax.Device``, whose own class has no public name for type checkers."""
+
+    @property
+    def device_kind(self) -> str:
+        """The name of the hardware."""
+        ...
+
+
 @dataclass(frozen=True)
 class Devices:
     """The devices of a run by backend name, and why Vulkan is not among them if it was wished for."""
 
-    by_name: dict[str, jax.Device]
+    by_name: dict[str, Device]
     missing: str = ""
 
 
@@ -40,7 +50,7 @@ def find_devices(backend: str) -> Devices:
     return Devices(found, missing)
 
 
-def _try_vulkan() -> tuple[jax.Device | None, str]:
+def _try_vulkan() -> tuple[Device | None, str]:
     try:
         return _first("vulkan"), ""
     except RuntimeError as error:
@@ -48,12 +58,12 @@ def _try_vulkan() -> tuple[jax.Device | None, str]:
         return None, str(error).strip().splitlines()[0]
 
 
-def _first(platform: str) -> jax.Device:
+def _first(platform: str) -> Device:
     return jax.devices(platform)[0]
 
 
 def _keep_cpu() -> None:
     """Add the CPU to a JAX_PLATFORMS that leaves it out: parameters are drawn and heads analysed there."""
-    platforms = jax.config.jax_platforms
+    platforms = getattr(jax.config, "jax_platforms", None)
     if platforms and "cpu" not in platforms.split(","):
         jax.config.update("jax_platforms", f"{platforms},cpu")

@@ -7,13 +7,12 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import jax
 import numpy as np
 
 from ...errors import OptionError, refuse
 from .analyse import look_inside, measure_heads
 from .checkpoint import Checkpoint, load_checkpoint, write_atomically
-from .devices import Devices, find_devices
+from .devices import Device, Devices, find_devices
 from .model import ModelConfig
 from .options import RunOptions, read_options
 from .report import Half, Report, render
@@ -128,7 +127,9 @@ def _finish(plan: _Plan, trained: dict[str, Trained]) -> int:
         length=_SAMPLE_CHARACTERS,
     )
     shown = plan.text.decode(examples[0, :-1])
-    report = Report(plan.options.command(), plan.text, plan.model, plan.train, halves, plan.devices.missing, shown, sample)
+    report = Report(
+        plan.options.command(), plan.text, plan.model, plan.train, halves, plan.devices.missing, shown, sample
+    )
     path = plan.options.out / "report.html"
     write_atomically(path, render(report).encode())
     _say(_summarise(halves, plan.devices.missing))
@@ -178,7 +179,7 @@ def _checkpoint_path(folder: Path, name: str) -> Path:
     return folder / "checkpoint" / f"{name}.safetensors"
 
 
-def _name_device(device: jax.Device) -> str:
+def _name_device(device: Device) -> str:
     return device.device_kind
 
 

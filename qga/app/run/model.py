@@ -43,11 +43,11 @@ class ModelConfig:
 
 
 class Heads(NamedTuple):
-    """What enters the attention of one layer; ``beta`` is None for dot attention."""
+    """What enters the attention of one layer; ``scale`` is None where it follows from the width."""
 
     queries: Float[Array, "*batch heads places width"]
     keys: Float[Array, "*batch heads places width"]
-    beta: Float[Array, " heads"] | None
+    scale: Float[Array, " heads"] | None
 
 
 def init_parameters(config: ModelConfig, seed: int) -> Parameters:
@@ -78,7 +78,8 @@ def init_parameters(config: ModelConfig, seed: int) -> Parameters:
         "positions": draw((config.context, width), 0.1),
         "blocks": [block() for _ in range(config.layers)],
         "norm": jnp.ones(width, jnp.float32),
-        "predict": draw((width, config.vocabulary), scale),
+        # Small logits: before it has learned anything, the model should guess evenly.
+        "predict": draw((width, config.vocabulary), scale / 8),
     }
 
 
@@ -91,10 +92,10 @@ def predict(
         The logits, and what entered the attention of each layer.
     """
     embedded = jnp.take(parameters["characters"], characters, axis=0, mode="clip")
-    stream = embedded + parameters["positions"][: characters.shape[1]]
+    stream = embedded + parameters["positions"][None, : characters.shape[1]]
     layers = []
     for block in parameters["blocks"]:
-        mixed, heads = _attend(block, _normalise(stream, block["norm_attention"]), config)
+        mixed, heads = _mix_places(block, _normalise(stream, block["norm_attention"]), config)
         stream = stream + mixed
         hidden = jax.nn.gelu(_normalise(stream, block["norm_feed"]) @ block["feed_in"])
         stream = stream + hidden @ block["feed_out"]
@@ -112,24 +113,36 @@ def measure_loss(
     return jnp.mean(jax.nn.logsumexp(logits, axis=-1) - jnp.sum(hits * logits, axis=-1))
 
 
-def _attend(
+def attend(
+    config: ModelConfig,
+    queries: Float[Array, "batch heads places width"],
+    keys: Float[Array, "batch heads places width"],
+    values: Float[Array, "batch heads places channels"],
+    scale: Float[Array, "#batch heads"] | None,
+) -> Float[Array, "batch heads places channels"]:
+    """Mix values with the attention the configuration names."""
+    if scale is None:
+        return dot_attention(queries, keys, values, is_causal=True, tile=config.tile)
+    beta = jnp.broadcast_to(scale, queries.shape[:2])
+    return fidelity_attention(queries, keys, values, beta=beta, is_causal=True, tile=config.tile)
+
+
+def _mix_places(
     block: Parameters, stream: Float[Array, "batch places width"], config: ModelConfig
 ) -> tuple[Float[Array, "batch places width"], Heads]:
     batch, places, width = stream.shape
     projected = (stream @ block["project"]).reshape(batch, places, 3, config.heads, width // config.heads)
     queries, keys, values = projected.transpose(2, 0, 3, 1, 4)
-    if config.attention == "fidelity":
-        beta = block["sharpness"] * math.log(config.context)
-        out = fidelity_attention(queries, keys, values, beta=beta, is_causal=True, tile=config.tile)
-    else:
-        beta = None
-        out = dot_attention(queries, keys, values, is_causal=True, tile=config.tile)
+    scale = block["sharpness"] * math.log(config.context) if config.attention == "fidelity" else None
+    out = attend(config, queries, keys, values, None if scale is None else scale[None])
     merged = out.transpose(0, 2, 1, 3).reshape(batch, places, width)
-    return merged @ block["mix"], Heads(queries, keys, beta)
+    return merged @ block["mix"], Heads(queries, keys, scale)
 
 
-def _normalise(stream: Float[Array, "*batch width"], gain: Float[Array, " width"]) -> Float[Array, "*batch width"]:
+def _normalise(
+    stream: Float[Array, "batch places width"], gain: Float[Array, " width"]
+) -> Float[Array, "batch places width"]:
     """Centre each row and scale it to unit variance (layer norm without bias)."""
     centred = stream - jnp.mean(stream, axis=-1, keepdims=True)
     variance = jnp.mean(jnp.square(centred), axis=-1, keepdims=True)
-    return centred * jax.lax.rsqrt(variance + _NORM_EPS) * gain
+    return centred * jax.lax.rsqrt(variance + _NORM_EPS) * gain[None, None]

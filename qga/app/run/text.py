@@ -19,6 +19,8 @@ _SUFFIXES = frozenset({".md", ".txt", ".rst", ".tex", ".py", ".html", ".csv", ".
 _LARGEST_TEXT_BYTES = 16 * 2**20
 # Rarer characters share one number, so that a text with many scripts keeps a small output layer.
 _LARGEST_VOCABULARY = 128
+# A page by which the documentation of this project is recognised.
+_OWN_PAGE = "theory/softmax_state.md"
 _OTHER = "\N{REPLACEMENT CHARACTER}"
 
 
@@ -91,16 +93,18 @@ def draw_batch(text: Text, *, seed: int, step: int, batch: int, context: int) ->
 def _default_files() -> list[Path]:
     """Find the documentation: beside the package in a checkout, inside it in an installed wheel."""
     package = Path(str(resources.files(qga)))
-    for folder in (package.parent / "docs", package / "app" / "text"):
-        if folder.is_dir() and (files := _text_files(folder)):
-            return files
-    refuse(
-        OptionError,
-        "run: there is no default text in this installation.",
-        got="no docs folder beside or inside the package",
-        want="a text to learn from",
-        fix="pass a text file or folder: qga run FILE.",
-    )
+    checkout, bundled = package.parent / "docs", package / "app" / "text"
+    # Beside an installed package stands site-packages, where a folder `docs` may be anybody's.
+    files = _text_files(checkout if (checkout / _OWN_PAGE).is_file() else bundled)
+    if not files:
+        refuse(
+            OptionError,
+            "run: there is no default text in this installation.",
+            got="no docs folder beside or inside the package",
+            want="a text to learn from",
+            fix="pass a text file or folder: qga run FILE.",
+        )
+    return files
 
 
 def _find(source: Path) -> list[Path]:

@@ -19,6 +19,7 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from ...errors import DomainError, refuse
 from .checkpoint import Checkpoint, save_checkpoint
+from .devices import Device
 from .model import ModelConfig, Parameters, init_parameters, measure_loss
 from .progress import Progress
 from .text import Text, draw_batch
@@ -80,7 +81,7 @@ def first_state(model: ModelConfig, train: TrainConfig) -> TrainState:
 
 def train_half(
     name: str,
-    device: jax.Device,
+    device: Device,
     begin: Checkpoint,
     *,
     text: Text,

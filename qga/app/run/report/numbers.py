@@ -76,7 +76,7 @@ def _head_rows() -> list[tuple[str, Callable[[Half], str], str]]:
         (
             f"the same after flow, t = {FLOW_TIME:g}",
             lambda half: f"{_mean(half, 'flowed_entropy'):.4f} nats",
-            "Entropy after heat flow; lower than before when flow gathers on the first place, as causal heads must.",
+            "Entropy after heat flow, which first spreads a row; in causal heads all of it ends on the first place.",
         ),
         (
             "mean effective rank",

@@ -29,7 +29,7 @@ def render(report: Report) -> str:
         _sample(report),
         _repeat(report),
     ]
-    style = resources.files(__package__).joinpath("page.css").read_text(encoding="utf-8")
+    style = resources.files("qga.app.run.report").joinpath("page.css").read_text(encoding="utf-8")
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -74,10 +74,10 @@ def _agreement(report: Report) -> str:
     steps = min(len(first), len(second))
     differences = np.abs(first[:steps] - second[:steps]) / first[:steps]
     equal = int(np.sum(differences == 0))
-    # Equal losses have no logarithm; they are drawn at the bottom.
-    shown = np.maximum(differences, _FLOAT32_EPS / 10)
+    # Equal losses have no logarithm and no dot; the text counts them.
+    shown = np.where(differences > 0, differences, np.nan)
     series = [
-        Series("difference", "vulkan", shown),
+        Series("difference", "vulkan", shown, is_dots=True),
         Series("float32 rounding", "limit", np.full(steps, _FLOAT32_EPS)),
     ]
     return _section(
@@ -91,14 +91,12 @@ def _agreement(report: Report) -> str:
 
 def _times(report: Report) -> str:
     series = [Series(_title(name), name, 1e3 * half.checkpoint.seconds) for name, half in report.halves.items()]
-    medians = ", ".join(
-        f"{1e3 * half.median_seconds:.1f} ms on {_title(name)}" for name, half in report.halves.items()
-    )
+    medians = ", ".join(f"{1e3 * half.median_seconds:.1f} ms on {_title(name)}" for name, half in report.halves.items())
     return _section(
         "Time of each step",
         f"Wall time from sending the batch to holding the loss, compilation not included. Median: {medians}. "
         "A Vulkan device that is itself a CPU program (lavapipe) shows that it works, not how fast a GPU is.",
-        line_chart(series, Axes("step", "milliseconds", is_log=True, height=220)),
+        line_chart(series, Axes("step", "milliseconds", is_log=True, height=260)),
     )
 
 
@@ -106,9 +104,9 @@ def _heads(report: Report) -> str:
     name, half = next(reversed(report.halves.items()))
     intro = (
         f"Heads of the model trained on {_title(name)}, on one example. Rows are the characters that look, columns the "
-        "ones looked at; bright is much (colour is the square root of the weight). Heat flow repeats a head's "
-        f"attention at random times, {FLOW_TIME:g} times on average: it shows what reaches a place through other "
-        "places. The flow is cut after finitely many repetitions; what was cut off changes no row by more than "
+        "ones looked at; dark is nothing, yellow everything (the colour follows the square root of the weight). "
+        f"Heat flow applies a head's attention a random number of times, {FLOW_TIME:g} on average: it shows what "
+        "reaches a place through other places. Large numbers of times are cut off; that changes no row by more than "
         f"{float(half.look.tail):.1e} of its weight."
     )
     panels = "\n".join(_head_panel(half, numbers) for numbers in half.heads)
@@ -126,13 +124,13 @@ def _head_panel(half: Half, numbers: HeadNumbers) -> str:
             Series("after flow", "vulkan", numbers.flowed_entropy),
             Series("most possible", "limit", np.log(np.arange(1, places + 1))),
         ],
-        Axes("place in the example", "row entropy (nats)", width=520, height=200, low=0.0),
+        Axes("place in the example", "row entropy (nats)", width=520, height=220, low=0.0),
     )
     names = ["mean", *(str(places >> level) for level in range(len(numbers.spectrum) - 1))]
     spectrum = bar_chart(
         names,
         [Series("share", "cpu", numbers.spectrum)],
-        Axes("scale in characters (coarse to fine)", "share of energy", width=520, height=180),
+        Axes("scale in characters (coarse to fine)", "share of energy", width=520, height=200),
     )
     mean_entropy = float(numbers.row_entropy.mean())
     return (
