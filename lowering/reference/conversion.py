@@ -50,17 +50,22 @@ def reduce_precision(x: np.ndarray, exponent_bits: int, mantissa_bits: int) -> n
     unsigned = np.dtype(f"u{wide.dtype.itemsize}")
     bits = np.ascontiguousarray(wide).view(unsigned).reshape(wide.shape)
     rounded = _round_mantissa(bits, unsigned, info.nmant - mantissa_bits)
-    one = unsigned.type(1)
-    bias = (1 << (info.nexp - 1)) - 1
-    narrow_bias = (1 << (exponent_bits - 1)) - 1
-    sign = unsigned.type(1 << (8 * unsigned.itemsize - 1))
-    exponent = (rounded & ~sign) >> unsigned.type(info.nmant)
-    too_large = exponent > unsigned.type(bias + narrow_bias)
-    too_small = exponent <= unsigned.type(bias - narrow_bias)
-    infinity = unsigned.type(((one << unsigned.type(info.nexp)) - one) << unsigned.type(info.nmant))
-    result = np.where(too_small, rounded & sign, np.where(too_large, (rounded & sign) | infinity, rounded))
-    result = np.ascontiguousarray(result.astype(unsigned)).view(wide.dtype).reshape(x.shape)
+    # As many exponent bits as there are leave the range alone, subnormal numbers included.
+    if exponent_bits < info.nexp:
+        rounded = _limit_exponent(rounded, info, exponent_bits)
+    result = np.ascontiguousarray(rounded.astype(unsigned)).view(wide.dtype).reshape(x.shape)
     return np.where(np.isnan(wide), wide, result).astype(x.dtype)
+
+
+def _limit_exponent(bits: np.ndarray, info: np.finfo, exponent_bits: int) -> np.ndarray:
+    """Send what exceeds the range of fewer exponent bits to infinity and what falls below it to 0, sign kept."""
+    unsigned = bits.dtype
+    bias, narrow_bias = ((1 << (count - 1)) - 1 for count in (info.nexp, exponent_bits))
+    sign = bits & unsigned.type(1 << (8 * unsigned.itemsize - 1))
+    exponent = (bits ^ sign) >> unsigned.type(info.nmant)
+    infinity = sign | unsigned.type(((1 << info.nexp) - 1) << info.nmant)
+    limited = np.where(exponent > unsigned.type(bias + narrow_bias), infinity, bits)
+    return np.where(exponent <= unsigned.type(bias - narrow_bias), sign, limited)
 
 
 def _round_mantissa(bits: np.ndarray, unsigned: np.dtype, dropped: int) -> np.ndarray:

@@ -171,7 +171,7 @@ MEANINGS: dict[str, Meaning] = {
     "negate": _plain(np.negative),
     "not": _plain(np.invert),
     "or": _plain(np.bitwise_or),
-    "popcnt": _plain(np.bitwise_count),
+    "popcnt": _plain(integers.count_ones),
     "power": _power,
     "real": _real,
     "reduce_precision": _reduce_precision,

@@ -61,6 +61,11 @@ def shift_right_arithmetic(x: np.ndarray, amount: np.ndarray) -> np.ndarray:
     return np.right_shift(signed, np.where(inside, safe.astype(signed.dtype), last)).astype(x.dtype)
 
 
+def count_ones(x: np.ndarray) -> np.ndarray:
+    """Count the set bits; a negative number has those of its two's complement."""
+    return np.bitwise_count(x.astype(np.dtype(f"u{x.dtype.itemsize}"))).astype(x.dtype)
+
+
 def count_leading_zeros(x: np.ndarray) -> np.ndarray:
     """Count the zero bits above the highest set bit."""
     width = x.dtype.itemsize * 8
