@@ -1,30 +1,32 @@
 """Everything this package needs from the private parts of JAX: the only file that imports `jax._src`.
 
-Each import is guarded and has a flag, `tests/lowering/test_compat.py` has a test for each. What is missing in a release of
-JAX fails where it is used, with its name.
+Each import is guarded and has a flag; `tests/lowering/test_compat.py` has a test for each. What is missing in a release
+of JAX fails where it is used, with its name.
 """
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.extend.backend
 
 from lowering.errors import DeviceError, message
 
-try:
-    from jax._src import xla_bridge as _xla_bridge
-except ImportError:
-    _xla_bridge = None
-try:
-    from jax._src.lib import xla_client as _xla_client
-except ImportError:
-    _xla_client = None
-try:
-    from jax._src.interpreters import mlir as _mlir
-except ImportError:
-    _mlir = None
+
+def _private(name: str) -> Any:
+    """Import a module of `jax._src`, None where this release of JAX has none of that name."""
+    try:
+        return importlib.import_module(f"jax._src.{name}")
+    except ImportError:
+        return None
+
+
+_xla_bridge: Any = _private("xla_bridge")
+_mlir: Any = _private("interpreters.mlir")
+_xla_client: Any = getattr(_private("lib"), "xla_client", None)
 
 # The tables of JAX that say which platforms exist and which take donated arguments.
 HAS_PLATFORM_TABLE = isinstance(getattr(_xla_bridge, "_backend_factories", None), dict)
@@ -43,6 +45,11 @@ def register_platform(name: str, factory: Callable[[], Any], priority: int) -> b
         return False
     jax.extend.backend.register_backend_factory(name, factory, priority=priority, fail_quietly=True)
     return True
+
+
+def requested_platforms() -> tuple[str, ...]:
+    """Return the platforms that JAX_PLATFORMS names, none if it is not set."""
+    return tuple(name.strip() for name in (jax.config.values["jax_platforms"] or "").split(",") if name.strip())
 
 
 def load_plugin(name: str, capsule: object) -> None:

@@ -1,18 +1,20 @@
 """The platform `vulkan` of JAX: a PJRT plugin over the compiler and the runtime of this package.
 
-JAX finds it through the entry point group `jax_plugins` and calls `initialize()`. Nothing heavy is imported and no device
-is opened before JAX creates its clients.
+JAX finds it through the entry point group `jax_plugins` and calls `initialize()`. Nothing heavy is imported before JAX
+creates its clients, and no device is opened before something is put on it, unless JAX_PLATFORMS names the platform.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from lowering.errors import DeviceError, message
 
 if TYPE_CHECKING:
     from .engine import Engine
+    from .platform import Platform
 
 NAME = "vulkan"
 # Below the CPU's 0: arrays go to the CPU unless JAX_PLATFORMS or a device says otherwise.
@@ -21,11 +23,12 @@ PRIORITY = -100
 
 def initialize() -> None:
     """Register the platform `vulkan` with JAX. A second call changes nothing."""
+    from lowering import compat
 
     def open_engine() -> Engine:
         from .engine import open_vulkan
 
-        return open_vulkan()
+        return open_vulkan(now=NAME in compat.requested_platforms())
 
     register(open_engine)
 
@@ -34,7 +37,7 @@ def register(open_engine: Callable[[], Engine]) -> None:
     """Register the platform `vulkan` on an engine that is opened when JAX makes its client; the first call wins."""
     from lowering import compat
 
-    made: list[object] = []
+    made: list[Platform] = []
 
     def factory() -> object:
         platform_class = _load()
@@ -46,14 +49,14 @@ def register(open_engine: Callable[[], Engine]) -> None:
         compat.allow_donation(NAME)
 
 
-def _load() -> type:
+def _load() -> type[Platform]:
     """Import everything a client needs.
 
     Raises:
         DeviceError: the native part was not compiled.
     """
     try:
-        from . import _native  # noqa: F401
+        import_module("lowering.pjrt._native")
     except ImportError as error:
         raise DeviceError(
             message(

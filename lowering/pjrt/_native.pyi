@@ -7,7 +7,9 @@ READY: int
 RELEASE: int
 NOTHING: int
 
-def install(names: Sequence[str], major: int, minor: int, describe: Callable[[BaseException], tuple[int, bytes]]) -> object: ...
+def install(
+    names: Sequence[str], major: int, minor: int, describe: Callable[[BaseException], tuple[int, bytes]]
+) -> object: ...
 def handler(
     index: int, callable: Callable[..., object], inputs: Sequence[tuple[int, str]], outputs: Sequence[tuple[int, str]]
 ) -> None: ...

@@ -80,7 +80,7 @@ def with_room(action: Callable[[], Result]) -> Result:
 def from_host(
     client: Client,
     data: int,
-    type: int,  # noqa: A002 - the name of the field
+    type: int,
     dims: int,
     num_dims: int,
     byte_strides: int,
@@ -117,15 +117,16 @@ def to_host(src: DeviceArray, host_layout: int, dst: int) -> tuple[int, int | No
 
 def to_host_raw(buffer: DeviceArray, dst: int, offset: int, transfer_size: int) -> int:
     """Copy a range of a buffer's bytes to host memory; return the event of the copy."""
-    kind = buffer.kind
-    target = np.frombuffer(native.view(dst, transfer_size, True), np.uint8) if transfer_size else None
+    if not transfer_size:
+        return native.READY
+    target = np.frombuffer(native.view(dst, transfer_size, True), np.uint8)
 
     def copy_range(device_buffer: Buffer) -> None:
-        whole = np.empty(kind.nbytes, np.uint8)
+        whole = np.empty(buffer.kind.nbytes, np.uint8)
         buffer.client.device.download(device_buffer, whole)
         target[...] = whole[offset : offset + transfer_size]
 
-    return native.READY if target is None else _copy_out(buffer, copy_range)
+    return _copy_out(buffer, copy_range)
 
 
 def copy_to_device(buffer: DeviceArray) -> int:

@@ -17,7 +17,7 @@ from lowering.errors import DeviceError, InputError, UnsupportedError, message
 
 from . import _native as native
 from .codes import DTYPES, ELEMENT_TYPES, FOREIGN_ELEMENT_TYPES
-from .engine import Engine
+from .engine import Device, Engine
 from .failures import describe
 from .values import NamedValues, Text, Words
 
@@ -53,13 +53,12 @@ class Client:
 
     def __init__(self, platform: str, engine: Engine) -> None:
         self.engine = engine
-        self.device = engine.device
         self.platform = Text(platform)
         self.version = Text(engine.version)
-        self.device_kind = Text(engine.device.name)
-        self.device_text = Text(f"{platform.capitalize()}Device(id=0, {engine.device.name})")
+        self.device_kind = Text(engine.name)
+        self.device_text = Text(f"{platform.capitalize()}Device(id=0, {engine.name})")
         self.memory_kind = Text(MEMORY_KIND)
-        self.memory_text = Text(f"{platform.capitalize()}Memory(id=0, {engine.device.name})")
+        self.memory_text = Text(f"{platform.capitalize()}Memory(id=0, {engine.name})")
         self.no_values = NamedValues({})
         self.fingerprint = int.from_bytes(hashlib.sha256(engine.version.encode()).digest()[:8], "little")
         self.handle = native.new_handle(self, b"")
@@ -71,6 +70,11 @@ class Client:
         self.last_value = 0
         self.is_exiting = False
         self._transfers: ThreadPoolExecutor | None = None
+
+    @property
+    def device(self) -> Device:
+        """The engine's device, opened by its first use."""
+        return self.engine.device
 
     def _make_kind(self, dtype: str, shape: tuple[int, ...]) -> ArrayKind:
         numpy_dtype = dtypes.NUMPY[dtype]
@@ -127,6 +131,8 @@ class Client:
         if self._transfers is not None:
             self._transfers.shutdown()
             self._transfers = None
+        if not self.engine.is_open:
+            return
         try:
             self.device.wait(self.last_value)
         except DeviceError as error:
@@ -136,7 +142,8 @@ class Client:
     def close(self) -> None:
         """Give back the handles and close the device."""
         self.settle()
-        self.device.close()
+        if self.engine.is_open:
+            self.device.close()
         for handle in (self.memory_handle, self.device_handle, self.handle):
             native.release(handle)
 
@@ -167,7 +174,7 @@ def devices(client: Client) -> tuple[int, int]:
     return client.devices.pair
 
 
-def lookup_device(client: Client, id: int) -> int:  # noqa: A002 - the name of the field
+def lookup_device(client: Client, id: int) -> int:
     """Return the device with this number."""
     if id != 0:
         raise InputError(

@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from importlib import metadata
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from lowering.program import ArrayType
+
+if TYPE_CHECKING:
+    from lowering.runtime import Device as VulkanDevice
+    from lowering.runtime import DeviceRecord
 
 
 class Buffer(Protocol):
     """Memory of the device, freed when the object is dropped. `ready` is the timeline value of its contents."""
 
     @property
-    def address(self) -> int: ...
+    def address(self) -> int:
+        """Device address of the first byte."""
+        ...
+
     @property
-    def nbytes(self) -> int: ...
+    def nbytes(self) -> int:
+        """Bytes of the array."""
+        ...
+
     @property
-    def ready(self) -> int: ...
+    def ready(self) -> int:
+        """Timeline value at which the contents are there."""
+        ...
 
 
 class Device(Protocol):
@@ -28,50 +41,164 @@ class Device(Protocol):
     `upload` has read its source when it returns. `when_done` calls back with None, or with the error of a lost device.
     """
 
-    @property
-    def name(self) -> str: ...
-    def allocate(self, nbytes: int) -> Any: ...
-    def upload(self, buffer: Any, source: np.ndarray) -> None: ...
-    def download(self, buffer: Any, target: np.ndarray) -> None: ...
-    def is_done(self, value: int) -> bool: ...
-    def when_done(self, value: int, callback: Callable[[Any], None]) -> None: ...
-    def wait(self, value: int) -> None: ...
-    def statistics(self) -> Mapping[str, int]: ...
-    def close(self) -> None: ...
+    def allocate(self, nbytes: int) -> Any:
+        """Return memory for an array, which may be empty."""
+        ...
+
+    def upload(self, buffer: Any, source: np.ndarray) -> None:
+        """Copy host data into a buffer."""
+        ...
+
+    def download(self, buffer: Any, target: np.ndarray) -> None:
+        """Wait until a buffer is ready and copy it into a host array."""
+        ...
+
+    def is_done(self, value: int) -> bool:
+        """Return whether the timeline has reached a value."""
+        ...
+
+    def when_done(self, value: int, callback: Callable[[Any], None]) -> None:
+        """Call back once the timeline has reached a value."""
+        ...
+
+    def wait(self, value: int) -> None:
+        """Block until the timeline reaches a value."""
+        ...
+
+    def statistics(self) -> Mapping[str, int]:
+        """Return `live_bytes` and what else is counted."""
+        ...
+
+    def close(self) -> None:
+        """Release everything."""
+        ...
 
 
 class Executable(Protocol):
     """A compiled computation, loaded on its device."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """Name for people."""
+        ...
+
     @property
-    def input_types(self) -> Sequence[ArrayType]: ...
+    def input_types(self) -> Sequence[ArrayType]:
+        """Dtype and shape of each input."""
+        ...
+
     @property
-    def output_types(self) -> Sequence[ArrayType]: ...
+    def output_types(self) -> Sequence[ArrayType]:
+        """Dtype and shape of each output."""
+        ...
+
     @property
-    def aliases(self) -> Sequence[tuple[int, int]]: ...
-    def run(self, buffers: Sequence[Any], donate: frozenset[int]) -> Sequence[Any]: ...
-    def cost(self) -> Mapping[str, float]: ...
+    def aliases(self) -> Sequence[tuple[int, int]]:
+        """(input, output) pairs that share memory if the input is donated."""
+        ...
+
+    def run(self, buffers: Sequence[Any], donate: frozenset[int]) -> Sequence[Any]:
+        """Start the computation; the outputs share one value of `ready`."""
+        ...
+
+    def cost(self) -> Mapping[str, float]:
+        """Return estimates by name."""
+        ...
 
 
-@dataclass(frozen=True, slots=True)
-class Engine:
+class Engine(Protocol):
     """A device and the compiler for it. `version` names driver and compiler, for caches and for people."""
 
-    device: Device
-    compile: Callable[[bytes], Executable]
-    version: str
+    @property
+    def name(self) -> str:
+        """Name for people."""
+        ...
+
+    @property
+    def version(self) -> str:
+        """Driver and compiler, as text."""
+        ...
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the device was opened."""
+        ...
+
+    @property
+    def device(self) -> Device:
+        """The device, opened by its first use."""
+        ...
+
+    def compile(self, module: bytes) -> Executable:
+        """Compile a serialised StableHLO module and load it."""
+        ...
 
 
-def open_vulkan() -> Engine:
-    """Open the Vulkan device that the environment chooses, and join it with the compiler.
+class VulkanEngine:
+    """A Vulkan device and the compiler, both loaded when they are first needed.
+
+    JAX makes a client of every platform it knows, also for programs that stay on the CPU: those must not pay for a
+    device or for the compiler's modules.
+
+    Args:
+        record: the chosen device.
+        device: the same device, if it is open already.
+    """
+
+    def __init__(self, record: DeviceRecord, device: VulkanDevice | None = None) -> None:
+        self.name = record.name
+        driver = f"{record.driver_name} {record.driver_version}"
+        self.version = f"Vulkan {record.api_version}, {driver}, qga {metadata.version('qga')}"
+        self._record = record
+        self._device = device
+        self._lock = threading.Lock()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the device was opened."""
+        return self._device is not None
+
+    @property
+    def device(self) -> VulkanDevice:
+        """The device, opened by the first use.
+
+        Raises:
+            DeviceError: the device refuses.
+        """
+        if self._device is None:
+            with self._lock:
+                if self._device is None:
+                    self._device = _open(self._record.uuid)
+        return self._device
+
+    def compile(self, module: bytes) -> Executable:
+        """Compile a serialised StableHLO module and load it.
+
+        Raises:
+            UnsupportedError: the module needs what the compiler or the device lacks; lists all of it.
+        """
+        from lowering.api import compile_module
+
+        return compile_module(module, self.device)
+
+
+def open_vulkan(*, now: bool) -> VulkanEngine:
+    """Choose the Vulkan device that the environment asks for, and open it now or when it is first used.
 
     Raises:
-        DeviceError: there is no driver, no device fits, or the device lacks a feature that is needed.
+        DeviceError: there is no driver, or no device fits.
     """
-    from lowering.api import compile_module
+    from lowering.runtime import list_devices, settings_from_environment
+    from lowering.runtime.select import choose_device
+
+    if now:
+        device = _open(None)
+        return VulkanEngine(device.record, device)
+    settings = settings_from_environment()
+    return VulkanEngine(choose_device(list_devices(settings), settings.selector))
+
+
+def _open(uuid: str | None) -> VulkanDevice:
     from lowering.runtime import Device as VulkanDevice
 
-    device = VulkanDevice.open()
-    return Engine(device, lambda module: compile_module(module, device), version=f"vulkan: {device.name}")
+    return VulkanDevice.open(uuid)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from collections.abc import Callable
 
 from lowering.errors import InputError, UnsupportedError, message
 
@@ -20,6 +21,9 @@ DELETED = 0
 MAGIC = b"qga-vulkan-stablehlo-1\n"
 # DeviceAssignmentProto: one replica, one computation, on device 0.
 ASSIGNMENT = bytes([0x08, 1, 0x10, 1, 0x1A, 3, 0x0A, 1, 0])
+
+# Objects that own memory, and what is answered: numbers and addresses in that memory.
+Answer = tuple[object, tuple[int, ...]]
 
 _PROGRAM = spec.fields(spec.STRUCTURES["Program"])
 _PROGRAM_FIELDS = tuple((field.offset, field.code) for field in _PROGRAM)
@@ -49,11 +53,11 @@ class LoadedExecutable:
         self.assignment = Text(ASSIGNMENT)
         self.logical_ids = Words((0,))
         self.serialized = Text(MAGIC + module)
-        self._kept: dict[str, tuple[object, tuple[int, ...]]] = {}
+        self._kept: dict[str, Answer] = {}
         self.handle = native.new_handle(self, Words((0,)).data.tobytes())
 
-    def keep(self, name: str, make) -> tuple[int, ...]:
-        """Return the addresses of an answer that is built when it is first asked for and kept as long as this object."""
+    def keep(self, name: str, make: Callable[[], Answer]) -> tuple[int, ...]:
+        """Return an answer that is built when it is first asked for; its memory lives as long as this object."""
         if name not in self._kept:
             self._kept[name] = make()
         return self._kept[name][1]
@@ -202,10 +206,10 @@ def fingerprint(executable: LoadedExecutable) -> tuple[int, int]:
     return executable.fingerprint.pair
 
 
-def output_element_types(executable: LoadedExecutable) -> tuple[int, int]:
+def output_element_types(executable: LoadedExecutable) -> tuple[int, ...]:
     """Return the element types (32-bit) of the outputs."""
 
-    def make() -> tuple[object, tuple[int, ...]]:
+    def make() -> Answer:
         types = [ELEMENT_TYPES[dtype] for dtype in executable.output_dtypes]
         packed = Text(struct.pack(f"={len(types)}i", *types))
         return packed, (packed.pair[0], len(types))
@@ -213,10 +217,10 @@ def output_element_types(executable: LoadedExecutable) -> tuple[int, int]:
     return executable.keep("element types", make)
 
 
-def output_dimensions(executable: LoadedExecutable) -> tuple[int, int, int]:
+def output_dimensions(executable: LoadedExecutable) -> tuple[int, ...]:
     """Return number of outputs, all their dimensions in a row, and the rank of each."""
 
-    def make() -> tuple[object, tuple[int, ...]]:
+    def make() -> Answer:
         shapes = [kind.shape for kind in executable.outputs]
         extents = Words(extent for shape in shapes for extent in shape)
         ranks = Words(len(shape) for shape in shapes)
@@ -226,12 +230,12 @@ def output_dimensions(executable: LoadedExecutable) -> tuple[int, int, int]:
 
 
 def _memory_kinds(executable: LoadedExecutable, count: int) -> tuple[int, ...]:
-    def make() -> tuple[object, tuple[int, ...]]:
+    def make() -> Answer:
         address, size = executable.client.memory_kind.pair
         names, sizes = Words([address] * count), Words([size] * count)
         return (names, sizes), (count, names.address, sizes.address)
 
-    return executable.keep(f"{count} × {MEMORY_KIND}", make)
+    return executable.keep(f"{count} in {MEMORY_KIND}", make)
 
 
 def output_memory_kinds(executable: LoadedExecutable) -> tuple[int, ...]:
@@ -247,7 +251,7 @@ def parameter_memory_kinds(executable: LoadedExecutable) -> tuple[int, ...]:
 def cost_analysis(executable: LoadedExecutable) -> tuple[int, ...]:
     """Return count and address of the named costs that the compiler estimates."""
 
-    def make() -> tuple[object, tuple[int, ...]]:
+    def make() -> Answer:
         costs = executable.program.cost() if executable.program is not None else {}
         values = NamedValues({key: float(value) for key, value in costs.items()})
         return values, (values.pair[1], values.pair[0])

@@ -1,4 +1,4 @@
-"""Runs small programs in processes of their own: a process has one platform `vulkan`, and these tests put a double there."""
+"""Run small programs in processes of their own: a process has one platform `vulkan`, here a double or the real one."""
 
 from __future__ import annotations
 

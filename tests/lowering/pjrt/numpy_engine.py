@@ -11,6 +11,8 @@ import itertools
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jax.extend.mlir import deserialize_portable_artifact, ir
@@ -18,10 +20,7 @@ from jax.interpreters import mlir
 
 from lowering import dtypes
 from lowering.errors import DeviceMemoryError, UnsupportedError, message
-from lowering.pjrt.engine import Engine
 from lowering.program import ArrayType
-
-NAME = "NumPy double"
 
 
 class NumpyBuffer:
@@ -41,8 +40,6 @@ class NumpyBuffer:
 
 class NumpyDevice:
     """The device double. `limit_bytes` bounds one allocation."""
-
-    name = NAME
 
     def __init__(self, delay_seconds: float = 0.0, limit_bytes: int = 1 << 32) -> None:
         self.delay_seconds, self.limit_bytes = delay_seconds, limit_bytes
@@ -85,7 +82,9 @@ class NumpyDevice:
     def allocate(self, nbytes: int) -> NumpyBuffer:
         if nbytes > self.limit_bytes:
             raise DeviceMemoryError(
-                message("double: out of memory.", got=f"{nbytes} bytes", want=f"{self.limit_bytes}", fix="ask for less.")
+                message(
+                    "double: out of memory.", got=f"{nbytes} bytes", want=f"{self.limit_bytes}", fix="ask for less."
+                )
             )
         return NumpyBuffer(self, np.empty(nbytes, np.uint8), 0)
 
@@ -161,10 +160,23 @@ class NumpyExecutable:
         return {"flops": 12.0, "bytes accessed": 34.0, "temporary bytes": 56.0}
 
 
-def open_engine(*, delay_seconds: float = 0.0, null: bool = False, limit_bytes: int = 1 << 32) -> Engine:
+@dataclass(frozen=True)
+class NumpyEngine:
+    """Device double and interpreter."""
+
+    device: NumpyDevice
+    null: bool = False
+    name: str = "NumPy double"
+    version: str = "numpy double 1"
+    is_open: bool = True
+
+    def compile(self, module: bytes) -> NumpyExecutable:
+        return NumpyExecutable(self.device, module, null=self.null)
+
+
+def open_engine(*, delay_seconds: float = 0.0, null: bool = False, limit_bytes: int = 1 << 32) -> NumpyEngine:
     """Return an engine on a new device double."""
-    device = NumpyDevice(delay_seconds, limit_bytes)
-    return Engine(device, lambda code: NumpyExecutable(device, code, null=null), version="numpy double 1")
+    return NumpyEngine(NumpyDevice(delay_seconds, limit_bytes), null)
 
 
 def stablehlo_module(code: bytes) -> ir.Module:
@@ -265,40 +277,14 @@ class Block:
 
 
 def lower_plain(name: str, operation: ir.Operation) -> Callable:
-    """Return the NumPy function of one operation without regions."""
-    attributes = operation.attributes
-    kind = array_type(operation.results[0].type) if len(operation.results) else None
-    if name == "sdy.sharding_constraint":
-        return lambda x: x
+    """Return the NumPy function of one operation without nested blocks."""
     if name in BINARY:
         return BINARY[name]
     if name in UNARY:
         return UNARY[name]
-    dtype = dtypes.NUMPY[kind.dtype]
-    if name == "constant":
-        value = np.array(ir.DenseElementsAttr(attributes["value"]), dtype).reshape(kind.shape)
-        return lambda: value
-    if name == "convert":
-        return lambda x: x.astype(dtype)
-    if name == "reshape":
-        return lambda x: x.reshape(kind.shape)
-    if name == "transpose":
-        order = _ints(attributes["permutation"])
-        return lambda x: x.transpose(order)
-    if name == "broadcast_in_dim":
-        axes = _ints(attributes["broadcast_dimensions"])
-        return lambda x: np.broadcast_to(
-            np.expand_dims(x, tuple(i for i in range(len(kind.shape)) if i not in axes)), kind.shape
-        )
-    if name == "iota":
-        axis = ir.IntegerAttr(attributes["iota_dimension"]).value
-        return lambda: np.indices(kind.shape)[axis].astype(dtype)
-    if name == "dot_general":
-        return lambda x, y: (x @ y).astype(dtype)
-    if name == "reduce":
-        axes = tuple(_ints(attributes["dimensions"]))
-        function = REDUCE[next(iter(operation.regions[0].blocks[0].operations)).operation.name]
-        return lambda x, first: function(function.reduce(x, axis=axes), first).astype(dtype)
+    if name in MAKERS:
+        kind = array_type(operation.results[0].type)
+        return MAKERS[name](operation.attributes, kind.shape, dtypes.NUMPY[kind.dtype], operation)
     raise UnsupportedError(
         message(
             "double: every operation must be supported.",
@@ -307,6 +293,46 @@ def lower_plain(name: str, operation: ir.Operation) -> Callable:
             fix="use another operation.",
         )
     )
+
+
+def _constant(attributes: Any, shape: tuple[int, ...], dtype: np.dtype, _: ir.Operation) -> Callable:
+    value = np.array(ir.DenseElementsAttr(attributes["value"]), dtype).reshape(shape)
+    return lambda: value
+
+
+def _transpose(attributes: Any, *_: object) -> Callable:
+    order = _ints(attributes["permutation"])
+    return lambda x: x.transpose(order)
+
+
+def _broadcast(attributes: Any, shape: tuple[int, ...], *_: object) -> Callable:
+    axes = _ints(attributes["broadcast_dimensions"])
+    added = tuple(i for i in range(len(shape)) if i not in axes)
+    return lambda x: np.broadcast_to(np.expand_dims(x, added), shape)
+
+
+def _iota(attributes: Any, shape: tuple[int, ...], dtype: np.dtype, _: ir.Operation) -> Callable:
+    axis = ir.IntegerAttr(attributes["iota_dimension"]).value
+    return lambda: np.indices(shape)[axis].astype(dtype)
+
+
+def _reduce(attributes: Any, _: tuple[int, ...], dtype: np.dtype, operation: ir.Operation) -> Callable:
+    axes = tuple(_ints(attributes["dimensions"]))
+    function = REDUCE[next(iter(operation.regions[0].blocks[0].operations)).operation.name]
+    return lambda x, first: function(function.reduce(x, axis=axes), first).astype(dtype)
+
+
+MAKERS: dict[str, Callable[..., Callable]] = {
+    "constant": _constant,
+    "transpose": _transpose,
+    "broadcast_in_dim": _broadcast,
+    "iota": _iota,
+    "reduce": _reduce,
+    "convert": lambda _, __, dtype, ___: lambda x: x.astype(dtype),
+    "reshape": lambda _, shape, *__: lambda x: x.reshape(shape),
+    "dot_general": lambda _, __, dtype, ___: lambda x, y: (x @ y).astype(dtype),
+    "sdy.sharding_constraint": lambda *_: lambda x: x,
+}
 
 
 def _ints(attribute: ir.Attribute) -> list[int]:

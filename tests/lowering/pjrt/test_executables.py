@@ -27,7 +27,7 @@ with jax.default_device(device):
 compiled = f.lower(x).compile()
 facts["cost"] = compiled.cost_analysis()
 memory = compiled.memory_analysis()
-facts["memory"] = [memory.argument_size_in_bytes, memory.output_size_in_bytes, memory.alias_size_in_bytes, memory.temp_size_in_bytes]
+facts["memory"] = [getattr(memory, f"{what}_size_in_bytes") for what in ("argument", "output", "alias", "temp")]
 facts["text"] = compiled.as_text()
 def fingerprint(constant):
     made = jax.jit(lambda a: jnp.tanh(a) + constant).lower(x).compile()
