@@ -47,8 +47,12 @@ def choose_roots(graph: Graph) -> set[Value]:
             continue
         cost = COSTS.get(node.op, 1) + sum(0 if v in roots else costs.get(v, 0) for v in set(node.inputs))
         costs[value] = cost
-        if value in demanded or is_large_constant(node) or _too_dear(value, users.get(value, []), cost):
+        if value in demanded or is_large_constant(node):
             roots.add(value)
+        elif _too_dear(value, users.get(value, []), cost):
+            # A view is as cheap as its operand: that is what memory must hold.
+            roots.add(node.inputs[0] if is_view(node) else value)
+            costs[value] = 0
     return roots
 
 
