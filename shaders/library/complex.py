@@ -85,7 +85,9 @@ def multiply_add(left: Number, right: Number, total: Number) -> Number:
         re = total.re + left.re * right.re - left.im * right.im
         im = total.im + left.re * right.im + left.im * right.re
         return Complex(re, im)
-    assert not isinstance(left, Complex) and not isinstance(right, Complex) and not isinstance(total, Complex)
+    assert not isinstance(left, Complex)
+    assert not isinstance(right, Complex)
+    assert not isinstance(total, Complex)
     return total + left * right
 
 

@@ -94,7 +94,8 @@ def tiles_of_row(row: Mapping[str, Any], problem: MatmulProblem, capabilities: C
         problem: as the row views it: transposed, if the row says so.
         capabilities: of the device.
     """
-    assert row.keys() <= KEYS and row["kernel"] in KERNELS, f"unknown words in a tuning row: {dict(row)}"
+    assert row.keys() <= KEYS, f"unknown words in a tuning row: {sorted(row.keys() - KEYS)}"
+    assert row["kernel"] in KERNELS, f"unknown kernel in a tuning row: {row['kernel']}"
     kernel, (part_rows, part_columns), lanes = row["kernel"], row["part"], capabilities.subgroup_size
     turned = row.get("transposed", False)
     if kernel in ("tiled", "matrix"):

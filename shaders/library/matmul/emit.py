@@ -30,23 +30,23 @@ def emit(
     problem: MatmulProblem,
     tiles: MatmulTiles,
     access: MatmulAccess,
-    capabilities: Capabilities,
+    capabilities: Capabilities | None = None,
 ) -> None:
     """Emit the body of a kernel whose workgroup is `workgroup(tiles)`, to be run with `groups(problem, tiles)`.
 
     Args:
-        builder: a builder with that workgroup, `tiles.subgroup` as its subgroup size, and the buffers that the callbacks
-            of `access` use.
+        builder: a builder with that workgroup, `tiles.subgroup` as its subgroup size, and the buffers that the
+            callbacks of `access` use.
         problem: what to compute.
         tiles: a schedule that fits the problem and the device; see `choose`.
         access: how operands are loaded and results stored, in the problem's own orientation.
-        capabilities: of the device.
+        capabilities: of the device, to check the schedule against; None where `choose` made it.
 
     Raises:
         ShaderError: the device cannot run the schedule.
     """
-    reason = misfit(problem, tiles, capabilities)
-    if reason is not None:
+    reason = misfit(problem, tiles, capabilities) if capabilities is not None else None
+    if capabilities is not None and reason is not None:
         raise ShaderError(
             "A schedule must fit the device.",
             got=f"{tiles}, which needs {reason}",

@@ -8,7 +8,7 @@ from ..complex import part_count, part_dtype
 from . import matrix, tiled
 from .problem import MatmulProblem, transpose_problem
 from .staging import WIDTH
-from .tiles import MatmulTiles
+from .tiles import MatmulTiles, split_depth
 
 _GROUP_BITS = 128
 """Shared variables are rounded up to 16 bytes each."""
@@ -19,12 +19,14 @@ def shared_bytes(problem: MatmulProblem, tiles: MatmulTiles) -> int:
     if tiles.transposed:
         problem = transpose_problem(problem)
     if tiles.kernel == "slices":
-        return _rounded(tiles.threads // (tiles.columns // tiles.part_columns) * tiles.rows * tiles.columns, problem.accumulator)
+        slices = tiles.threads // (tiles.columns // tiles.part_columns)
+        return _rounded(slices * tiles.rows * tiles.columns, problem.accumulator)
     if tiles.kernel == "tiled":
         lines = sum(outer // WIDTH + tiled.PADDING for outer in (tiles.rows, tiles.columns))
         return _rounded(2 * WIDTH * lines * tiles.depth, problem.accumulator)
     if tiles.kernel == "matrix" and tiles.fragment is not None and tiles.subgroup is not None:
-        staged = _staged_bytes(problem.lhs, tiles.rows, tiles.depth) + _staged_bytes(problem.rhs, tiles.columns, tiles.depth)
+        staged = _staged_bytes(problem.lhs, tiles.rows, tiles.depth)
+        staged += _staged_bytes(problem.rhs, tiles.columns, tiles.depth)
         fragments = tiles.threads // tiles.subgroup
         return staged + _rounded(fragments * tiles.fragment[0] * tiles.fragment[1], problem.accumulator)
     return 0
@@ -62,6 +64,8 @@ def misfit(problem: MatmulProblem, tiles: MatmulTiles, capabilities: Capabilitie
     """Return why a device cannot run a schedule, or None if it can."""
     if tiles.threads > capabilities.max_invocations:
         return f"{tiles.threads} invocations of at most {capabilities.max_invocations}"
+    if (tiles.splits - 1) * split_depth(problem, tiles) >= problem.depth:
+        return f"{tiles.splits} parts of a depth of {problem.depth}, some of them empty"
     needed = shared_bytes(problem, tiles)
     if needed > capabilities.max_shared_bytes:
         return f"{needed} bytes of shared memory of at most {capabilities.max_shared_bytes}"

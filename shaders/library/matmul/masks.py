@@ -16,12 +16,15 @@ def clamp_index(builder: Builder, index: Value, size: int, tile: int) -> Value:
 
 
 def store_where(
-    builder: Builder, row: Value, column: Value, sizes: tuple[int, int], tile: tuple[int, int], store: Callable[[], None]
+    builder: Builder,
+    row: Value,
+    column: Value,
+    sizes: tuple[int, int],
+    tile: tuple[int, int],
+    store: Callable[[], None],
 ) -> None:
     """Emit `store` under the masks that the result's edges need."""
-    conditions = [
-        index < size for index, size, step in zip((row, column), sizes, tile, strict=True) if size % step
-    ]
+    conditions = [index < size for index, size, step in zip((row, column), sizes, tile, strict=True) if size % step]
     if not conditions:
         store()
     elif len(conditions) == 1:

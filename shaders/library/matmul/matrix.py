@@ -13,7 +13,7 @@ from .staging import WIDTH, Stage, operands, pipeline
 from .tiles import MatmulTiles
 
 PADDING_BITS = 128
-"""Added to a line of shared memory: neighbouring lines then start on different banks, and stay aligned for matrix loads."""
+"""Added to a line of shared memory: neighbouring lines start on different banks and stay aligned for matrix loads."""
 
 
 def emit_matrix(builder: Builder, problem: MatmulProblem, tiles: MatmulTiles, access: MatmulAccess) -> None:

@@ -56,4 +56,3 @@ def _tile(builder: Builder, index: Value, row_tiles: int, column_tiles: int, ban
     if row_tiles % band:
         height = builder.min(row_tiles - first, band)
     return first + within % height, within // height
-

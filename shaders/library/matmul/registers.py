@@ -1,8 +1,8 @@
 """Matrix product in registers, without barriers or shared memory: the style that drivers for CPUs run best.
 
 One workgroup is one subgroup. Each lane makes `part_rows` x `part_columns` results; consecutive lanes take consecutive
-columns. Rows of the left operand are spread over the lanes, one load for as many rows as there are lanes, and handed out
-by subgroup broadcasts: on software drivers a load costs a loop over lanes, a broadcast almost nothing.
+columns. Rows of the left operand are spread over the lanes, one load for as many rows as there are lanes, and handed
+out by subgroup broadcasts: on software drivers a load costs a loop over lanes, a broadcast almost nothing.
 """
 
 from __future__ import annotations
@@ -34,8 +34,7 @@ def emit_registers(builder: Builder, problem: MatmulProblem, tiles: MatmulTiles,
     def advance(depth: Value, totals: list[Number]) -> list[Number]:
         spread = [convert(builder, access.load_lhs(builder, here.batch, row, depth), dtype) for row in rows]
         lhs = [
-            map_parts(partial(builder.broadcast, lane=i % lanes), spread[i // lanes])
-            for i in range(tiles.part_rows)
+            map_parts(partial(builder.broadcast, lane=i % lanes), spread[i // lanes]) for i in range(tiles.part_rows)
         ]
         rhs = [convert(builder, access.load_rhs(builder, here.batch, depth, column), dtype) for column in inside]
         return [

@@ -1,8 +1,8 @@
 """Bring tiles of the operands from memory through registers into shared memory.
 
-Both operands look alike here: an outer axis (rows of the left one, columns of the right one) and depth. All shared arrays
-hold vectors of 4 elements. A tile is fetched into registers early and put down late, so that the fetch overlaps the work
-on the tile before.
+Both operands look alike here: an outer axis (rows of the left one, columns of the right one) and depth. All shared
+arrays hold vectors of 4 elements. A tile is fetched into registers early and put down late, so that the fetch overlaps
+the work on the tile before.
 """
 
 from __future__ import annotations
@@ -80,7 +80,9 @@ class Spot(NamedTuple):
     exists: Value | None
 
 
-def spots(builder: Builder, operand: Operand, tiles: MatmulTiles, *, along_depth: bool, depth_fastest: bool) -> list[Spot]:
+def spots(
+    builder: Builder, operand: Operand, tiles: MatmulTiles, *, along_depth: bool, depth_fastest: bool
+) -> list[Spot]:
     """Deal the vectors of a tile out to the invocations of the workgroup.
 
     Args:
@@ -115,9 +117,9 @@ def spots(builder: Builder, operand: Operand, tiles: MatmulTiles, *, along_depth
 class Stage:
     """One operand on its way from memory through registers into two buffers of shared memory.
 
-    A line of shared memory is one outer index with its vectors along depth (`along_depth`), or one depth with its vectors
-    along the outer axis; `padding` vectors end each line, so that a column of them falls on all banks. `pitch` counts the
-    vectors of a line.
+    A line of shared memory is one outer index with its vectors along depth (`along_depth`), or one depth with its
+    vectors along the outer axis; `padding` vectors end each line, so that a column of them falls on all banks. `pitch`
+    counts the vectors of a line.
     """
 
     def __init__(
@@ -211,8 +213,8 @@ def pipeline(
 
         fetch(0) put(0) barrier | loop: fetch(t + 1)  multiply(t)  put(t + 1)  barrier
 
-    The slab after the one in work is fetched before the work and put down after it; it goes to the other buffer, so that
-    one barrier a slab is enough.
+    The slab after the one in work is fetched before the work and put down after it; it goes to the other buffer, so
+    that one barrier a slab is enough.
     """
     start, stop = bounds
     for stage in stages:

@@ -26,8 +26,8 @@ def emit_tiled(builder: Builder, problem: MatmulProblem, tiles: MatmulTiles, acc
     """Emit the kernel; one workgroup computes a tile of `rows` x `columns` results.
 
     It stages slabs of both operands, `depth` deep, as vectors along the outer axes. Each invocation multiplies
-    `part_rows` by `part_columns` elements at every depth of a slab. It owns vectors of rows and columns that lie a whole
-    grid of invocations apart, so that neighbouring invocations read neighbouring vectors.
+    `part_rows` by `part_columns` elements at every depth of a slab. It owns vectors of rows and columns that lie a
+    whole grid of invocations apart, so that neighbouring invocations read neighbouring vectors.
     """
     here = place(builder, problem, tiles)
     ragged, dtype = problem.depth % tiles.depth != 0, problem.accumulator

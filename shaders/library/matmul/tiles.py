@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import lcm
 from typing import Literal
 
+from ...capabilities import Capabilities
 from .problem import MatmulProblem
 
 KernelName = Literal["registers", "tiled", "matrix", "vector", "slices"]
@@ -71,8 +73,9 @@ def tile_counts(problem: MatmulProblem, tiles: MatmulTiles) -> tuple[int, int]:
 
 
 def split_depth(problem: MatmulProblem, tiles: MatmulTiles) -> int:
-    """Return the depth of one split, a whole number of depth tiles."""
-    return ceil_divide(ceil_divide(problem.depth, tiles.splits), tiles.depth) * tiles.depth
+    """Return the depth of one split: whole tiles, and whole vectors of 4."""
+    step = lcm(tiles.depth, 4)
+    return ceil_divide(ceil_divide(problem.depth, tiles.splits), step) * step
 
 
 def workgroup(tiles: MatmulTiles) -> tuple[int, int, int]:
@@ -86,6 +89,6 @@ def groups(problem: MatmulProblem, tiles: MatmulTiles) -> tuple[int, int, int]:
     return problem.batch * tiles.splits * row_tiles * column_tiles, 1, 1
 
 
-def subgroup_size(tiles: MatmulTiles) -> int | None:
+def subgroup_size(tiles: MatmulTiles, _: Capabilities | None = None) -> int | None:
     """Return the subgroup size that the pipeline must require, or None for any."""
     return tiles.subgroup

@@ -1,0 +1,157 @@
+"""Every kernel against float64, on whatever driver the suite runs on."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from lowering.runtime import Device
+from shaders.library.complex import Number, is_complex, map_parts
+from shaders.library.matmul import MatmulTiles, choose
+from shaders.spirv import Builder
+from tests.shaders.library.matmul.support import (
+    Case,
+    check,
+    fragments,
+    make_kernel,
+    make_operands,
+    product,
+    registers,
+    run,
+    slices,
+    tiled,
+    vector,
+)
+
+PRIMES = product(37, 41, 53, batch=2)
+EVEN = product(36, 44, 52)
+LAYOUTS = [
+    pytest.param(Case(PRIMES), id="plain"),
+    pytest.param(Case(PRIMES, lhs_turned=True, rhs_turned=True), id="turned"),
+    pytest.param(Case(EVEN, vectors=True), id="vectors"),
+    pytest.param(Case(EVEN, lhs_turned=True, vectors=True), id="lhs turned, vectors"),
+    pytest.param(Case(EVEN, rhs_turned=True, vectors=True), id="rhs turned, vectors"),
+]
+
+
+def schedules(lanes: int) -> dict[str, MatmulTiles]:
+    """Return small tiles of every kernel that needs no matrix units: several tiles and ragged edges on the cases."""
+    return {
+        "registers": registers(4, 2, lanes),
+        "registers unrolled": registers(3, 1, lanes, depth=4),
+        "registers transposed": registers(4, 2, lanes, transposed=True),
+        "registers split": registers(4, 2, lanes, splits=3),
+        "tiled": tiled((16, 16, 8), (4, 4), band=2),
+        "tiled transposed": tiled((32, 16, 16), (8, 4), transposed=True),
+        "tiled split": tiled((32, 32, 8), (4, 4), splits=2),
+        "vector": vector(2, 3, lanes),
+        "vector in a workgroup": vector(1, 2, lanes, subgroups=4),
+        "vector split": vector(2, 2, lanes, splits=2),
+        "slices": slices(2, 2, 8, 4),
+        "slices transposed": slices(1, 1, 16, 2, transposed=True),
+    }
+
+
+def matrix_lanes(device: Device, dtype: str, accumulator: str) -> tuple[int, tuple[int, int, int]]:
+    """Return the subgroup size and a matrix product of the device, or skip."""
+    capabilities = device.capabilities
+    if capabilities.is_cpu and capabilities.subgroup_size != 8:
+        # Its 8 x 8 matrices are laid out over exactly 8 lanes; the driver's compiler crashes with 4 or 16.
+        pytest.skip("lavapipe has cooperative matrices at subgroup size 8 only")
+    for shape in capabilities.matrices:
+        if (shape.a, shape.b, shape.c, shape.scope) == (dtype, dtype, accumulator, "subgroup") and not shape.saturating:
+            return capabilities.subgroup_size, (shape.m, shape.n, shape.k)
+    pytest.skip(f"{capabilities.device_name} has no matrix product of {dtype} into {accumulator}")
+
+
+@pytest.mark.parametrize("case", LAYOUTS)
+@pytest.mark.parametrize("name", schedules(1))
+def test_kernel_multiplies(device: Device, name: str, case: Case) -> None:
+    check(device, case, schedules(device.capabilities.subgroup_size)[name])
+
+
+@pytest.mark.parametrize("dtype", ["f16", "bf16", "f64", "i8", "u8", "i32", "i64", "c64", "c128"])
+@pytest.mark.parametrize("name", ["registers", "tiled", "vector", "slices"])
+def test_kernel_multiplies_dtype(device: Device, name: str, dtype: str) -> None:
+    check(device, Case(product(17, 19, 23, dtype)), schedules(device.capabilities.subgroup_size)[name])
+
+
+@pytest.mark.parametrize("case", LAYOUTS)
+def test_matrix_multiplies(device: Device, case: Case) -> None:
+    lanes, (m, n, k) = matrix_lanes(device, "f16", "f32")
+    sizes = case.problem
+    half = product(sizes.rows, sizes.columns, sizes.depth, "f16", batch=sizes.batch)
+    tiles = fragments((2 * m, 4 * n, 2 * k), (m, 2 * n), lanes, (m, n, k))
+    check(device, Case(half, case.lhs_turned, case.rhs_turned, case.vectors), tiles)
+
+
+@pytest.mark.parametrize("dtype", ["i8", "u8", "f16", "bf16"])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_matrix_multiplies_dtype(device: Device, dtype: str, transposed: bool) -> None:
+    problem = product(41, 43, 67, dtype)
+    lanes, (m, n, k) = matrix_lanes(device, dtype, problem.accumulator)
+    tiles = fragments((2 * m, 2 * n, 2 * k), (m, n), lanes, (m, n, k), transposed=transposed)
+    check(device, Case(problem), tiles)
+
+
+def test_matrix_multiplies_split_depth(device: Device) -> None:
+    lanes, (m, n, k) = matrix_lanes(device, "f16", "f32")
+    tiles = fragments((2 * m, 2 * n, 2 * k), (2 * m, 2 * n), lanes, (m, n, k), splits=2)
+    check(device, Case(product(33, 35, 5 * k + 3, "f16")), tiles)
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [(1, 1, 1), (1, 1, 257), (1, 67, 33), (67, 1, 33), (3, 5, 7), (2, 2, 500), (127, 129, 1), (64, 65, 63), (5, 2, 3)],
+)
+def test_chosen_schedule_multiplies(device: Device, shape: tuple[int, int, int]) -> None:
+    problem = product(*shape)
+    check(device, Case(problem), choose(problem, device.capabilities))
+
+
+@pytest.mark.parametrize("dtype", ["f32", "f16", "bf16", "i8", "f64", "c64"])
+def test_chosen_schedule_multiplies_dtype(device: Device, dtype: str) -> None:
+    problem = product(65, 70, 130, dtype, batch=2)
+    check(device, Case(problem), choose(problem, device.capabilities))
+
+
+def test_result_narrower_than_sum_is_rounded_once(device: Device) -> None:
+    problem = product(9, 10, 11, "f16", result="f16")
+    check(device, Case(problem), choose(problem, device.capabilities))
+
+
+@pytest.mark.parametrize("name", ["registers", "tiled", "vector", "slices"])
+def test_padding_never_meets_infinity(device: Device, name: str) -> None:
+    # Were a depth beyond the end multiplied at all, 0 * inf would make the sum NaN.
+    case = Case(product(5, 5, 9))
+    lhs, rhs = make_operands(case.problem)
+    lhs[:, :, -1], rhs[:, -1, :] = np.inf, 1
+    tiles = schedules(device.capabilities.subgroup_size)[name]
+    got = run(device, case, tiles, (lhs, rhs), make_kernel(case, tiles))
+    assert np.isposinf(got).all()
+
+
+@pytest.mark.parametrize("name", ["registers", "tiled", "vector", "slices"])
+def test_epilogue_sees_every_sum(device: Device, name: str) -> None:
+    case = Case(product(17, 19, 23, "i32"))
+    lhs, rhs = make_operands(case.problem)
+
+    def twice_plus_one(_: Builder, value: Number) -> Number:
+        return map_parts(lambda part: part * 2 + 1, value)
+
+    tiles = schedules(device.capabilities.subgroup_size)[name]
+    got = run(device, case, tiles, (lhs, rhs), make_kernel(case, tiles, epilogue=twice_plus_one))
+    np.testing.assert_array_equal(got, lhs @ rhs * 2 + 1)
+
+
+def test_same_inputs_give_the_same_bits(device: Device) -> None:
+    case = Case(product(30, 31, 200))
+    tiles = choose(case.problem, device.capabilities)
+    operands, kernel = make_operands(case.problem), make_kernel(case, tiles)
+    first = run(device, case, tiles, operands, kernel)
+    assert first.tobytes() == run(device, case, tiles, operands, kernel).tobytes()
+
+
+def test_complex_dtypes_are_known() -> None:
+    assert is_complex("c64")
+    assert not is_complex("f32")
