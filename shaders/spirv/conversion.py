@@ -49,6 +49,9 @@ def convert(builder: Builder, value: Value, dtype: str) -> Value:
         return builder.select(value, builder.const(target, 1), builder.const(target, 0))
     if to_kind == "b":
         return value != builder.const(value.dtype, 0)
+    if source == "f16" and to_kind in "iu":
+        # Widening keeps every f16 and needs no arithmetic on 16-bit floats.
+        value = builder.pure(Op.FConvert, with_element(value.dtype, "f32"), value.id)
     if to_kind == "f" or from_kind == "f":
         opcode = _TO_FLOAT[from_kind] if to_kind == "f" else _FROM_FLOAT[to_kind]
         return builder.pure(opcode, target, value.id)

@@ -10,7 +10,7 @@ import operator
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from .dtypes import BITS, FLOATS, INTEGERS, UNSIGNED, element
+from .dtypes import BITS, FLOATS, INTEGERS, UNSIGNED, element, wrap
 from .grammar import Op
 
 if TYPE_CHECKING:
@@ -26,10 +26,10 @@ Rule = Callable[["Value", "Value"], "Value | None"]
 
 
 def _exact(left: Value, right: Value, combine: Callable[[int, int], int]) -> Value | None:
-    """Fold two known integers; None when one is unknown or the dtype is no scalar integer."""
+    """Fold two known integers, wrapping; None when one is unknown or the dtype is no scalar integer."""
     if left.dtype not in INTEGERS or left.constant is None or right.constant is None:
         return None
-    return left.builder.const(left.dtype, combine(int(left.constant), int(right.constant)))
+    return left.builder.const(left.dtype, wrap(left.dtype, combine(int(left.constant), int(right.constant))))
 
 
 def _is_zero(value: Value) -> bool:

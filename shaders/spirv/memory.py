@@ -184,6 +184,7 @@ class Buffer:
             with builder.at_entry():
                 base = self._cast(address(builder, self.slot), width)
             memo[key] = base
+            builder.name(base, self.parameter.name)
             if self.parameter.access == "r":
                 builder.readonly_bases.add(base)
         return base
@@ -207,6 +208,7 @@ class Buffer:
         if self.parameter.access == "r":
             builder.readonly_bases.add(variable)
         self._variables[width] = variable
+        builder.name(variable, self.parameter.name)
         return variable
 
 
