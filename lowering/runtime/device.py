@@ -94,6 +94,7 @@ class Device:
         """Return live, peak and reserved bytes, the number of live buffers, and ticks submitted and completed."""
         parts = self._parts
         with parts.context.lock:
+            parts.memory.drain_locked()
             parts.collect_locked()
         ticks = {"submitted": parts.queue.tick, "completed": parts.queue.completed()}
         return {**parts.memory.statistics(), **ticks}
@@ -192,6 +193,7 @@ class Device:
         with context.lock:
             if not parts.queue.is_lost:
                 parts.collect_locked()
+                parts.pipelines.save()
             parts.queue.mark_closed()
             parts.transfers.close()
             parts.pipelines.close()

@@ -335,11 +335,11 @@ class Memory:
 
     def _give(self, span: Span, last_use: int) -> None:
         self.live_buffers -= 1
-        block, pool = self._blocks[span.block]
+        pool = self._blocks[span.block][1]
         if pool is None:
             # Imported host memory: the device must be done with it before its owner may have it back.
             self._queue.retire_locked(last_use, lambda: self._destroy(span.block))
-            del block
+            self._queue.collect_locked()
             return
         self.live_bytes -= span.nbytes
         quiet = max(last_use, span.quiet)

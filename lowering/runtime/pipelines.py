@@ -125,9 +125,8 @@ class Pipelines:
         self._store.put(self._key(), bytes(ffi.buffer(data, size[0])))
 
     def close(self) -> None:
-        """Save the cache and destroy everything; the device must be idle."""
+        """Destroy everything; the device must be idle."""
         functions, null = self._context.functions, interface().NULL
-        self.save()
         for handle in list(self._live):
             self.destroy(handle)
         functions.vkDestroyPipelineCache(self._context.handle, self._cache, null)

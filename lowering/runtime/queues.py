@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from ..errors import DeviceError, message
 from .commands import end_recording, record_barrier, start_recording
 from .context import Context
+from .fault import fault_text
 from .loader import LostError, check, constants, interface
 from .structs import Struct
 
@@ -261,6 +262,8 @@ class Queue:
         """Remember that the device is lost, and which program was submitted last."""
         if not self._lost:
             self._lost = f"VK_ERROR_DEVICE_LOST from {function}; the last program submitted was {self._last_label}"
+            fault = fault_text(self._context)
+            self._lost += f"; the driver says: {fault}" if fault else ""
 
     def _check(self, function: str, result: int) -> None:
         try:

@@ -14,7 +14,9 @@ WIDTH = 64
 
 def scale(count: int, factor: float = 2.0, term: float = 1.0, name: str = "scale") -> Kernel:
     """y[i] = x[i] * factor + term, one element an invocation."""
-    builder = Builder(name, workgroup=(WIDTH, 1, 1), parameters=(Parameter("x", "f32", "r"), Parameter("y", "f32", "w")))
+    builder = Builder(
+        name, workgroup=(WIDTH, 1, 1), parameters=(Parameter("x", "f32", "r"), Parameter("y", "f32", "w"))
+    )
     index = builder.global_id(0)
 
     def body() -> None:
@@ -116,7 +118,9 @@ def while_program(limit: int, step: int = 1) -> Program:
     return Program("while", kernels, steps, (), (ArrayType("i32", ()),), (), 256)
 
 
-def run_on(device: Device, program: Program, *arrays: np.ndarray, donate: frozenset[int] = frozenset()) -> list[np.ndarray]:
+def run_on(
+    device: Device, program: Program, *arrays: np.ndarray, donate: frozenset[int] = frozenset()
+) -> list[np.ndarray]:
     """Upload, run once and download."""
     loaded = device.load(program)
     inputs = []

@@ -218,7 +218,15 @@ def test_load_refuses_an_unknown_region(any_device: Device) -> None:
 
 def test_load_refuses_too_many_groups_along_y(any_device: Device) -> None:
     groups = (1, any_device.capabilities.max_groups[1] + 1, 1)
-    program = Program("bad", (kernels.put(0),), (Dispatch(0, (kernels.counter_region(),), groups),), (), (ArrayType("i32", ()),), (), 0)
+    program = Program(
+        "bad",
+        (kernels.put(0),),
+        (Dispatch(0, (kernels.counter_region(),), groups),),
+        (),
+        (ArrayType("i32", ()),),
+        (),
+        0,
+    )
     with pytest.raises(UnsupportedError, match="along y and z"):
         any_device.load(program)
 
