@@ -116,23 +116,29 @@ class Clusters:
     def body(self, cluster: Cluster) -> tuple[list[Node], list[Value]]:
         """Return the nodes a cluster computes, in order, and the memory values it reads."""
         own = {value for node in cluster.roots for value in node.outputs}
-        nodes: dict[int, Node] = {}
+        nodes: list[Node] = []
+        seen: set[int] = set()
         external: dict[Value, None] = {}
-        pending = list(cluster.roots)
+        # Operands first, in the order the roots ask for them: equal computations get equal bodies, and share a kernel.
+        pending = [(node, False) for node in reversed(cluster.roots)]
         while pending:
-            node = pending.pop()
-            if id(node) in nodes:
+            node, ready = pending.pop()
+            if ready:
+                nodes.append(node)
                 continue
-            nodes[id(node)] = node
-            for value in node.inputs:
+            if id(node) in seen:
+                continue
+            seen.add(id(node))
+            pending.append((node, True))
+            for value in reversed(node.inputs):
                 producer = self.producers.get(value)
-                if producer is None or (value in self.roots and value not in own):
+                if producer is not None and (value not in self.roots or value in own):
+                    pending.append((producer, False))
+        for node in nodes:
+            for value in node.inputs:
+                if value not in own and (value in self.roots or value not in self.producers):
                     external[value] = None
-                else:
-                    pending.append(producer)
-        ordered = sorted(nodes.values(), key=lambda node: self.order[id(node)])
-        first_use = {v: (place, i) for place, n in reversed(list(enumerate(ordered))) for i, v in enumerate(n.inputs)}
-        return ordered, sorted(external, key=lambda value: first_use[value])
+        return nodes, list(external)
 
     def ordered(self) -> list[Cluster]:
         """Return the clusters in an order in which each follows what it depends on."""

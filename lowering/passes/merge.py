@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from ..graph import Value
 from .axes import Axes
 from .clusters import Cluster, Clusters
+from .roots import COSTS
 
 # A kernel with more roots than this compiles slower than it saves.
 MOST_ROOTS = 48
@@ -14,6 +15,9 @@ MOST_ROOTS = 48
 # a device, or rows short enough for that not to matter.
 ENOUGH_ROWS = 256
 SHORT_ROW = 16384
+
+# Cost of an epilogue that a matrix product takes in: its code is repeated for each of the many elements of a lane.
+EPILOGUE_COST = 10
 
 Match = dict[int, int]
 
@@ -66,7 +70,7 @@ def _try(clusters: Clusters, producer: Cluster, consumer: Cluster) -> Cluster:
     if match is None:
         return consumer
     merged = _RULES[producer.kind, consumer.kind](producer, consumer, match)
-    if merged is None or not clusters.can_join(producer, consumer):
+    if merged is None or not _fits_epilogue(clusters, producer, consumer) or not clusters.can_join(producer, consumer):
         return consumer
     clusters.join(producer, consumer, merged)
     return merged
@@ -96,6 +100,14 @@ def _is_identity(match: Match) -> bool:
 
 def _rename(axes: dict[Value, Axes], match: Match) -> dict[Value, Axes]:
     return {v: tuple(None if a is None else match[a] for a in row) for v, row in axes.items()}
+
+
+def _fits_epilogue(clusters: Clusters, producer: Cluster, consumer: Cluster) -> bool:
+    """Tell whether a product's kernel may repeat the consumer's code for each element that a lane holds."""
+    if producer.kind != "dot":
+        return True
+    both = {id(node): node for cluster in (producer, consumer) for node in clusters.body(cluster)[0]}
+    return sum(COSTS.get(node.op, 1) for node in both.values()) <= EPILOGUE_COST
 
 
 def _same_space(producer: Cluster, consumer: Cluster, match: Match) -> Cluster | None:
