@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..spirv import Builder, Value
 from . import coefficients
 from .exact import exact
-from .formats import copy_sign, format_of, is_infinite, is_nan, is_negative, not_a_number, polynomial
+from .formats import copy_sign, format_of, is_infinite, is_nan, is_negative, native, not_a_number, polynomial
 from .roots import larger_and_smaller
 
 _TAN_EIGHTH_PI = 0.41421356237309503
@@ -44,4 +44,4 @@ def _first_octant(b: Builder, x: Value, y: Value) -> Value:
 
 
 def _size(b: Builder, x: Value) -> Value:
-    return b.math("abs", x)
+    return native(b, "abs", x)

@@ -7,7 +7,17 @@ from ..spirv import Builder, Value
 from . import arctangent, exponential, logarithm, roots, trigonometry
 from .exact import exact
 from .formats import absolute as magnitude
-from .formats import copy_sign, format_of, infinity, is_finite, is_infinite, is_nan, power_of_two
+from .formats import (
+    copy_sign,
+    format_of,
+    infinity,
+    is_finite,
+    is_infinite,
+    is_nan,
+    native,
+    not_a_number,
+    power_of_two,
+)
 from .power import power as real_power
 
 # From here on tanh(x) is ±1 and the rest is below the rounding of the formula for small x.
@@ -31,9 +41,9 @@ def multiply(b: Builder, z: Complex, w: Complex) -> Complex:
 
 
 def divide(b: Builder, z: Complex, w: Complex) -> Complex:
-    """Return z / w; the divisor is scaled by a power of two first, so that its square neither over- nor underflows.
+    """Return z / w, the divisor scaled by a power of two first, so that its square neither over- nor underflows.
 
-    A finite number over an infinite one is 0, an infinite or nonzero one over 0 has infinite parts, as C's Annex G asks.
+    A finite number over an infinite one is 0, and what is not 0 over 0 is infinite, as C's Annex G asks.
     """
     form = format_of(w.re)
     size = b.max(b.bitcast(magnitude(b, w.re), form.unsigned), b.bitcast(magnitude(b, w.im), form.unsigned))
@@ -47,7 +57,7 @@ def divide(b: Builder, z: Complex, w: Complex) -> Complex:
         (z.im * re - z.re * im) / square * scale,
     )
     zero = b.const(form.dtype, 0.0)
-    is_small = is_finite(b, z.re) & is_finite(b, z.im) & (size == form.infinity_bits)
+    is_small = is_finite(b, z.re) & is_finite(b, z.im) & (is_infinite(b, w.re) | is_infinite(b, w.im))
     quotient = choose(b, is_small, Complex(zero, zero), quotient)
     unbounded = copy_sign(b, infinity(b, form.dtype), w.re)
     pole = Complex(unbounded * z.re, unbounded * z.im)
@@ -71,21 +81,25 @@ def sign(b: Builder, z: Complex) -> Complex:
 
 
 def exp(b: Builder, z: Complex) -> Complex:
-    """Return e^z; a real z stays real, and e^-inf is 0 at every angle."""
+    """Return e to the power z; a real z stays real, and with a real part of -inf the result is 0 at every angle."""
     zero = b.const(z.re.dtype, 0.0)
-    size = exponential.exp(b, z.re)
+    size, scale = exponential.scaled_exp(b, z.re)
     sine, cosine = trigonometry.sincos(b, z.im)
-    result = Complex(size * cosine, b.select(z.im == 0.0, z.im, size * sine))
+    result = Complex(size * cosine * scale, b.select(z.im == 0.0, z.im, size * sine * scale))
     is_zero = z.re == -infinity(b, z.re.dtype)
-    return Complex(b.select(is_zero, zero, result.re), b.select(is_zero, zero, result.im))
+    return choose(b, is_zero, Complex(zero, zero), result)
 
 
 def expm1(b: Builder, z: Complex) -> Complex:
-    """Return e^z - 1 = expm1(x) cos(y) - 2 sin(y/2)² + i e^x sin(y)."""
+    """Return e to the power z, minus 1, accurate near 0.
+
+    Its parts are expm1(x) cos(y) - 2 sin(y/2)² and e^x sin(y).
+    """
     sine, cosine = trigonometry.sincos(b, z.im)
     half_sine = trigonometry.sin(b, z.im * 0.5)
     re = exponential.expm1(b, z.re) * cosine - half_sine * half_sine * 2.0
-    im = exponential.exp(b, z.re) * sine
+    size, scale = exponential.scaled_exp(b, z.re)
+    im = size * sine * scale
     is_real = z.im == 0.0
     return Complex(b.select(is_real, exponential.expm1(b, z.re), re), b.select(is_real, z.im, im))
 
@@ -121,32 +135,39 @@ def _infinite_where_any(b: Builder, z: Complex, value: Value) -> Value:
 
 
 def sqrt(b: Builder, z: Complex) -> Complex:
-    """Return the principal square root, by Kahan's formula on a scaled argument."""
-    form = format_of(z.re)
-    large = roots.larger_and_smaller(b, z.re, z.im)[0]
-    is_huge, is_tiny = large > form.largest / 16, large < form.smallest_normal * 2.0 ** (form.mantissa + 1)
-    tiny_shift = 2 * ((form.mantissa + 3) // 2)
-    one = b.const(form.dtype, 1.0)
-    scale = b.select(is_huge, b.const(form.dtype, 2.0**-4), b.select(is_tiny, b.const(form.dtype, 2.0**tiny_shift), one))
-    back = b.select(is_huge, b.const(form.dtype, 4.0), b.select(is_tiny, b.const(form.dtype, 2.0 ** -(tiny_shift // 2)), one))
+    """Return the principal square root.
+
+    Its parts are r = sqrt((|z| + |x|) / 2) and |y| / 2r.
+    """
+    scale, back = _sqrt_scale(b, roots.larger_and_smaller(b, z.re, z.im)[0])
     x, y = exact(z.re * scale), exact(z.im * scale)
-    size = roots.hypot(b, x, y)
-    root = b.math("sqrt", (size + magnitude(b, x)) * 0.5)
+    root = native(b, "sqrt", (roots.hypot(b, x, y) + magnitude(b, x)) * 0.5)
     other = b.select(root == 0.0, root, magnitude(b, y) / (root * 2.0))
     is_right = x >= 0.0
     re, im = b.select(is_right, root, other), b.select(is_right, other, root)
-    result = Complex(re * back, copy_sign(b, im * back, z.im))
-    return _sqrt_of_infinite(b, z, result)
+    return _sqrt_of_infinite(b, z, Complex(re * back, copy_sign(b, im * back, z.im)))
+
+
+def _sqrt_scale(b: Builder, large: Value) -> tuple[Value, Value]:
+    """Return a power of four that brings numbers away from the ends of the range, and one over its root."""
+    form = format_of(large)
+
+    def pick(huge: float, tiny: float) -> Value:
+        is_tiny = large < form.smallest_normal * 2.0 ** (form.mantissa + 1)
+        small = b.select(is_tiny, b.const(form.dtype, tiny), b.const(form.dtype, 1.0))
+        return b.select(large > form.largest / 16, b.const(form.dtype, huge), small)
+
+    half_shift = (form.mantissa + 3) // 2
+    return pick(2.0**-4, 4.0**half_shift), pick(4.0, 2.0**-half_shift)
 
 
 def _sqrt_of_infinite(b: Builder, z: Complex, result: Complex) -> Complex:
-    """Put in the roots of infinite numbers: along the real axis for infinite real parts, the diagonal for imaginary ones."""
+    """Put in the roots of infinite numbers, as C's Annex G has them."""
     unbounded, zero = infinity(b, z.re.dtype), b.const(z.re.dtype, 0.0)
-    rest = b.select(is_nan(b, z.im), z.im, zero)
-    along = Complex(
-        b.select(z.re > 0.0, unbounded, rest),
-        b.select(z.re > 0.0, b.select(is_nan(b, z.im), z.im, copy_sign(b, zero, z.im)), copy_sign(b, unbounded, z.im)),
-    )
+    is_right, is_blank = z.re > 0.0, is_nan(b, z.im)
+    re = b.select(is_right, unbounded, b.select(is_blank, z.im, zero))
+    right_im = b.select(is_blank, z.im, copy_sign(b, zero, z.im))
+    along = Complex(re, b.select(is_right, right_im, copy_sign(b, unbounded, z.im)))
     result = choose(b, is_infinite(b, z.re), along, result)
     return choose(b, is_infinite(b, z.im), Complex(unbounded, z.im), result)
 
@@ -157,7 +178,10 @@ def rsqrt(b: Builder, z: Complex) -> Complex:
 
 
 def power(b: Builder, z: Complex, w: Complex) -> Complex:
-    """Return z^w = |z|^c e^(-d arg z) at the angle c arg z + d log|z| for w = c + i d; z^0 is 1, and 0^w is 0 for c > 0."""
+    """Return z to the power w = c + i d, of length |z|^c e^(-d arg z) and angle c arg z + d log|z|.
+
+    Any z to the power 0 is 1, and 0 to a power with c > 0 is 0.
+    """
     dtype = z.re.dtype
     zero, one = b.const(dtype, 0.0), b.const(dtype, 1.0)
     size, logarithm_of_z = absolute(b, z), log(b, z)
@@ -177,27 +201,40 @@ def cbrt(b: Builder, z: Complex) -> Complex:
 
 
 def sin(b: Builder, z: Complex) -> Complex:
-    """Return sin(x) cosh(y) + i cos(x) sinh(y)."""
+    """Return the sine of x + i y.
+
+    It is sin(x) cosh(y) + i cos(x) sinh(y).
+    """
     sine, cosine = trigonometry.sincos(b, z.re)
     hyperbolic_sine, hyperbolic_cosine = _hyperbolic(b, z.im)
-    return Complex(sine * hyperbolic_cosine, b.select(z.im == 0.0, z.im, cosine * hyperbolic_sine))
+    re = b.select(z.re == 0.0, z.re, sine * hyperbolic_cosine)
+    return Complex(re, b.select(z.im == 0.0, z.im, cosine * hyperbolic_sine))
 
 
 def cos(b: Builder, z: Complex) -> Complex:
-    """Return cos(x) cosh(y) - i sin(x) sinh(y)."""
+    """Return the cosine of x + i y.
+
+    It is cos(x) cosh(y) - i sin(x) sinh(y).
+    """
     sine, cosine = trigonometry.sincos(b, z.re)
     hyperbolic_sine, hyperbolic_cosine = _hyperbolic(b, z.im)
-    return Complex(cosine * hyperbolic_cosine, b.select(z.im == 0.0, -(sine * z.im), -(sine * hyperbolic_sine)))
+    # A zero factor wins over an infinite one.
+    zero = copy_sign(b, b.const(z.re.dtype, 0.0), z.im)
+    im = b.select((z.re == 0.0) | (z.im == 0.0), sine * zero, sine * hyperbolic_sine)
+    return Complex(cosine * hyperbolic_cosine, -im)
 
 
 def tan(b: Builder, z: Complex) -> Complex:
-    """Return tan(z) = -i tanh(i z)."""
+    """Return the tangent, -i tanh(i z)."""
     turned = tanh(b, Complex(-z.im, z.re))
     return Complex(turned.im, -turned.re)
 
 
 def tanh(b: Builder, z: Complex) -> Complex:
-    """Return the hyperbolic tangent by Kahan's formula: with t = tan(y) and s = sinh(x), (1 + t²) s sqrt(1 + s²) + i t over 1 + (1 + t²) s²."""
+    """Return the hyperbolic tangent of x + i y by Kahan's formula.
+
+    With t = tan(y), s = sinh(x) and c = cosh(x) it is ((1 + t²) s c + i t) / (1 + (1 + t²) s²).
+    """
     form = format_of(z.re)
     limit = _TANH_LIMIT[form.dtype]
     one = b.const(form.dtype, 1.0)
@@ -211,7 +248,9 @@ def tanh(b: Builder, z: Complex) -> Complex:
     far = exponential.exp(b, size * -2.0)
     outside = Complex(one, sine * cosine * 4.0 * far)
     result = choose(b, size < limit, inside, outside)
-    re = b.select(is_nan(b, z.re), z.re, copy_sign(b, magnitude(b, result.re), z.re))
+    has_angle = is_finite(b, z.im) | is_infinite(b, z.re)
+    re = copy_sign(b, b.select(has_angle, magnitude(b, result.re), not_a_number(b, form.dtype)), z.re)
+    re = b.select(is_nan(b, z.re), z.re, re)
     im = b.select(is_nan(b, z.re), b.select(z.im == 0.0, z.im, z.re), result.im)
     return Complex(re, im)
 

@@ -9,8 +9,8 @@ from ..spirv.grammar import Decoration, Op
 def exact(value: Value) -> Value:
     """Return the value, decorated NoContraction: its instruction is computed and rounded just as written.
 
-    Needed where a rounding error is recovered or two parts nearly cancel. Mesa's optimizer may otherwise rewrite (a + b) - b
-    as a, or a + (b + constant) as (a + b) + constant.
+    Needed where a rounding error is recovered or two parts nearly cancel. Mesa's optimizer may otherwise rewrite
+    (a + b) - b as a, or a s + b s as (a + b) s.
     """
     module = value.builder
     # A memoised instruction may be marked by several callers, but may be decorated only once.

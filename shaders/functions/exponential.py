@@ -5,8 +5,10 @@ from __future__ import annotations
 from ..spirv import Builder, Value
 from . import coefficients
 from .exact import exact
-from .formats import absolute, copy_sign, format_of, infinity, polynomial, power_of_two
+from .formats import absolute, copy_sign, format_of, infinity, native, polynomial, power_of_two
 
+# A margin for products with something below 1.
+_LIFT = 8
 # Below the first exp is smaller than any normal number, above the second it overflows.
 _EXP_RANGE = {"f32": (-87.33654022216797, 88.72283172607422), "f64": (-708.3964185322641, 709.782712893384)}
 # Below the first expm1 is -1; above the second tanh is 1.
@@ -19,9 +21,27 @@ def exp(b: Builder, x: Value) -> Value:
     form = format_of(x)
     low, high = _EXP_RANGE[form.dtype]
     count, power = _reduced_expm1(b, x)
-    scaled = b.bitcast(power + 1.0, form.signed) + (b.convert(count, form.signed) << form.mantissa)
-    inside = b.select(x < low, b.const(form.dtype, 0.0), b.bitcast(scaled, form.dtype))
+    inside = b.select(x < low, b.const(form.dtype, 0.0), _scale(b, power + 1.0, count))
     return b.select(x <= high, inside, x + infinity(b, form.dtype))
+
+
+def scaled_exp(b: Builder, x: Value) -> tuple[Value, Value]:
+    """Return y and s with e^x = y s, where y is finite for somewhat larger x than e^x is; s is a power of two."""
+    form = format_of(x)
+    low, high = _EXP_RANGE[form.dtype]
+    count, power = _reduced_expm1(b, x)
+    is_large = x > 1.0
+    lifted = b.select(is_large, count - _LIFT, count)
+    inside = b.select(x < low, b.const(form.dtype, 0.0), _scale(b, power + 1.0, lifted))
+    limit = high + 0.693 * _LIFT
+    value = b.select(x <= limit, inside, x + infinity(b, form.dtype))
+    return value, b.select(is_large, b.const(form.dtype, 2.0**_LIFT), b.const(form.dtype, 1.0))
+
+
+def _scale(b: Builder, x: Value, exponent: Value) -> Value:
+    """Return x 2^exponent for an i32 exponent, if x and the result are normal."""
+    form = format_of(x)
+    return b.bitcast(b.bitcast(x, form.signed) + (b.convert(exponent, form.signed) << form.mantissa), form.dtype)
 
 
 def expm1(b: Builder, x: Value) -> Value:
@@ -51,13 +71,13 @@ def tanh(b: Builder, x: Value) -> Value:
 def _reduced_expm1(b: Builder, x: Value) -> tuple[Value, Value]:
     """Return the i32 k and expm1(r) with x = k ln(2) + r."""
     high, low = coefficients.LN2[format_of(x).dtype]
-    whole = b.math("round_even", x * coefficients.LOG2_E)
+    whole = native(b, "round_even", x * coefficients.LOG2_E)
     r = exact(exact(x - whole * high) - whole * low)
     return b.convert(whole, "i32"), r + r * r * polynomial(r, coefficients.EXPM1[format_of(x).dtype])
 
 
 def _expm1_inside(b: Builder, x: Value) -> Value:
-    """Return expm1 between its limits as 2 (2^(k-1) expm1(r) + (2^(k-1) - 1/2)); k - 1 keeps the largest power finite."""
+    """Return expm1 between its limits as 2 (2^(k-1) expm1(r) + (2^(k-1) - 1/2)); 2^k itself may be infinite."""
     count, power = _reduced_expm1(b, x)
     scale = power_of_two(b, count - 1, format_of(x).dtype)
     return exact(scale * power + exact(scale - 0.5)) * 2.0

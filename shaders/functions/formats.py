@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..errors import ShaderError
-from ..spirv import Builder, Value
+from ..spirv import Builder, Dtype, Value
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +61,19 @@ def format_of(x: Value) -> Format:
             fix="convert the operand; f16 and bf16 are computed in f32.",
         )
     return found
+
+
+def scalar_dtype(x: Value) -> str:
+    """Return the dtype of a value that is no vector and no matrix."""
+    assert isinstance(x.dtype, str)
+    return x.dtype
+
+
+def native(b: Builder, name: str, x: Value) -> Value:
+    """Return the device's own function of one value."""
+    result = b.math(name, x)
+    assert isinstance(result, Value)
+    return result
 
 
 def polynomial(x: Value, coefficients: tuple[float, ...]) -> Value:
@@ -123,12 +136,12 @@ def is_finite(b: Builder, x: Value) -> Value:
     return magnitude_bits(b, x) < format_of(x).infinity_bits
 
 
-def infinity(b: Builder, dtype: str) -> Value:
+def infinity(b: Builder, dtype: Dtype) -> Value:
     """Return the constant +infinity."""
     return b.const(dtype, float("inf"))
 
 
-def not_a_number(b: Builder, dtype: str) -> Value:
+def not_a_number(b: Builder, dtype: Dtype) -> Value:
     """Return the constant NaN."""
     return b.const(dtype, float("nan"))
 

@@ -1,11 +1,14 @@
-"""log and log1p: the argument is 2^k (1 + f) with 1 + f between sqrt(1/2) and sqrt(2), and log(1 + f) = 2 atanh(f / (2 + f))."""
+"""log and log1p.
+
+The argument is 2^k (1 + f) with 1 + f between sqrt(1/2) and sqrt(2), and log(1 + f) = 2 atanh(f / (2 + f)).
+"""
 
 from __future__ import annotations
 
 from ..spirv import Builder, Value
 from . import coefficients
 from .exact import exact
-from .formats import format_of, infinity, not_a_number, polynomial, power_of_two
+from .formats import format_of, infinity, not_a_number, polynomial, power_of_two, scalar_dtype
 
 _SQRT_HALF_BITS = {"f32": 0x3F3504F3, "f64": 0x3FE6A09E667F3BCD}
 # Closer to zero than this log1p(x) is x.
@@ -15,7 +18,7 @@ _LOG1P_IDENTITY = {"f32": 2.0**-25, "f64": 2.0**-54}
 def log(b: Builder, x: Value) -> Value:
     """Return the natural logarithm; a subnormal number counts as 0."""
     exponent, mantissa = split_exponent(b, x)
-    result = _assemble(exact(mantissa - 1.0), b.convert(exponent, x.dtype))
+    result = _assemble(exact(mantissa - 1.0), b.convert(exponent, scalar_dtype(x)))
     return _special(b, x, result, x >= format_of(x).smallest_normal)
 
 

@@ -15,8 +15,8 @@ _F16_DROPPED_BITS = 13
 def round_to_f16(b: Builder, x: Value) -> Value:
     """Return the f32 that holds the f16 nearest to an f32, subnormals and overflow included.
 
-    Adding and subtracting 2^13 times the power of two in x leaves the 11 leading bits; below 2^-14 the spacing stays that
-    of subnormals.
+    Adding and subtracting 2^13 times the power of two in x leaves the 11 leading bits; below 2^-14 the spacing stays
+    that of subnormals.
     """
     magnitude = magnitude_bits(b, x)
     leading = b.max(magnitude & 0x7F800000, b.const("u32", _F16_LEAST_EXPONENT))
@@ -33,7 +33,7 @@ def round_to_bf16(b: Builder, x: Value) -> Value:
 
 
 def reduce_precision(b: Builder, x: Value, exponent_bits: int, mantissa_bits: int) -> Value:
-    """Return x rounded to a format with that many bits; what is subnormal there becomes zero, what is too large infinite."""
+    """Return x rounded to a format with that many bits; its subnormals become 0, what is too large infinite."""
     form = format_of(x)
     magnitude = magnitude_bits(b, x)
     sign = b.bitcast(x, form.unsigned) & form.sign_bit

@@ -6,7 +6,18 @@ from ..spirv import Builder, Value
 from . import coefficients
 from .double_word import DoubleWord, divide, fast_two_sum, multiply, two_product, two_sum
 from .exact import exact
-from .formats import absolute, format_of, infinity, is_infinite, is_nan, is_negative, not_a_number, polynomial, power_of_two
+from .formats import (
+    absolute,
+    format_of,
+    infinity,
+    is_infinite,
+    is_nan,
+    is_negative,
+    native,
+    not_a_number,
+    polynomial,
+    power_of_two,
+)
 from .logarithm import split_exponent
 
 # Beyond this |y| every x but ±1 over- or underflows, and nearer products do not overflow.
@@ -65,7 +76,7 @@ def _exp(b: Builder, x: DoubleWord) -> Value:
     zero = b.const(dtype, 0.0)
     total = b.select(inside, x.high, zero)
     high, low = coefficients.LN2[dtype]
-    whole = b.math("round_even", total * coefficients.LOG2_E)
+    whole = native(b, "round_even", total * coefficients.LOG2_E)
     r = exact(exact(exact(total - whole * high) - whole * low) + b.select(inside, x.low, zero))
     value = r + r * r * polynomial(r, coefficients.EXPM1[dtype]) + 1.0
     count = b.convert(whole, "i32")
@@ -88,6 +99,6 @@ def _special_base(b: Builder, size: Value, y: Value, result: Value) -> Value:
 def _parity(b: Builder, y: Value) -> tuple[Value, Value]:
     """Whether y is a whole number, and whether it is an odd one; infinities are even."""
     half = y * 0.5
-    is_whole = b.math("trunc", y) == y
-    is_half_whole = b.math("trunc", half) == half
+    is_whole = native(b, "trunc", y) == y
+    is_half_whole = native(b, "trunc", half) == half
     return is_whole, is_whole & ~is_half_whole

@@ -1,17 +1,18 @@
 """Reduce an angle modulo a quarter turn: x = q pi/2 + r with |r| <= pi/4, to full relative precision of r.
 
-Small angles take parts of pi/2 from x, each product exact (Cody and Waite 1980). Large ones multiply the mantissa by the
-bits of 2/pi that matter, as integers (Payne and Hanek 1983).
+Small angles take parts of pi/2 from x, each product exact (Cody and Waite 1980). Large ones multiply the mantissa by
+the bits of 2/pi that matter, as integers (Payne and Hanek 1983).
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 from ..spirv import Builder, Value
 from . import coefficients
 from .exact import exact
-from .formats import format_of, magnitude_bits
+from .formats import format_of, magnitude_bits, native
 
 # Up to here the quotient has at most 12 (22) bits, and the last part of pi/2 reaches far enough.
 _SMALL = {"f32": 6400.0, "f64": 4194304.0}
@@ -31,7 +32,7 @@ def reduce_quadrant(b: Builder, x: Value) -> tuple[Value, Value]:
 
 
 def _subtract_parts(b: Builder, x: Value) -> tuple[Value, Value]:
-    whole = b.math("round_even", x * coefficients.TWO_OVER_PI)
+    whole = native(b, "round_even", x * coefficients.TWO_OVER_PI)
     r = x
     for part in coefficients.HALF_PI[format_of(x).dtype]:
         r = exact(r - whole * part)
@@ -102,7 +103,7 @@ def _add_carry(b: Builder, left: Value, right: Value) -> tuple[Value, Value]:
 
 def _shift_left_two(words: Sequence[Value]) -> list[Value]:
     """Drop the two bits of the quadrant."""
-    return [(word << 2) | (following >> 30) for word, following in zip(words, words[1:], strict=False)]
+    return [(word << 2) | (following >> 30) for word, following in itertools.pairwise(words)]
 
 
 def _quarter_turns(b: Builder, fraction: Sequence[Value], dtype: str) -> Value:

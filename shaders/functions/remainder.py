@@ -29,7 +29,7 @@ def remainder(b: Builder, x: Value, y: Value) -> Value:
 
 
 def _split(b: Builder, magnitude: Value, form: Format) -> tuple[Value, Value]:
-    """Return the i32 exponent field, at least 1, and the mantissa with its leading bit; right for subnormal numbers too."""
+    """Return the i32 exponent field, at least 1, and the mantissa with its leading bit, which subnormals lack."""
     field = b.convert(magnitude >> form.mantissa, "i32")
     fraction = magnitude & ((1 << form.mantissa) - 1)
     is_normal = field > 0
@@ -38,11 +38,11 @@ def _split(b: Builder, magnitude: Value, form: Format) -> tuple[Value, Value]:
 
 
 def _long_division(b: Builder, dividend: Value, divisor: Value, shift: Value, step: int) -> Value:
-    """Return dividend 2^shift modulo divisor, `step` bits of the quotient at a time; meaningless for a negative shift."""
+    """Return dividend 2^shift modulo divisor, `step` bits of the quotient at a time; a negative shift counts as 0."""
 
     def body(carries: list[Value]) -> list[Value]:
         rest, left = carries
         bits = b.min(left, b.const("i32", step))
-        return [(rest << b.convert(bits, rest.dtype)) % divisor, left - bits]
+        return [(rest << b.bitcast(bits, "u32")) % divisor, left - bits]
 
     return b.while_loop(lambda carries: carries[1] > 0, body, [dividend % divisor, shift])[0]

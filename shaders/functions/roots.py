@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..spirv import Builder, Value
 from .exact import exact
-from .formats import absolute, copy_sign, format_of, infinity, is_infinite, magnitude_bits
+from .formats import absolute, copy_sign, format_of, infinity, is_infinite, magnitude_bits, native
 
 # A third of the exponent and mantissa bits plus this is a cube root good to 5 bits (Kahan).
 _CBRT_BITS = {"f32": 709958130, "f64": 0x2A9F789300000000}
@@ -30,7 +30,7 @@ def cbrt(b: Builder, x: Value) -> Value:
 
 def rsqrt(b: Builder, x: Value) -> Value:
     """Return 1 / sqrt(x)."""
-    return 1.0 / b.math("sqrt", x)
+    return 1.0 / native(b, "sqrt", x)
 
 
 def hypot(b: Builder, x: Value, y: Value) -> Value:
@@ -38,7 +38,7 @@ def hypot(b: Builder, x: Value, y: Value) -> Value:
     dtype = format_of(x).dtype
     large, small = larger_and_smaller(b, x, y)
     ratio = b.select(large == 0.0, small, small / large)
-    result = large * b.math("sqrt", ratio * ratio + 1.0)
+    result = large * native(b, "sqrt", ratio * ratio + 1.0)
     return b.select(is_infinite(b, x) | is_infinite(b, y), infinity(b, dtype), result)
 
 

@@ -24,7 +24,7 @@ _DIRECTIONS: Final[dict[str, Callable[[Value, Value], Value]]] = {
 def compare(b: Builder, left: Operand, right: Operand, direction: str, *, total_order: bool) -> Value:
     """Return whether left stands in that direction to right.
 
-    NaN is unequal to everything and unordered; with `total_order` floats order as -NaN < -inf < … < -0 < +0 < … < inf < NaN.
+    NaN is unequal to everything and unordered; `total_order` ranks floats as -NaN < -inf < … < -0 < +0 < … < inf < NaN.
     """
     apply = _DIRECTIONS[direction]
     if left.dtype in dtypes.COMPLEX:

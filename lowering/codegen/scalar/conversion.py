@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from shaders import functions
 from shaders.library.complex import Complex
 from shaders.spirv import Builder, Value
 
 from ... import dtypes
-from .registers import Operand, Scalar, constant, register_dtype, settle, width
+from .registers import Operand, Scalar, register_dtype, settle, width
 
 
 def convert(b: Builder, x: Operand, target: str) -> Scalar:

@@ -44,9 +44,8 @@ def emit(
 ) -> Scalar:
     """Compute one element of an elementwise operation.
 
-    Args:
-        inputs: one value for each operand, obeying the invariant of `registers`; so does the result.
-        attributes: the node's; `compare` and `reduce_precision` need theirs.
+    `inputs` holds one value for each operand; `attributes` is the node's, which `compare` and `reduce_precision` need.
+    Operands obey the invariant of `registers`, and so does the result.
 
     Raises:
         GraphError: the operation has no meaning for these dtypes.

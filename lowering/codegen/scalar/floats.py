@@ -7,6 +7,7 @@ from typing import Final
 
 from shaders import functions
 from shaders.functions.exact import exact
+from shaders.functions.formats import native
 from shaders.functions.remainder import remainder
 from shaders.spirv import Builder, Value
 
@@ -27,7 +28,7 @@ def minimum(b: Builder, x: Value, y: Value) -> Value:
 
 
 def _of_equals(b: Builder, x: Value, y: Value, chosen: Value, *, is_maximum: bool) -> Value:
-    """Join the sign bits of equal operands, which differ only for zeros; nothing to do beside a number that is not zero."""
+    """Join the sign bits of equal operands, which differ for zeros only; a known number but 0 needs no care."""
     if x.constant or y.constant:
         return chosen
     bits = "u64" if x.dtype == "f64" else "u32"
@@ -48,14 +49,14 @@ def sign(b: Builder, x: Value) -> Value:
 
 
 def round_away(b: Builder, x: Value) -> Value:
-    """Return the nearest whole number, halves away from zero; the device's own rounding may choose either for halves."""
-    whole = b.math("trunc", x)
+    """Return the nearest whole number, halves away from zero; the device's own rounding may take either."""
+    whole = native(b, "trunc", x)
     is_far = functions.absolute(b, exact(x - whole)) >= 0.5
     return b.select(is_far, whole + functions.copy_sign(b, b.const(x.dtype, 1.0), x), whole)
 
 
 def _native(name: str) -> Unary:
-    return lambda b, x: b.math(name, x)
+    return lambda b, x: native(b, name, x)
 
 
 EXACT_UNARY: Final[dict[str, Unary]] = {

@@ -12,7 +12,7 @@ Index = Value | int
 
 
 def load(b: Builder, buffer: Buffer, index: Index, dtype: str) -> Scalar:
-    """Read element `index`; the parts of a complex one lie at 2 index and 2 index + 1 of a buffer of its part's dtype."""
+    """Read element `index`; a complex one lies at 2 index and 2 index + 1 of a buffer of its part's dtype."""
     if dtype in dtypes.COMPLEX:
         first = index * 2
         return Complex(buffer[first], buffer[first + 1])

@@ -1,7 +1,7 @@
 """Which registers hold an element, and the invariant that they obey.
 
-A register holds exactly the element's value: i8 and i16 sign-extended in i32, u8 and u16 zero-extended in u32, f16 and bf16
-as the f32 of the same value. `settle` restores this after an operation that may leave it.
+A register holds exactly the element's value: i8 and i16 sign-extended in i32, u8 and u16 zero-extended in u32, f16 and
+bf16 as the f32 of the same value. `settle` restores this after an operation that may leave it.
 """
 
 from __future__ import annotations
@@ -77,8 +77,8 @@ def constant(b: Builder, dtype: str, value: Any) -> Scalar:
     """Return a known element; the number is wrapped or rounded to the dtype as NumPy does."""
     element = np.asarray(value).astype(dtypes.NUMPY[dtype])
     if dtype in dtypes.COMPLEX:
-        part = register_dtype(dtype)
-        return Complex(b.const(part, float(element.real)), b.const(part, float(element.imag)))
+        part, number = register_dtype(dtype), complex(element)
+        return Complex(b.const(part, number.real), b.const(part, number.imag))
     if dtype in dtypes.FLOATS:
         return b.const(register_dtype(dtype), float(element))
     return b.const(register_dtype(dtype), bool(element) if dtype == "bool" else int(element))
