@@ -52,39 +52,33 @@ def product(
     return MatmulProblem(batch, rows, columns, depth, dtype, dtype, accumulator, result or accumulator)
 
 
-def registers(rows: int, columns: int, lanes: int, **options: int | bool) -> MatmulTiles:
-    """Return tiles of the kernel without shared memory; the arguments are a lane's part."""
-    depth = int(options.pop("depth", 1))
-    return MatmulTiles("registers", rows, columns * lanes, depth, rows, columns, lanes, lanes, **options)  # type: ignore[arg-type]
+def registers(rows: int, columns: int, lanes: int, depth: int = 1) -> MatmulTiles:
+    """Return tiles of the kernel without shared memory; the sizes are a lane's part."""
+    return MatmulTiles("registers", rows, columns * lanes, depth, rows, columns, lanes, lanes)
 
 
-def vector(rows: int, columns: int, lanes: int, subgroups: int = 1, **options: int | bool) -> MatmulTiles:
-    """Return tiles of the kernel that reduces along depth; the arguments are a subgroup's part."""
-    wide = columns * subgroups
-    return MatmulTiles("vector", rows, wide, 1, rows, columns, lanes * subgroups, lanes, **options)  # type: ignore[arg-type]
+def vector(rows: int, columns: int, lanes: int, subgroups: int = 1) -> MatmulTiles:
+    """Return tiles of the kernel that reduces along depth; the sizes are a subgroup's part."""
+    return MatmulTiles("vector", rows, columns * subgroups, 1, rows, columns, lanes * subgroups, lanes)
 
 
-def slices(rows: int, columns: int, lanes: int, turns: int, **options: int | bool) -> MatmulTiles:
+def slices(rows: int, columns: int, lanes: int, turns: int) -> MatmulTiles:
     """Return tiles of the kernel for few rows; `turns` invocations share a column."""
-    return MatmulTiles("slices", rows, columns * lanes, 1, rows, columns, lanes * turns, **options)  # type: ignore[arg-type]
+    return MatmulTiles("slices", rows, columns * lanes, 1, rows, columns, lanes * turns)
 
 
-def tiled(tile: tuple[int, int, int], part: tuple[int, int], **options: int | bool) -> MatmulTiles:
+def tiled(tile: tuple[int, int, int], part: tuple[int, int]) -> MatmulTiles:
     """Return tiles of the kernel that stages operands in shared memory."""
     threads = (tile[0] // part[0]) * (tile[1] // part[1])
-    return MatmulTiles("tiled", *tile, *part, threads, **options)  # type: ignore[arg-type]
+    return MatmulTiles("tiled", *tile, *part, threads)
 
 
 def fragments(
-    tile: tuple[int, int, int],
-    part: tuple[int, int],
-    lanes: int,
-    fragment: tuple[int, int, int],
-    **options: int | bool,
+    tile: tuple[int, int, int], part: tuple[int, int], lanes: int, fragment: tuple[int, int, int]
 ) -> MatmulTiles:
     """Return tiles of the kernel on matrix units."""
     threads = (tile[0] // part[0]) * (tile[1] // part[1]) * lanes
-    return MatmulTiles("matrix", *tile, *part, threads, lanes, fragment, **options)  # type: ignore[arg-type]
+    return MatmulTiles("matrix", *tile, *part, threads, lanes, fragment)
 
 
 def make_kernel(
@@ -213,11 +207,12 @@ def check(device: Device, case: Case, tiles: MatmulTiles) -> None:
     wide = np.complex128 if lhs.dtype.kind == "c" else np.float64
     got = got.astype(wide).reshape(case.problem.batch, tiles.splits, case.problem.rows, case.problem.columns).sum(1)
     want = lhs.astype(wide) @ rhs.astype(wide)
-    scale = abs(lhs.astype(wide)) @ abs(rhs.astype(wide))
+    scale = np.abs(lhs.astype(wide)) @ np.abs(rhs.astype(wide))
     limit = _eps(case.problem.accumulator) * np.sqrt(case.problem.depth) * scale
-    limit = limit + _eps(case.problem.result) * abs(want)
-    worst = np.unravel_index(np.argmax(abs(got - want) - limit), want.shape)
-    assert (abs(got - want) <= limit).all(), f"at {worst}: got {got[worst]}, want {want[worst]} +- {limit[worst]}"
+    limit = limit + _eps(case.problem.result) * np.abs(want)
+    error = np.abs(got - want)
+    worst = np.unravel_index(np.argmax(error - limit), want.shape)
+    assert (error <= limit).all(), f"at {worst}: got {got[worst]}, want {want[worst]} +- {limit[worst]}"
 
 
 def _eps(dtype: str) -> float:

@@ -12,13 +12,12 @@ from hypothesis import strategies as st
 
 from shaders import ShaderError
 from shaders.capabilities import Capabilities
-from shaders.library.matmul import MatmulProblem, choose, emit, groups, misfit, workgroup
+from shaders.library.matmul import MatmulProblem, choose, groups, misfit, workgroup
 from shaders.library.matmul.choose import KEYS
 from shaders.library.matmul.tiles import KERNELS, split_depth
-from shaders.spirv import Builder
 from shaders.tuning import device_family, read_rows
 from shaders.tuning.rows import FAMILIES
-from tests.shaders.library.matmul.support import ACCUMULATORS, product, tiled
+from tests.shaders.library.matmul.support import ACCUMULATORS, Case, make_kernel, product, tiled
 
 FIXTURES = Path(__file__).parents[2] / "capabilities"
 DEVICES = ["lavapipe22", "lavapipe26", "h100"]
@@ -59,7 +58,7 @@ def test_choose_of_few_rows_depends_on_the_layout(golden: Callable[..., None]) -
 sizes = st.integers(1, 5000)
 problems = st.builds(
     lambda rows, columns, depth, batch, dtype: MatmulProblem(
-        batch, rows, columns, depth, dtype, dtype, ACCUMULATORS.get(dtype, dtype), dtype
+        batch, rows, columns, depth, dtype, dtype, str(ACCUMULATORS.get(dtype, dtype)), dtype
     ),
     sizes, sizes, sizes, st.integers(1, 9), st.sampled_from(DTYPES),
 )  # fmt: skip
@@ -101,11 +100,9 @@ def test_choose_without_a_fitting_row_names_every_reason() -> None:
 
 
 def test_emit_refuses_a_schedule_that_does_not_fit() -> None:
-    builder = Builder("refused", workgroup=(256, 1, 1))
-    problem, tiles = product(8, 8, 8), tiled((128, 128, 16), (8, 8))
     device = replace(capabilities("h100"), max_shared_bytes=1024)
     with pytest.raises(ShaderError, match="bytes of shared memory of at most 1024"):
-        emit(builder, problem, tiles, None, device)  # type: ignore[arg-type]
+        make_kernel(Case(product(8, 8, 8)), tiled((128, 128, 16), (8, 8)), capabilities=device)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

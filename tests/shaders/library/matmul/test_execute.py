@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -39,16 +41,16 @@ def schedules(lanes: int) -> dict[str, MatmulTiles]:
     return {
         "registers": registers(4, 2, lanes),
         "registers unrolled": registers(3, 1, lanes, depth=4),
-        "registers transposed": registers(4, 2, lanes, transposed=True),
-        "registers split": registers(4, 2, lanes, splits=3),
-        "tiled": tiled((16, 16, 8), (4, 4), band=2),
-        "tiled transposed": tiled((32, 16, 16), (8, 4), transposed=True),
-        "tiled split": tiled((32, 32, 8), (4, 4), splits=2),
+        "registers transposed": replace(registers(4, 2, lanes), transposed=True),
+        "registers split": replace(registers(4, 2, lanes), splits=3),
+        "tiled": replace(tiled((16, 16, 8), (4, 4)), band=2),
+        "tiled transposed": replace(tiled((32, 16, 16), (8, 4)), transposed=True),
+        "tiled split": replace(tiled((32, 32, 8), (4, 4)), splits=2),
         "vector": vector(2, 3, lanes),
         "vector in a workgroup": vector(1, 2, lanes, subgroups=4),
-        "vector split": vector(2, 2, lanes, splits=2),
+        "vector split": replace(vector(2, 2, lanes), splits=2),
         "slices": slices(2, 2, 8, 4),
-        "slices transposed": slices(1, 1, 16, 2, transposed=True),
+        "slices transposed": replace(slices(1, 1, 16, 2), transposed=True),
     }
 
 
@@ -90,13 +92,13 @@ def test_matrix_multiplies(device: Device, case: Case) -> None:
 def test_matrix_multiplies_dtype(device: Device, dtype: str, transposed: bool) -> None:
     problem = product(41, 43, 67, dtype)
     lanes, (m, n, k) = matrix_lanes(device, dtype, problem.accumulator)
-    tiles = fragments((2 * m, 2 * n, 2 * k), (m, n), lanes, (m, n, k), transposed=transposed)
+    tiles = replace(fragments((2 * m, 2 * n, 2 * k), (m, n), lanes, (m, n, k)), transposed=transposed)
     check(device, Case(problem), tiles)
 
 
 def test_matrix_multiplies_split_depth(device: Device) -> None:
     lanes, (m, n, k) = matrix_lanes(device, "f16", "f32")
-    tiles = fragments((2 * m, 2 * n, 2 * k), (2 * m, 2 * n), lanes, (m, n, k), splits=2)
+    tiles = replace(fragments((2 * m, 2 * n, 2 * k), (2 * m, 2 * n), lanes, (m, n, k)), splits=2)
     check(device, Case(product(33, 35, 5 * k + 3, "f16")), tiles)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from shaders import Kernel
@@ -22,7 +24,7 @@ LANES = 8
 SCHEDULES = {
     "registers": registers(4, 2, LANES),
     "registers unrolled": registers(2, 1, LANES, depth=4),
-    "registers split": registers(2, 1, LANES, splits=2),
+    "registers split": replace(registers(2, 1, LANES), splits=2),
     "tiled": tiled((16, 16, 8), (4, 4)),
     "tiled 128": tiled((128, 128, 16), (8, 8)),
     "vector": vector(2, 2, LANES),
@@ -33,8 +35,8 @@ MATRIX = {
     "8x8x8": fragments((32, 32, 16), (16, 16), 8, (8, 8, 8)),
     "16x16x16": fragments((128, 128, 32), (64, 32), 32, (16, 16, 16)),
     "8x16x16": fragments((32, 64, 32), (16, 32), 16, (8, 16, 16)),
-    "16x8x16 transposed": fragments((64, 64, 32), (32, 32), 32, (16, 8, 16), transposed=True),
-    "split": fragments((64, 64, 32), (32, 32), 64, (16, 16, 16), splits=2),
+    "16x8x16 transposed": replace(fragments((64, 64, 32), (32, 32), 32, (16, 8, 16)), transposed=True),
+    "split": replace(fragments((64, 64, 32), (32, 32), 64, (16, 16, 16)), splits=2),
 }
 # Below, at and above a tile of 16, one, and primes.
 SHAPES = [(1, 1, 1), (16, 16, 16), (15, 17, 15), (17, 15, 17), (31, 2, 53), (32, 64, 8)]
