@@ -6,6 +6,7 @@ Nothing here imports JAX or the runtime until a test asks for it, so that tests 
 from __future__ import annotations
 
 import collections
+import functools
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ import pytest
 
 if TYPE_CHECKING:
     from lowering.runtime import Device
+    from shaders.capabilities import Capabilities
 
 TESTS = Path(__file__).parent
 GOLDEN = TESTS / "golden"
@@ -91,6 +93,14 @@ def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
+@pytest.fixture(params=["lavapipe22", "lavapipe26", "h100"])
+def capabilities(request: pytest.FixtureRequest) -> Capabilities:
+    """Return what each known kind of device can do, so that plans are tested for all of them without any."""
+    from shaders.capabilities import Capabilities
+
+    return Capabilities.from_text((TESTS / "shaders" / "capabilities" / f"{request.param}.json").read_text())
+
+
 # --- goldens --------------------------------------------------------------------------------------------------------
 
 
@@ -124,26 +134,31 @@ def golden(request: pytest.FixtureRequest) -> Callable[..., None]:
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_call(item: pytest.Item) -> None:
     """Note the driver a test ran on; the properties of a report travel from the worker processes."""
-    if _uses_device(item):
-        item.user_properties.append((DRIVER_PROPERTY, _driver_of(item)))
+    driver = _driver_of(item)
+    if driver is not None:
+        item.user_properties.append((DRIVER_PROPERTY, driver))
 
 
-def _uses_device(item: pytest.Item) -> bool:
+def _driver_of(item: pytest.Item) -> str | None:
+    """Name the driver a test runs on: of a device among its fixtures, else of the one the environment chooses."""
+    runtime = sys.modules.get("lowering.runtime")
+    values = getattr(item, "funcargs", {}).values()
+    opened = next((value for value in values if runtime is not None and isinstance(value, runtime.Device)), None)
+    if opened is not None:
+        return f"{opened.record.driver_name} {opened.record.driver_version}"
     names = getattr(item, "fixturenames", ())
-    return item.get_closest_marker("vulkan_device") is not None or not DEVICE_FIXTURES.isdisjoint(names)
+    if item.get_closest_marker("vulkan_device") is None and DEVICE_FIXTURES.isdisjoint(names):
+        return None
+    return _chosen_driver()
 
 
-def _driver_of(item: pytest.Item) -> str:
-    arguments = getattr(item, "funcargs", {})
-    opened = arguments.get("device")
-    if opened is not None and hasattr(opened, "capabilities"):
-        return driver_name(opened.capabilities)
-    return os.environ.get("QGA_TEST_DRIVER", "driver not named")
+@functools.cache
+def _chosen_driver() -> str:
+    from lowering.runtime import list_devices, settings_from_environment
+    from lowering.runtime.select import choose_device
 
-
-def driver_name(capabilities: Any) -> str:
-    """Name a driver and its version as the closing table shows them."""
-    return str(getattr(capabilities, "driver", capabilities))
+    record = choose_device(list_devices(), settings_from_environment().selector)
+    return f"{record.driver_name} {record.driver_version}"
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

@@ -13,6 +13,8 @@ from typing import Any
 
 import jax
 
+from shaders.capabilities import Capabilities
+
 from ..api import lower
 from ..dtypes import NUMPY
 from ..errors import InputError, message
@@ -28,6 +30,7 @@ examples:
   qga inspect model.py:loss --shapes "f32[64,32],f32[32]" --stage graph  the program after the compiler's passes
   qga inspect model.py:loss --shapes "f32[64,32],f32[32]" --gradient     of the gradient by the first argument
   qga inspect jax.nn:softmax --shapes "f32[8,64]" --stage spirv          the code of every kernel, as text
+  qga inspect ... --capabilities my_gpu.json                             the plan for a device that is not here
 
 stages, in order:
   stablehlo  what JAX hands over
@@ -47,7 +50,13 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--shapes", required=True, help='arguments, for example "f32[128,256],i32[]"')
     parser.add_argument("--stage", choices=STAGES, default="schedule", help="what to print (default: schedule)")
     parser.add_argument("--gradient", action="store_true", help="of the sum of the result, by the first argument")
-    parser.add_argument("--cost", action="store_true", help="also print operations, bytes and memory")
+    parser.add_argument("--cost", action="store_true", help="also print dispatches, bytes and memory")
+    parser.add_argument(
+        "--capabilities",
+        type=Path,
+        metavar="FILE",
+        help="plan for the device that `qga devices --capabilities` described",
+    )
 
 
 def execute(arguments: argparse.Namespace) -> int:
@@ -55,10 +64,14 @@ def execute(arguments: argparse.Namespace) -> int:
     function = find_function(arguments.function)
     if arguments.gradient:
         function = gradient_of(function)
+    capabilities = None
+    if arguments.capabilities is not None:
+        capabilities = Capabilities.from_text(arguments.capabilities.read_text())
     lowered = lower(function)(*parse_shapes(arguments.shapes))
-    print(lowered.as_text(arguments.stage))
+    print(lowered.as_text(arguments.stage, capabilities))
     if arguments.cost:
-        print(lowered.cost())
+        for name, count in lowered.cost(capabilities).items():
+            print(f"{name}: {count:,.0f}")
     return 0
 
 

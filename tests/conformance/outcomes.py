@@ -20,10 +20,11 @@ FINE = frozenset({PASS, UNSUPPORTED, NO_REFERENCE})
 
 # Operations that this release does not promise; a program that holds one must fail with the error that names it.
 OUTSIDE = frozenset(
-    "convolution sort fft cholesky triangular_solve custom_call rng rng_bit_generator select_and_scatter top_k "
-    "approx_top_k eigh eig hessenberg householder_product lu qr schur svd tridiagonal tridiagonal_solve geqrf geqp3 "
+    "convolution sort fft cholesky triangular_solve custom_call rng rng_bit_generator select_and_scatter "
+    "eigh eig hessenberg householder_product lu qr schur svd tridiagonal tridiagonal_solve geqrf geqp3 "
     "all_gather all_reduce all_to_all collective_permute reduce_scatter infeed outfeed".split()
 )
+PROMISED_DTYPES = frozenset("bool i8 i16 i32 i64 u8 u16 u32 u64 f16 bf16 f32 f64 c64 c128".split())
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,18 +45,28 @@ class Result:
 
 
 def outcome_of_error(text: str) -> str:
-    """Sort an error of the platform under test: a refusal that names only operations outside the promise is fine."""
-    operations = refused_operations(text)
-    if operations is None:
+    """Sort an error of the platform under test: a refusal that names only what is outside the promise is fine."""
+    refused = refusals(text)
+    if refused is None:
         return ERROR
-    return UNSUPPORTED if operations and operations <= OUTSIDE else MISSING
+    return UNSUPPORTED if refused and all(map(is_outside, refused)) else MISSING
 
 
-def refused_operations(text: str) -> frozenset[str] | None:
-    """Return the operations an error says it cannot lower, or None when it is another kind of error."""
+def refusals(text: str) -> frozenset[str] | None:
+    """Return what an error says it cannot lower, or None when it is another kind of error.
+
+    Operations are returned by name, dtypes as `dtype NAME`.
+    """
     rule = re.search(r"MLIR translation rule for primitive '(\w+)' not found", text)
     if rule:
         return frozenset({rule.group(1)})
-    if "cannot be lowered" not in text and "UNIMPLEMENTED" not in text:
+    if "must have a Vulkan lowering" not in text:
         return None
-    return frozenset(re.findall(r"(?:stablehlo|chlo)\.(\w+)", text))
+    (got,) = re.findall(r"^  got:  (.*)$", text, re.MULTILINE)
+    return frozenset(re.findall(r"operation (\w+)(?: @\S+)? \(", got) + re.findall(r"(dtype \w+) \(", got))
+
+
+def is_outside(refused: str) -> bool:
+    """Say whether the promise leaves out this operation or dtype."""
+    dtype = refused.removeprefix("dtype ")
+    return refused in OUTSIDE if dtype == refused else dtype not in PROMISED_DTYPES

@@ -6,8 +6,12 @@ import json
 import sys
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import pytest
 
+from lowering import lower
+from lowering.errors import UnsupportedError
 from tests.conformance import outcomes, record
 from tests.conformance.__main__ import main, select, spread
 from tests.conformance.harnesses import Case
@@ -31,18 +35,42 @@ def test_select_parts_cover_the_selection_once() -> None:
     assert sorted(case.name for part in parts for case in part) == sorted(case.name for case in spread(CASES, 20, 0))
 
 
-def test_outcome_of_a_refusal_outside_the_promise_is_fine() -> None:
-    text = "UnsupportedError: these operations cannot be lowered\n  got:  stablehlo.sort at model.py:3"
+def refusal(got: str) -> str:
+    return f"import_module: everything in the program must have a Vulkan lowering.\n  got:  {got}\n  want: other things"
+
+
+@pytest.mark.parametrize(
+    "got",
+    [
+        "operation sort (1 use at model.py:3 in f)",
+        "operation custom_call @ApproxTopK (1 use); operation fft (2 uses at a.py:1, b.py:2)",
+        "dtype f8E4M3FN (1 use)",
+    ],
+)
+def test_outcome_of_a_refusal_outside_the_promise_is_fine(got: str) -> None:
+    assert outcomes.outcome_of_error(refusal(got)) == outcomes.UNSUPPORTED
+
+
+@pytest.mark.parametrize(
+    "got", ["operation add (1 use)", "operation sort (1 use); operation add (1 use)", "dtype f32 (1 use)", "nothing"]
+)
+def test_outcome_of_a_refused_promise_is_missing(got: str) -> None:
+    assert outcomes.outcome_of_error(refusal(got)) == outcomes.MISSING
+
+
+def test_outcome_of_a_primitive_without_a_rule_is_a_refusal() -> None:
+    text = "NotImplementedError: MLIR translation rule for primitive 'eigh' not found for platform vulkan"
     assert outcomes.outcome_of_error(text) == outcomes.UNSUPPORTED
 
 
-def test_outcome_of_a_refused_promise_is_missing() -> None:
-    text = "UnsupportedError: these operations cannot be lowered\n  got:  stablehlo.sort, stablehlo.add at model.py:3"
-    assert outcomes.outcome_of_error(text) == outcomes.MISSING
-
-
 def test_outcome_of_another_error_is_an_error() -> None:
-    assert outcomes.outcome_of_error("RuntimeError: stablehlo.sort went wrong") == outcomes.ERROR
+    assert outcomes.outcome_of_error("RuntimeError: operation sort (1 use) went wrong") == outcomes.ERROR
+
+
+def test_refusal_of_the_importer_is_recognised() -> None:
+    with pytest.raises(UnsupportedError) as caught:
+        print(lower(jnp.sort)(jax.ShapeDtypeStruct((8,), jnp.float32)).graph)
+    assert outcomes.refusals(str(caught.value)) == {"sort"}
 
 
 def test_record_leaves_out_a_line_cut_short(tmp_path: Path) -> None:

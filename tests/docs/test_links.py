@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from pathlib import Path
 
@@ -67,8 +68,7 @@ def test_ci_commands_exist(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=page_id)
 def test_subcommands_exist(page: Path) -> None:
-    from qga.app import main as program
-
+    program = importlib.import_module("qga.app.main")
     assert named_commands(page.read_text(), r"(?<![\w.])qga ([a-z]+)") <= set(program._SUBCOMMANDS)
 
 
