@@ -69,7 +69,7 @@ class Builder(Module):
         void = self.types["void"]
         signature = self.declare_global(Op.TypeFunction, void)
         self.block = self.new_id()
-        main.header += (Op.Function | 5 << 16, void, main.id, FunctionControl._None, signature)
+        main.header += (Op.Function | 5 << 16, void, main.id, FunctionControl.None_, signature)
         main.header += (Op.Label | 2 << 16, self.block)
         self.functions.append(main)
         self.name(main.id, self.kernel_name)

@@ -9,7 +9,7 @@ A loop has this shape; a carry is a phi of the header, so its last value dominat
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..errors import ShaderError
 from .dtypes import Dtype, Number, dtype_text
@@ -93,7 +93,7 @@ def _iterate(
     for carry in carries:
         phis.append(builder.emit(Op.Phi, carry.dtype, carry.id, before, 0, again))
         holes.append(len(code) - 2)
-    hint = LoopControl._None if unroll is None else LoopControl.Unroll if unroll else LoopControl.DontUnroll
+    hint = LoopControl.None_ if unroll is None else LoopControl.Unroll if unroll else LoopControl.DontUnroll
     builder.perform(Op.LoopMerge, after, again, hint)
     builder.terminate(Op.Branch, check)
     builder.begin_block(check)
@@ -149,13 +149,12 @@ def _results(results: Results, expected: Sequence[Value] | None, construct: str)
 
 def when(builder: Builder, condition: Value | bool, body: Callable[[], object]) -> None:
     """Run `body()` where `condition` holds."""
-    known = condition.constant if isinstance(condition, Value) else condition
-    if known is not None:
-        if known:
+    if not isinstance(condition, Value) or condition.constant is not None:
+        if condition if isinstance(condition, bool) else condition.constant:
             body()
         return
     inside, after = builder.new_id(), builder.new_id()
-    builder.perform(Op.SelectionMerge, after, SelectionControl._None)
+    builder.perform(Op.SelectionMerge, after, SelectionControl.None_)
     builder.terminate(Op.BranchConditional, condition.id, inside, after)
     _arm(builder, inside, after, body)
     builder.begin_block(after)
@@ -165,11 +164,11 @@ def branch(
     builder: Builder, condition: Value | bool, then: Callable[[], Results], otherwise: Callable[[], Results]
 ) -> list[Value]:
     """Run one of two functions and return its values."""
-    known = condition.constant if isinstance(condition, Value) else condition
-    if known is not None:
+    if not isinstance(condition, Value) or condition.constant is not None:
+        known = condition if isinstance(condition, bool) else condition.constant
         return _results(then() if known else otherwise(), None, "branch")
     first, second, after = (builder.new_id() for _ in range(3))
-    builder.perform(Op.SelectionMerge, after, SelectionControl._None)
+    builder.perform(Op.SelectionMerge, after, SelectionControl.None_)
     builder.terminate(Op.BranchConditional, condition.id, first, second)
     return _join(builder, [(first, then), (second, otherwise)], after, "branch")
 
@@ -185,7 +184,7 @@ def switch(
         return _results(cases.get(int(selector.constant), default)(), None, "switch")
     arms = [(builder.new_id(), case) for case in (default, *cases.values())]
     after = builder.new_id()
-    builder.perform(Op.SelectionMerge, after, SelectionControl._None)
+    builder.perform(Op.SelectionMerge, after, SelectionControl.None_)
     targets = [
         word for number, (label, _) in zip(cases, arms[1:], strict=True) for word in (number & 0xFFFFFFFF, label)
     ]
@@ -193,7 +192,7 @@ def switch(
     return _join(builder, arms, after, "switch")
 
 
-def _arm(builder: Builder, label: int, after: int, body: Callable[[], object]) -> tuple[object, int | None]:
+def _arm(builder: Builder, label: int, after: int, body: Callable[[], Any]) -> tuple[Any, int | None]:
     """Emit one arm; return what it gives and the block it comes from, None if it never arrives."""
     mark = len(builder.log)
     builder.begin_block(label)
@@ -290,7 +289,7 @@ def function(
     part = Function(builder.new_id(), result)
     result_type = builder.types["void" if result is None else result]
     signature = builder.declare_global(Op.TypeFunction, result_type, *(builder.types[dtype] for dtype in arguments))
-    part.header += (Op.Function | 5 << 16, result_type, part.id, FunctionControl._None, signature)
+    part.header += (Op.Function | 5 << 16, result_type, part.id, FunctionControl.None_, signature)
     values = [Value(builder, builder.new_id(), dtype) for dtype in arguments]
     for value in values:
         part.header += (Op.FunctionParameter | 3 << 16, builder.types[value.dtype], value.id)

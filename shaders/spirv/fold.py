@@ -27,9 +27,10 @@ Rule = Callable[["Value", "Value"], "Value | None"]
 
 def _exact(left: Value, right: Value, combine: Callable[[int, int], int]) -> Value | None:
     """Fold two known integers, wrapping; None when one is unknown or the dtype is no scalar integer."""
-    if left.dtype not in INTEGERS or left.constant is None or right.constant is None:
+    dtype = left.dtype
+    if not isinstance(dtype, str) or dtype not in INTEGERS or left.constant is None or right.constant is None:
         return None
-    return left.builder.const(left.dtype, wrap(left.dtype, combine(int(left.constant), int(right.constant))))
+    return left.builder.const(dtype, wrap(dtype, combine(int(left.constant), int(right.constant))))
 
 
 def _is_zero(value: Value) -> bool:
@@ -74,9 +75,9 @@ def _mul(left: Value, right: Value) -> Value | None:
 
 def _product(left: Value, right: Value) -> Value | None:
     """Emit an integer product with a constant and remember its factors, so that an index can be divided again."""
-    if left.dtype not in INTEGERS or (left.constant is None and right.constant is None):
-        return None
     factor, known = (left, right) if left.constant is None else (right, left)
+    if left.dtype not in INTEGERS or known.constant is None:
+        return None
     builder = left.builder
     product = builder.pure(Op.IMul, left.dtype, factor.id, known.id)
     builder.products[product.id] = (factor, int(known.constant))
@@ -140,7 +141,8 @@ def _rshift(left: Value, right: Value) -> Value | None:
 
 def _in_range(left: Value, right: Value) -> bool:
     """Whether a shift is defined: a shift by the width or more has no meaning in SPIR-V."""
-    return left.dtype in BITS and right.constant is not None and 0 <= right.constant < BITS[left.dtype]
+    dtype = left.dtype
+    return isinstance(dtype, str) and right.constant is not None and 0 <= right.constant < BITS[dtype]
 
 
 RULES: dict[str, Rule] = {

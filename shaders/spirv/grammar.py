@@ -347,7 +347,7 @@ class GroupOperation:
 class LoopControl:
     """Values of `LoopControl`."""
 
-    _None = 0
+    None_ = 0
     Unroll = 1
     DontUnroll = 2
 
@@ -355,7 +355,7 @@ class LoopControl:
 class SelectionControl:
     """Values of `SelectionControl`."""
 
-    _None = 0
+    None_ = 0
     Flatten = 1
     DontFlatten = 2
 
@@ -363,7 +363,7 @@ class SelectionControl:
 class FunctionControl:
     """Values of `FunctionControl`."""
 
-    _None = 0
+    None_ = 0
     Inline = 1
     DontInline = 2
 
@@ -371,7 +371,7 @@ class FunctionControl:
 class MemoryAccess:
     """Values of `MemoryAccess`."""
 
-    _None = 0
+    None_ = 0
     Volatile = 1
     Aligned = 2
     MakePointerAvailable = 8
@@ -410,7 +410,7 @@ class CooperativeMatrixReduce:
 
     Row = 1
     Column = 2
-    _2x2 = 4
+    TwoByTwo = 4
 
 
 class TensorClampMode:
@@ -426,7 +426,7 @@ class TensorClampMode:
 class TensorAddressingOperands:
     """Values of `TensorAddressingOperands`."""
 
-    _None = 0
+    None_ = 0
     TensorView = 1
 
 

@@ -49,7 +49,7 @@ def guard(builder: Builder, flag: Buffer) -> None:
     """Leave at once unless the flag has the expected value."""
     run, leave = builder.new_id(), builder.new_id()
     go = flag[0] == bitcast(builder, push_constant(builder, "guard"), "i32")
-    builder.perform(Op.SelectionMerge, run, SelectionControl._None)
+    builder.perform(Op.SelectionMerge, run, SelectionControl.None_)
     builder.terminate(Op.BranchConditional, go.id, run, leave)
     builder.begin_block(leave)
     builder.terminate(Op.Return)

@@ -101,21 +101,18 @@ def _split(builder: Builder, name: str, value: Value) -> tuple[Value, Value]:
     )
 
 
-def minimum(builder: Builder, left: Value, right: Value | Number) -> Value:
+def minimum(builder: Builder, left: Value | Number, right: Value | Number) -> Value:
     """Return the smaller operand; with a NaN the driver chooses."""
     return _extreme(builder, "min", left, right)
 
 
-def maximum(builder: Builder, left: Value, right: Value | Number) -> Value:
+def maximum(builder: Builder, left: Value | Number, right: Value | Number) -> Value:
     """Return the larger operand; with a NaN the driver chooses."""
     return _extreme(builder, "max", left, right)
 
 
-def _extreme(builder: Builder, name: str, left: Value, right: Value | Number) -> Value:
-    if not isinstance(left, Value):
-        left, right = right, left
-    if not isinstance(right, Value):
-        right = builder.const(left.dtype, right)
+def _extreme(builder: Builder, name: str, left: Value | Number, right: Value | Number) -> Value:
+    left, right = _pair(builder, name, left, right)
     if left.dtype != right.dtype:
         left, right = match(name, left, right)
     if left.constant is not None and right.constant is not None and KIND[left.dtype] in "iu":
@@ -123,19 +120,23 @@ def _extreme(builder: Builder, name: str, left: Value, right: Value | Number) ->
     return builder.extended(_BY_KIND[name][KIND[left.dtype]], left.dtype, left.id, right.id)
 
 
+def _pair(builder: Builder, name: str, left: Value | Number, right: Value | Number) -> tuple[Value, Value]:
+    """Give a Python number the dtype of the other operand."""
+    if isinstance(left, Value):
+        return left, right if isinstance(right, Value) else builder.const(left.dtype, right)
+    if isinstance(right, Value):
+        return builder.const(right.dtype, left), right
+    raise ShaderError(
+        f"One side of a {name} must be a value.",
+        got=f"{left} and {right}",
+        want="a value, whose dtype the number takes",
+        fix="wrap one number with b.const.",
+    )
+
+
 def select(builder: Builder, condition: Value, chosen: Value | Number, otherwise: Value | Number) -> Value:
     """Return `chosen` where `condition` holds, else `otherwise`; a scalar condition also picks whole vectors."""
-    if not isinstance(chosen, Value) or not isinstance(otherwise, Value):
-        known = chosen if isinstance(chosen, Value) else otherwise
-        if not isinstance(known, Value):
-            raise ShaderError(
-                "One side of a select must be a value.",
-                got=f"{chosen} and {otherwise}",
-                want="a dtype to select",
-                fix="wrap one number with b.const.",
-            )
-        chosen = chosen if isinstance(chosen, Value) else builder.const(known.dtype, chosen)
-        otherwise = otherwise if isinstance(otherwise, Value) else builder.const(known.dtype, otherwise)
+    chosen, otherwise = _pair(builder, "select", chosen, otherwise)
     if condition.constant is not None:
         return chosen if condition.constant else otherwise
     if chosen.dtype != otherwise.dtype:

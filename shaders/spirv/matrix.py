@@ -42,7 +42,7 @@ REDUCTIONS = {
     "row": CooperativeMatrixReduce.Row,
     "column": CooperativeMatrixReduce.Column,
     "all": CooperativeMatrixReduce.Row | CooperativeMatrixReduce.Column,
-    "2x2": CooperativeMatrixReduce._2x2,
+    "2x2": CooperativeMatrixReduce.TwoByTwo,
 }
 NV = "SPV_NV_cooperative_matrix2"
 
@@ -256,10 +256,10 @@ def matrix_store_tensor(
 
 
 def _tensor_words(pointer: Pointer, view: Value | None) -> tuple[int, ...]:
-    memory = (MemoryAccess._None,)
+    memory = (MemoryAccess.None_,)
     if pointer.storage == StorageClass.PhysicalStorageBuffer:
         memory = (MemoryAccess.Aligned, pointer.alignment)
-    addressing = (TensorAddressingOperands._None,) if view is None else (TensorAddressingOperands.TensorView, view.id)
+    addressing = (TensorAddressingOperands.None_,) if view is None else (TensorAddressingOperands.TensorView, view.id)
     return (*memory, *addressing)
 
 

@@ -131,7 +131,7 @@ class Buffer:
 
     def _chain(self, view: _View, width: int, index: Value | int) -> int:
         builder = self.builder
-        if index.__class__ is not Value:
+        if not isinstance(index, Value):
             index = builder.const("u32", index)
         if view.shift:
             index = builder.divide_exactly(index, width)
@@ -233,7 +233,7 @@ class Shared:
 
     def _chain(self, index: Value | int) -> int:
         builder = self.builder
-        if index.__class__ is not Value:
+        if not isinstance(index, Value):
             index = builder.const("u32", index)
         key = (Op.AccessChain, self._variable, index.id)
         found = builder.memo.get(key)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -69,7 +69,7 @@ class Function:
         self.entry: list[int] = []
         self.code: list[int] = []
         self.entry_memo: dict[LogEntry, Any] = {}
-        self.memo: dict[LogEntry, Value] = {}
+        self.memo: dict[LogEntry, Any] = {}
         self.log: list[LogEntry] = []
 
 
@@ -112,7 +112,7 @@ class Module:
         self.block = 0
         self.current: Function
         self.code: list[int]
-        self.memo: dict[LogEntry, Value]
+        self.memo: dict[LogEntry, Any]
         self.log: list[LogEntry]
 
     # Instructions
@@ -194,7 +194,7 @@ class Module:
         self.code, self.memo, self.log = function.code, function.memo, function.log
 
     @contextmanager
-    def at_entry(self) -> Iterator[None]:
+    def at_entry(self) -> Generator[None]:
         """Direct instructions to the entry of the function, where they dominate all of it."""
         function = self.current
         self.code, self.memo, self.log = function.entry, function.entry_memo, []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..errors import ShaderError
-from .dtypes import OpcodeTable
+from .dtypes import Dtype, OpcodeTable
 from .grammar import Capability, GroupOperation, Op, Scope
 from .values import Value
 from .vulkan_memory import BARRIER_SEMANTICS
@@ -52,7 +52,7 @@ def _combine(builder: Builder, operation: str, value: Value, group: int) -> Valu
     )
 
 
-def _collective(builder: Builder, capability: int, opcode: int, dtype: object, *words: int) -> Value:
+def _collective(builder: Builder, capability: int, opcode: int, dtype: Dtype, *words: int) -> Value:
     builder.require(Capability.GroupNonUniform)
     builder.require(capability)
     return builder.emit(opcode, dtype, builder.const("u32", Scope.Subgroup).id, *words)

@@ -37,7 +37,8 @@ _RESULT_COLUMN = 12
 
 
 def _names(enum: type) -> dict[int, str]:
-    return {value: name.lstrip("_") for name, value in reversed(vars(enum).items()) if isinstance(value, int)}
+    spelled = {"None_": "None", "TwoByTwo": "2x2"}
+    return {value: spelled.get(name, name) for name, value in vars(enum).items() if isinstance(value, int)}
 
 
 _ENUM_NAMES = {letter: _names(enum) for letter, enum in (_ENUMS | _MASKS).items()}
