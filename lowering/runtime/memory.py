@@ -23,8 +23,10 @@ from .spans import FreeSpans, Span, aligned
 MEBIBYTE = 1 << 20
 # A freed allocation of its own serves a request that wastes at most this share of it.
 REUSE_WASTE = 0.25
-# Freed allocations of their own are kept for reuse up to this share of all reserved memory.
-KEPT_SHARE = 0.5
+# Freed allocations of their own are kept for reuse up to these shares of reserved memory and of the device's.
+KEPT_OF_RESERVED, KEPT_OF_DEVICE = 1 / 2, 1 / 16
+# What a freed buffer points to, so that it does not keep imported host memory alive.
+NO_BLOCK = Block(None, (), 0, 0, 0)
 
 
 class Buffer:
@@ -66,6 +68,7 @@ class Buffer:
         except IndexError:
             return
         self.address = 0
+        self.block = NO_BLOCK
         self._released.append((span, self.last_use))
 
     __del__ = free
@@ -80,9 +83,10 @@ class Buffer:
             span = self._owned.pop()
         except IndexError:
             raise_freed()
-        self.address = 0
         moved = Buffer(self.block, span, self.nbytes, self._released)
         moved.ready, moved.last_use, moved.quiet = self.ready, self.last_use, self.quiet
+        self.address = 0
+        self.block = NO_BLOCK
         return moved
 
     def __repr__(self) -> str:
@@ -150,6 +154,7 @@ class Memory:
         block_bytes = _block_bytes(context.facts.heaps[self._heap(plan.array_type)].nbytes)
         self.arrays = Pool(plan.array_type, block_bytes, is_mapped=plan.is_direct)
         self.tables = Pool(plan.table_type, MEBIBYTE, is_mapped=True)
+        self._kept_bytes = self.limit_bytes() * KEPT_OF_DEVICE
         self.live_bytes = 0
         self.peak_live_bytes = 0
         self.reserved_bytes = 0
@@ -348,7 +353,7 @@ class Memory:
     def _trim_kept(self) -> None:
         """Destroy idle allocations of their own beyond the share that is kept, the largest first."""
         for pool in (self.arrays, self.tables):
-            while pool.own and pool.kept_bytes > max(self.reserved_bytes * KEPT_SHARE, pool.block_bytes):
+            while pool.own and pool.kept_bytes > max(self.reserved_bytes * KEPT_OF_RESERVED, self._kept_bytes):
                 _, block, quiet = pool.own[-1]
                 if not self._queue.is_done(quiet):
                     return

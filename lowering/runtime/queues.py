@@ -137,6 +137,8 @@ class Queue:
         """
         if value <= self._completed:
             return
+        if self._lost:
+            self.raise_lost()
         if value > self.tick:
             raise DeviceError(
                 message(
