@@ -49,7 +49,7 @@ def register_platform(name: str, factory: Callable[[], Any], priority: int) -> b
 
 def requested_platforms() -> tuple[str, ...]:
     """Return the platforms that JAX_PLATFORMS names, none if it is not set."""
-    return tuple(name.strip() for name in (jax.config.values["jax_platforms"] or "").split(",") if name.strip())
+    return tuple(name.strip() for name in (getattr(jax.config, "jax_platforms", None) or "").split(",") if name.strip())
 
 
 def load_plugin(name: str, capsule: object) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
@@ -143,10 +144,12 @@ class VulkanEngine:
     Args:
         record: the chosen device.
         device: the same device, if it is open already.
+        is_verified: check every kernel against NumPy on every call.
     """
 
-    def __init__(self, record: DeviceRecord, device: VulkanDevice | None = None) -> None:
+    def __init__(self, record: DeviceRecord, device: VulkanDevice | None = None, *, is_verified: bool = False) -> None:
         self.name = record.name
+        self._is_verified = is_verified
         driver = f"{record.driver_name} {record.driver_version}"
         self.version = f"Vulkan {record.api_version}, {driver}, qga {metadata.version('qga')}"
         self._record = record
@@ -179,11 +182,13 @@ class VulkanEngine:
         """
         from lowering.api import compile_module
 
-        return compile_module(module, self.device)
+        return compile_module(module, self.device, verify=self._is_verified)
 
 
 def open_vulkan(*, now: bool) -> VulkanEngine:
     """Choose the Vulkan device that the environment asks for, and open it now or when it is first used.
+
+    QGA_VERIFY=1 checks every kernel on every call.
 
     Raises:
         DeviceError: there is no driver, or no device fits.
@@ -191,11 +196,12 @@ def open_vulkan(*, now: bool) -> VulkanEngine:
     from lowering.runtime import list_devices, settings_from_environment
     from lowering.runtime.select import choose_device
 
+    is_verified = os.environ.get("QGA_VERIFY", "") not in ("", "0")
     if now:
         device = _open(None)
-        return VulkanEngine(device.record, device)
+        return VulkanEngine(device.record, device, is_verified=is_verified)
     settings = settings_from_environment()
-    return VulkanEngine(choose_device(list_devices(settings), settings.selector))
+    return VulkanEngine(choose_device(list_devices(settings), settings.selector), is_verified=is_verified)
 
 
 def _open(uuid: str | None) -> VulkanDevice:

@@ -51,7 +51,7 @@ def run_program() -> Callable[..., subprocess.CompletedProcess[str]]:
 
     def run(source: str, *, timeout: float = 120, **environment: str) -> subprocess.CompletedProcess[str]:
         header = HEADER.format(root=str(ROOT), here=str(HERE))
-        return run_python(header + source, timeout=timeout, **environment)
+        return _run(header + source, timeout=timeout, **environment)
 
     return run
 
@@ -68,7 +68,13 @@ def run_facts(run_program: Callable[..., Any]) -> Callable[..., dict[str, Any]]:
     return run
 
 
-def run_python(source: str, *, timeout: float = 120, **environment: str) -> subprocess.CompletedProcess[str]:
+@pytest.fixture(scope="session")
+def run_python() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Return a function that runs Python source as it is."""
+    return _run
+
+
+def _run(source: str, *, timeout: float = 120, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run Python source in a fresh interpreter, without the settings of this one that choose platforms or devices."""
     inherited = {key: value for key, value in os.environ.items() if not key.startswith(("JAX_", "XLA_", "VK_", "QGA_"))}
     return subprocess.run(
