@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 from pathlib import Path
+from types import FunctionType
 
 import pytest
 
@@ -57,7 +58,7 @@ def test_exports_exist_and_are_documented(package: str) -> None:
     for name in names:
         assert hasattr(module, name), f"{package}.__all__ names {name}, which is not there"
         value = getattr(module, name)
-        if callable(value):
+        if isinstance(value, type | FunctionType):
             assert value.__doc__, f"{package}.{name} has no docstring"
 
 
