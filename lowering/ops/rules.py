@@ -267,11 +267,6 @@ def case(node: Node) -> str | None:
     return None
 
 
-def rng_bit_generator(node: Node) -> str | None:
-    """The state keeps its type; the bits are unsigned."""
-    return _pairwise(node.inputs, node.outputs[:1]) if len(node.outputs) == 2 else "results"
-
-
 def _reduction(node: Node, arrays: Sequence[Value], inits: Sequence[Value], shape: tuple[int, ...]) -> str | None:
     for array, init, output in zip(arrays, inits, node.outputs, strict=True):
         if array.shape != arrays[0].shape or init.shape or array.dtype != output.dtype or output.shape != shape:

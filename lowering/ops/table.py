@@ -13,7 +13,7 @@ from ..graph import Graph, Node, regions
 from . import rules
 from .rules import Rule
 
-Family = Literal["elementwise", "shape", "reduce", "dot", "gather", "control", "random"]
+Family = Literal["elementwise", "shape", "reduce", "dot", "gather", "control"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,6 @@ def _rows() -> list[Operation]:
     add("gather", None, rules.dynamic_update_slice, "dynamic_update_slice")
     add("control", None, rules.while_, "while")
     add("control", None, rules.case, "case")
-    add("random", 1, rules.rng_bit_generator, "rng_bit_generator")
     return rows
 
 

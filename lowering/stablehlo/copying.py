@@ -13,6 +13,7 @@ from ..graph import Graph, Value
 from ..loops import trip_count
 from . import attributes, constants
 from .locations import LocationReader
+from .random import ALGORITHMS, random_bits
 from .scope import Scope, union_of_captures
 from .types import TypeReader
 
@@ -51,6 +52,7 @@ class Copier:
             "stablehlo.tuple": self._tuple,
             "stablehlo.get_tuple_element": self._element,
             "stablehlo.custom_call": self._custom_call,
+            "stablehlo.rng_bit_generator": self._random_bits,
             "sdy.manual_computation": self._manual_computation,
             "sdy.named_computation": self._manual_computation,
             **dict.fromkeys(_IDENTITIES, self._identity),
@@ -171,6 +173,15 @@ class Copier:
         for argument, operand in zip(block.arguments, operation.operands, strict=True):
             scope.bind(argument, scope.look_up(operand))
         self._bind_all(operation, scope, self._operations(block, scope))
+
+    def _random_bits(self, operation: ir.Operation, scope: Scope, where: str) -> None:
+        algorithm = attributes.read("rng_bit_generator", operation)["algorithm"]
+        (state,) = scope.operands(operation.operands)
+        dtype, shape = self._types.read(operation.results[1].type)
+        if algorithm not in ALGORITHMS or state.dtype != "u64" or dtype not in dtypes.INTEGERS:
+            self._plain(operation, scope, where)
+        else:
+            self._bind_all(operation, scope, random_bits(scope, algorithm, state, dtype, shape, where))
 
     def _while(self, operation: ir.Operation, scope: Scope, where: str) -> None:
         carry = scope.operands(operation.operands)

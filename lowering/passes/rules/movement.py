@@ -154,6 +154,15 @@ def same_convert(rewriter: Rewriter, node: Node) -> tuple[Value, ...] | None:
     return node.inputs if node.inputs[0].dtype == node.output.dtype else None
 
 
+def bitcast_undone(rewriter: Rewriter, node: Node) -> tuple[Value, ...] | None:
+    """bitcast_convert(bitcast_convert(x)) back to the type of x -> x."""
+    inner = rewriter.producer(node.inputs[0], "bitcast_convert")
+    if inner is None:
+        return None
+    (value,) = inner.inputs
+    return (value,) if (value.dtype, value.shape) == (node.output.dtype, node.output.shape) else None
+
+
 def whole_slice(rewriter: Rewriter, node: Node) -> tuple[Value, ...] | None:
     """slice(x) of everything -> x."""
     del rewriter
@@ -234,7 +243,7 @@ def update_of_nothing(rewriter: Rewriter, node: Node) -> tuple[Value, ...] | Non
 
 
 RULES: dict[str, tuple[Rule, ...]] = {
-    "bitcast_convert": (same_convert,),
+    "bitcast_convert": (same_convert, bitcast_undone),
     "broadcast_in_dim": (canonical_broadcast, merge_broadcasts),
     "concatenate": (small_concatenate,),
     "convert": (same_convert,),
