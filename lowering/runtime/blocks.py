@@ -18,7 +18,10 @@ WHOLE_SIZE = (1 << 64) - 1
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Block:
-    """One allocation. `host` is where the host sees it, 0 where it does not; `keep` is host memory it was imported from."""
+    """One allocation.
+
+    `host` is where the host sees it, 0 where it does not; `keep` owns the host memory it was imported from.
+    """
 
     memory: Any
     windows: tuple[tuple[Any, int, int], ...]
@@ -62,6 +65,7 @@ def import_block(context: Context, host: int, nbytes: int, keep: Any) -> Block |
     """Make host memory a block, or return None if the driver refuses these pages.
 
     Args:
+        context: the device.
         host: address of the first byte, a multiple of minImportedHostPointerAlignment.
         nbytes: bytes, a multiple of it too.
         keep: the object that owns the pages; the block holds it.

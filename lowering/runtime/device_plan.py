@@ -57,6 +57,7 @@ def plan_device(facts: DeviceFacts, *, is_staged: bool = False) -> DevicePlan:
     """Choose features, extensions, queue family and memory types.
 
     Args:
+        facts: what the device offers.
         is_staged: do not let the host reach arrays in place, even where it could.
 
     Raises:

@@ -130,7 +130,8 @@ class Events:
 def _call(callback: type_callback, error: DeviceError | None) -> None:
     try:
         callback(error)
-    except Exception:  # noqa: BLE001 - one callback's fault must not take the others' events away
+    except Exception:
+        # One callback's fault must not take the others' events away.
         kind, value, trace = sys.exc_info()
         assert kind is not None
         threading.excepthook(threading.ExceptHookArgs((kind, value, trace, threading.current_thread())))

@@ -56,7 +56,10 @@ def check_hazards(program: Program) -> Program:
 
 
 def _check_steps(program: Program, steps: Sequence[Step], hazards: list[Hazard]) -> None:
-    """Check each run of dispatches between barriers; loops are fenced by the runtime on entry, between rounds and on exit."""
+    """Check each run of dispatches between barriers.
+
+    Loops need none around them: the runtime fences them on entry, between rounds and on exit.
+    """
     level: list[Dispatch] = []
     for step in steps:
         if isinstance(step, Dispatch):

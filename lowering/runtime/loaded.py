@@ -86,7 +86,7 @@ class LoadedProgram:
             self._raise_sizes(inputs)
         slot = self._slots.take()
         try:
-            outputs, tick = self._start(slot, inputs, donate)
+            outputs = self._start(slot, inputs, donate)
         finally:
             self._slots.give(slot)
         for position in donate:
@@ -118,21 +118,21 @@ class LoadedProgram:
             slot.tick = parts.queue.tick
             self._slots.give(slot)
 
-    def _start(self, slot: Slot, inputs: Sequence[Buffer], donate: frozenset[int]) -> tuple[list[Buffer], int]:
+    def _start(self, slot: Slot, inputs: Sequence[Buffer], donate: frozenset[int]) -> list[Buffer]:
         parts, needs_host = self._parts, self._recipe.needs_host
         with parts.context.lock:
             outputs, arena = self._prepare_locked(slot, inputs, donate, is_private=needs_host)
             if not needs_host:
                 slot.tick = tick = self._submit_locked(slot, self._recipe.items)
                 _mark(inputs, outputs, tick)
-                return outputs, tick
+                return outputs
         tick = self._drive(slot, self._recipe.items, [*inputs, *outputs], arena)
         slot.tick = tick
         _mark(inputs, outputs, tick)
         if arena is not None:
             arena.last_use = tick
             arena.free()
-        return outputs, tick
+        return outputs
 
     # --- before the submission ----------------------------------------------------------------------------------------
 
@@ -174,7 +174,7 @@ class LoadedProgram:
         for position, nbytes in enumerate(self._output_nbytes):
             source = self._aliased.get(position)
             # Imported host memory belongs to someone who does not expect it to change.
-            if source in donate and source is not None and inputs[source].block.keep is None:
+            if source is not None and source in donate and inputs[source].block.keep is None:
                 moved[position] = source
                 outputs.append(None)
             else:

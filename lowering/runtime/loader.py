@@ -149,7 +149,7 @@ class Functions:
 
 
 def check(function: str, result: int) -> int:
-    """Return a non-negative result code (success, time-out, incomplete); raise the matching error for a negative one."""
+    """Return a result code that is no error (success, time-out, incomplete); raise the matching error for others."""
     if result >= 0:
         return result
     values = constants()

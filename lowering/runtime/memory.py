@@ -11,7 +11,7 @@ import bisect
 import collections
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 from ..errors import DeviceMemoryError, InputError, message
 from .blocks import Block, create_block, destroy_block, import_block
@@ -93,7 +93,7 @@ class Buffer:
         return f"Buffer({self.nbytes} bytes at {self.address:#x}, ready {self.ready})"
 
 
-def raise_freed() -> Any:
+def raise_freed() -> NoReturn:
     """Raise the error of a buffer that was freed or donated before its use."""
     raise InputError(
         message(

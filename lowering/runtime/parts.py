@@ -18,8 +18,8 @@ from .transfers import Transfers
 class Parts:
     """Everything a loaded program borrows from its device.
 
-    `abandoned` receives the command buffers of programs that were garbage collected: a finalizer may interrupt any code,
-    so it must not take the lock that freeing them needs.
+    `abandoned` receives the command buffers of programs that were garbage collected: a finalizer may interrupt any
+    code, so it must not take the lock that freeing them needs.
     """
 
     context: Context

@@ -11,7 +11,7 @@ from ..program import Region
 from .loader import check, constants, interface
 from .parts import Parts
 from .recording import Recorder, record_segment
-from .segments import HostLoop, Item, Loop, Recipe, Segment
+from .segments import Item, Loop, Recipe, Segment
 from .structs import Struct
 
 type_read_flag = Callable[[Region, int], int]
@@ -84,7 +84,7 @@ def _segments(items: Sequence[Item]) -> list[Segment]:
             found.append(item)
         elif isinstance(item, Loop):
             found.extend(_segments(item.body))
-        elif isinstance(item, HostLoop):
+        else:
             found.extend(_segments((*item.condition, *item.round_items)))
     return found
 

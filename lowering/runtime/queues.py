@@ -1,4 +1,4 @@
-"""The compute queue: submissions, its timeline semaphore, transient command buffers, and what waits for a tick to die."""
+"""The compute queue: submissions, its timeline, transient command buffers, and what is destroyed after a tick."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .loader import LostError, check, constants, interface
 from .structs import Struct
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
 # A wait returns to Python this often, so that Ctrl-C works during long programs.
 WAIT_SLICE_NS = 200_000_000
@@ -192,12 +192,10 @@ class Queue:
         self._retired.extend(kept)
 
     @contextmanager
-    def transient_locked(self) -> Iterator[Any]:
+    def transient_locked(self) -> Generator[Any]:
         """Yield a command buffer in recording state; the caller submits it inside with `submit_locked`."""
         functions = self._functions
-        if self._transient and self._transient[0][0] <= self._completed:
-            command_buffer = self._transient.popleft()[1]
-        elif len(self._transient) > 8 and self.is_done(self._transient[0][0]):
+        if self._transient and self.is_done(self._transient[0][0]):
             command_buffer = self._transient.popleft()[1]
         else:
             command_buffer = self.command_buffer_locked()

@@ -45,6 +45,10 @@ def record_segment(
     """Record a segment whose dispatches read their addresses from the table at `table_address`.
 
     Args:
+        recorder: the program's pipelines and how it records.
+        command_buffer: where to record; an earlier recording is dropped.
+        segment: what to record.
+        table_address: device address of the slot's address table.
         around: called before and after each dispatch with the command buffer and the dispatch's number in the segment;
             dispatches are then separated by barriers, so that each is measured alone.
     """

@@ -21,7 +21,7 @@ from shaders.kernel import Kernel
 from ..errors import GraphError, UnsupportedError, message
 from ..program import Barrier, Dispatch, Program, Region, Repeat, Step, While
 
-# Commands of one command buffer beyond which a loop becomes several submissions of it: bounds memory and recording time.
+# Commands beyond which a loop becomes several submissions of one command buffer: bounds memory and recording time.
 SEGMENT_COMMANDS = 1024
 # Invocations of one dispatch beyond which it is split, so that none runs for seconds on a slow device (watchdogs):
 # 16 M invocations of 8 k operations each are half a second at 0.3 TFLOP/s.
@@ -32,7 +32,7 @@ CHUNK_ROUNDS = 256
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One vkCmdDispatch: `slice_offset` is where its addresses start in the table, `source` counts static dispatches."""
+    """One vkCmdDispatch: its addresses start at `slice_offset` in the table; `source` counts static dispatches."""
 
     kernel: int
     slice_offset: int
@@ -184,11 +184,12 @@ class _Builder:
     def _repeat_items(self, repeat: Repeat) -> tuple[Item, ...]:
         """Return the rounds as one plain segment where they are short, else as loops of repeated segments."""
         body = self.items_of(repeat.body)
-        if not body or repeat.count <= 0:
+        if len(body) == 0 or repeat.count <= 0:
             return ()
-        if len(body) > 1 or not isinstance(body[0], Segment):
+        single = body[0]
+        if len(body) > 1 or not isinstance(single, Segment):
             return (Loop(repeat.count, _repeated(body)),)
-        commands = body[0].commands
+        commands = single.commands
         if repeat.count * (len(commands) + 1) <= SEGMENT_COMMANDS:
             return (Segment(_rounds(commands, repeat.count)),)
         rounds = max(1, SEGMENT_COMMANDS // (len(commands) + 1))

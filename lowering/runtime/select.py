@@ -35,6 +35,7 @@ def choose_device(records: Sequence[DeviceRecord], selector: str = "") -> Device
     """Return the device a selector names, or the best usable one: discrete, integrated, virtual, then CPU.
 
     Args:
+        records: the devices that are there.
         selector: index, UUID, or any part of the name, in any case; empty picks the best.
 
     Raises:
@@ -78,6 +79,6 @@ def _no_device(got: str, want: str) -> DeviceError:
             "Vulkan needs a usable device.",
             got=got,
             want=want,
-            fix="install or update your GPU's driver, or install mesa-vulkan-drivers for a driver that runs on the CPU.",
+            fix="install or update your GPU's driver, or install mesa-vulkan-drivers for one that runs on the CPU.",
         )
     )

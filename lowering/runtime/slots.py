@@ -20,7 +20,7 @@ SLOTS, SLOTS_OF_LARGE, LARGE_COMMANDS = 16, 4, 256
 
 @dataclass(slots=True, eq=False)
 class Slot:
-    """An address table, the same memory as a NumPy array, and the recordings that read it. Free once `tick` has passed."""
+    """An address table, the same memory as a NumPy array, and the recordings that read it; free after `tick`."""
 
     table: Buffer
     addresses: np.ndarray

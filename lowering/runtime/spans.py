@@ -15,7 +15,7 @@ RECENT_SPANS = 16
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Bytes [offset, offset + nbytes) of a block; `quiet` is the timeline value after which no device work uses them."""
+    """Bytes [offset, offset + nbytes) of a block; no device work uses them after the timeline value `quiet`."""
 
     block: int
     offset: int

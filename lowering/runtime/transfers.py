@@ -175,10 +175,6 @@ def _windows(buffer: Buffer, start: int, nbytes: int) -> Iterator[tuple[int, Any
         done += size
 
 
-def _overlap(piece: tuple[int, int, int], start: int, end: int) -> bool:
-    return piece[0] < end and start < piece[1]
-
-
 def _check_size(name: str, buffer: Buffer, nbytes: int) -> None:
     if not buffer.is_alive:
         raise_freed()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 
 from lowering.program import ArrayType, Barrier, Dispatch, Program, Region, Repeat, Step, While
@@ -84,7 +86,7 @@ def chain_program(count: int, length: int) -> Program:
     slots += [whole("arena", 0, 4 * count, offset=size * (i % 2)) for i in range(length - 1)]
     slots.append(whole("output", 0, 4 * count))
     steps: list[Step] = []
-    for source, target in zip(slots, slots[1:], strict=False):
+    for source, target in itertools.pairwise(slots):
         steps += [Dispatch(0, (source, target), (-(-count // WIDTH), 1, 1)), Barrier()]
     return Program("chain", (scale(count),), tuple(steps[:-1]), (floats(count),), (floats(count),), (), 2 * size)
 

@@ -13,7 +13,6 @@ from lowering.runtime import Device
 
 from . import kernels
 
-
 pytestmark = pytest.mark.vulkan_device
 
 
