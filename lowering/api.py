@@ -22,6 +22,7 @@ from .program import Program
 from .program_file import decode, encode
 from .runtime import Device
 from .stablehlo import import_module
+from .verify import VerifiedExecutable
 
 STAGES = ("stablehlo", "graph", "schedule", "spirv")
 # Part of every cache key: raise it whenever the same module would compile to another program.
@@ -106,12 +107,23 @@ class Lowered:
         _ = Path(path).write_bytes(encode(self.program(capabilities)))
 
 
-def compile_module(module: bytes, device: Device, *, cache: DiskCache | None = None) -> Executable:
+def compile_module(
+    module: bytes, device: Device, *, cache: DiskCache | None = None, verify: bool = False
+) -> Executable | VerifiedExecutable:
     """Compile a serialised StableHLO module for a device; the program comes from the disk cache if it was seen before.
+
+    Args:
+        module: portable bytes of a StableHLO module.
+        device: where to run it; borrowed.
+        cache: programs by key; the user's own folder by default.
+        verify: check every kernel against NumPy on every call.
 
     Raises:
         UnsupportedError: the module uses operations, dtypes or features without a lowering; lists all of them.
     """
+    if verify:
+        program, watched, fused = compiler.compile_watched(import_module(module), device.capabilities)
+        return VerifiedExecutable(program, watched, fused, device)
     store = DiskCache("programs") if cache is None else cache
     key = hashlib.sha256(b"\0".join([COMPILER_VERSION.encode(), device.capabilities.to_text().encode(), module]))
     name = key.hexdigest()

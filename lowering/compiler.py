@@ -18,6 +18,7 @@ from .passes.split_reduce import split_reduce
 from .plan.assemble import assemble
 from .program import Program
 from .schedule import Schedule
+from .watch import watched
 
 
 def compile_graph(graph: Graph, capabilities: Capabilities) -> Program:
@@ -27,6 +28,13 @@ def compile_graph(graph: Graph, capabilities: Capabilities) -> Program:
         UnsupportedError: the device lacks a dtype that the graph needs.
     """
     return assemble(optimise(graph, capabilities), KernelMaker(capabilities).kernel_of)
+
+
+def compile_watched(graph: Graph, capabilities: Capabilities) -> tuple[Program, Program, Graph]:
+    """Return a graph's program, the one that gives out what every kernel computes, and the fused graph of both."""
+    fused = optimise(graph, capabilities)
+    maker = KernelMaker(capabilities)
+    return assemble(fused, maker.kernel_of), assemble(watched(fused), maker.kernel_of), fused
 
 
 def optimise(graph: Graph, capabilities: Capabilities) -> Graph:

@@ -9,7 +9,7 @@ import numpy as np
 from .. import dtypes
 from ..errors import GraphError, InputError, UnsupportedError, message
 from ..graph import Graph, Node, Value
-from . import control, dot, elementwise, gather, reduce, shape
+from . import control, dot, elementwise, fused, gather, reduce, shape
 from .meaning import Arrays, Meaning
 
 MEANINGS: dict[str, Meaning] = {
@@ -19,6 +19,7 @@ MEANINGS: dict[str, Meaning] = {
     **dot.MEANINGS,
     **gather.MEANINGS,
     **control.MEANINGS,
+    **fused.MEANINGS,
 }
 
 
