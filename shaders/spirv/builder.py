@@ -7,9 +7,10 @@ from collections.abc import Iterable
 from ..errors import ShaderError
 from ..kernel import Kernel, Parameter
 from . import control, conversion, interface, mathematics, matrix, position, subgroup, tensor
+from .buffers import Buffer
 from .dtypes import Dtype, Number
-from .grammar import Capability, FunctionControl, Op
-from .memory import Buffer, Shared, Variable
+from .grammar import Capability, FunctionControl, Op, StorageClass
+from .memory import Shared, Variable
 from .module import Function, Module
 from .values import Value
 
@@ -55,6 +56,8 @@ class Builder(Module):
         self.push = 0
         self.blocks: dict[tuple[int, str], int] = {}
         self.builtin_variables: dict[int, int] = {}
+        self.descriptor_variables: dict[tuple[str, int, int], int] = {}
+        self.buffer_storage = StorageClass.StorageBuffer if descriptors else StorageClass.PhysicalStorageBuffer
         interface.set_float_controls(self, float_controls)
         self._open_entry_point()
         self._buffers = {

@@ -136,3 +136,25 @@ def encode(dtype: str, number: Number) -> tuple[int, ...]:
         quiet_nan = (word >> 16) | 0x40
         return (quiet_nan if number != number else (word + 0x7FFF + (word >> 16 & 1)) >> 16,)
     return (word,)
+
+
+def exact_number(dtype: str, number: Number) -> Number:
+    """Return the Python number a scalar constant stands for; integers may be given signed or unsigned.
+
+    Raises:
+        ShaderError: the dtype has no such number.
+    """
+    kind = KIND[dtype]
+    if kind == "f":
+        return float(number)
+    if kind == "b" and number in (0, 1):
+        return bool(number)
+    bits = BITS[dtype]
+    if kind != "b" and number == number // 1 and -(1 << (bits - 1)) <= number < (1 << bits):
+        return wrap(dtype, int(number))
+    raise ShaderError(
+        f"A constant must have an exact {dtype}.",
+        got=repr(number),
+        want="True or False" if kind == "b" else f"an integer of {bits} bits",
+        fix="pass such a number, or convert the other operand.",
+    )

@@ -79,7 +79,7 @@ def _product(left: Value, right: Value) -> Value | None:
     if left.dtype not in INTEGERS or known.constant is None:
         return None
     builder = left.builder
-    product = builder.pure(Op.IMul, left.dtype, factor.id, known.id)
+    product = builder.binary(Op.IMul, left.dtype, factor.id, known.id)
     builder.products[product.id] = (factor, int(known.constant))
     return product
 

@@ -16,8 +16,8 @@ from .grammar import Capability, Decoration, ExecutionMode, MemoryAccess, Op, Se
 from .values import Value
 
 if TYPE_CHECKING:
+    from .buffers import Buffer
     from .builder import Builder
-    from .memory import Buffer
 
 FLOAT_CONTROLS = {
     "denorm_preserve": (Capability.DenormPreserve, ExecutionMode.DenormPreserve),

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ..errors import ShaderError
+from .atomics import Pointer
 from .control import Callee
 from .conversion import convert
 from .dtypes import BITS, KIND, SIGNED, Dtype, MatrixType, Number, OpaqueType, dtype_text
@@ -25,7 +26,6 @@ from .grammar import (
     StorageClass,
     TensorAddressingOperands,
 )
-from .memory import Pointer
 from .values import Value
 
 if TYPE_CHECKING:

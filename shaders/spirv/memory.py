@@ -1,215 +1,33 @@
-"""Buffers, shared memory and variables: typed places that are read and written by index."""
+"""Memory of a workgroup and of one invocation: typed places that are read and written by index."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from ..errors import ShaderError
-from ..kernel import Parameter
+from .atomics import Pointer, atomic, compare_exchange
 from .conversion import decode, encode
-from .dtypes import BITS, REGISTERS, Dtype, Number, OpcodeTable, dtype_text, element, with_element
-from .grammar import Capability, Decoration, MemoryAccess, Op, Scope, StorageClass
-from .interface import address, block_type
+from .dtypes import BITS, INTEGERS, REGISTERS, Dtype, Number, dtype_text, element, with_element
+from .grammar import MemoryAccess, Op, Scope, StorageClass
 from .values import Value
 
 if TYPE_CHECKING:
     from .builder import Builder
 
-STORAGE = {"bool": "u8", "bf16": "u16"}
-"""How a dtype lies in memory where it has no type of its own."""
 
-ATOMICS = {
-    "add": OpcodeTable("atomic add", i=Op.AtomicIAdd, u=Op.AtomicIAdd, f=Op.AtomicFAddEXT),
-    "min": OpcodeTable("atomic min", i=Op.AtomicSMin, u=Op.AtomicUMin),
-    "max": OpcodeTable("atomic max", i=Op.AtomicSMax, u=Op.AtomicUMax),
-    "and": OpcodeTable("atomic and", i=Op.AtomicAnd, u=Op.AtomicAnd),
-    "or": OpcodeTable("atomic or", i=Op.AtomicOr, u=Op.AtomicOr),
-    "xor": OpcodeTable("atomic xor", i=Op.AtomicXor, u=Op.AtomicXor),
-    "exchange": OpcodeTable("atomic exchange", i=Op.AtomicExchange, u=Op.AtomicExchange, f=Op.AtomicExchange),
-}
+def integer_index(builder: Builder, index: Value | int) -> Value:
+    """Return an index as a value.
 
-
-class Pointer(NamedTuple):
-    """An address of one element: id, dtype in memory, storage class and the alignment it is known to have."""
-
-    id: int
-    dtype: Dtype
-    storage: int
-    alignment: int
-
-
-class _View(NamedTuple):
-    """A buffer read in groups of `width` elements."""
-
-    element_type: int
-    pointer_type: int
-    dtype: Dtype
-    register: Dtype
-    alignment: int
-    shift: int
-
-
-class Buffer:
-    """A parameter of the kernel, indexed in elements.
-
-    `x[i]` reads an element into its register dtype and `x[i] = v` writes one back: bool is a byte, bf16 becomes f32,
-    8-bit and 16-bit integers become 32-bit ones. Indices are signed where SPIR-V reads them: reach beyond 2^31
-    elements with a 64-bit index. Writing bf16 rounds to nearest even and keeps NaN.
+    Raises:
+        ShaderError: the index is no scalar integer.
     """
-
-    def __init__(self, builder: Builder, parameter: Parameter, slot: int) -> None:
-        self.builder = builder
-        self.parameter = parameter
-        self.slot = slot
-        self.dtype = parameter.dtype
-        self._views: dict[int, _View] = {}
-        self._blocks: dict[int, int] = {}
-        self._variables: dict[int, int] = {}
-        self._zero = builder.const("u32", 0).id
-
-    def load(self, index: Value | int, vector: int = 1) -> Value:
-        """Read `vector` neighbouring elements; the address must be a multiple of their size."""
-        if self.parameter.access == "w":
-            raise self._access_error("read", "r or rw")
-        builder = self.builder
-        view = self._views.get(vector) or self._view(vector)
-        pointer = self._chain(view, vector, index)
-        identifier = builder.next_id
-        builder.next_id = identifier + 1
-        builder.code += (
-            Op.Load | 6 << 16,
-            view.element_type,
-            identifier,
-            pointer,
-            MemoryAccess.Aligned,
-            view.alignment,
+    if not isinstance(index, Value):
+        return builder.const("u32", index)
+    if index.dtype not in INTEGERS:
+        raise ShaderError(
+            "An index must be an integer.", got=index, want="i32, u32, i64 or u64", fix="convert it first."
         )
-        return decode(builder, identifier, view.dtype, view.register, self.dtype)
-
-    def store(self, index: Value | int, value: Value | Number, vector: int = 0) -> None:
-        """Write an element, or as many neighbouring elements as the vector has components."""
-        if self.parameter.access == "r":
-            raise self._access_error("write", "w or rw")
-        builder = self.builder
-        if not isinstance(value, Value):
-            value = builder.const(REGISTERS.get(self.dtype, self.dtype), value)
-        width = value.dtype[1] if isinstance(value.dtype, tuple) else 1
-        view = self._views.get(width) or self._view(width)
-        stored = encode(builder, value, view.dtype, view.register, view.element_type, self.parameter.name, self.dtype)
-        pointer = self._chain(view, width, index)
-        builder.code += (Op.Store | 5 << 16, pointer, stored, MemoryAccess.Aligned, view.alignment)
-
-    __getitem__ = load
-    __setitem__ = store
-
-    def pointer(self, index: Value | int, vector: int = 1) -> Pointer:
-        """Return the address of an element, for cooperative matrices."""
-        view = self._views.get(vector) or self._view(vector)
-        storage = StorageClass.StorageBuffer if self.builder.descriptors else StorageClass.PhysicalStorageBuffer
-        return Pointer(self._chain(view, vector, index), view.dtype, storage, view.alignment)
-
-    def atomic(self, operation: str, index: Value | int, value: Value | Number) -> Value:
-        """Combine an element with `value` at once and return what was there before."""
-        return _atomic(self.builder, self._exchanged(index), operation, value, Scope.Device)
-
-    def compare_exchange(self, index: Value | int, expected: Value | Number, new: Value | Number) -> Value:
-        """Write `new` if the element equals `expected`; return what was there before."""
-        return _compare_exchange(self.builder, self._exchanged(index), expected, new, Scope.Device)
-
-    def _exchanged(self, index: Value | int) -> Pointer:
-        if self.parameter.access != "rw":
-            raise self._access_error("update", "rw")
-        return self.pointer(index)
-
-    def _access_error(self, verb: str, want: str) -> ShaderError:
-        return ShaderError(
-            f"A kernel may {verb} only buffers declared so.",
-            got=f"{self.parameter.name} with access {self.parameter.access!r}",
-            want=f"access {want}",
-            fix="declare the parameter with that access.",
-        )
-
-    def _chain(self, view: _View, width: int, index: Value | int) -> int:
-        builder = self.builder
-        if not isinstance(index, Value):
-            index = builder.const("u32", index)
-        if view.shift:
-            index = builder.divide_exactly(index, width)
-        base = self._base(width)
-        key = (Op.AccessChain, base, index.id)
-        found = builder.memo.get(key)
-        if found is None:
-            found = builder.memo[key] = builder.typed(Op.AccessChain, view.pointer_type, base, self._zero, index.id)
-            builder.log.append(key)
-        return found
-
-    def _view(self, width: int) -> _View:
-        builder = self.builder
-        if width not in (1, 2, 4):
-            raise ShaderError(
-                "A vector access must be 2 or 4 wide.", got=width, want="1, 2 or 4", fix="split the access."
-            )
-        scalar = STORAGE.get(self.dtype, self.dtype)
-        register = REGISTERS.get(self.dtype, self.dtype)
-        dtype: Dtype = scalar if width == 1 else (scalar, width)
-        if BITS[scalar] in (8, 16):
-            builder.require(
-                Capability.StorageBuffer8BitAccess if BITS[scalar] == 8 else Capability.StorageBuffer16BitAccess
-            )
-        element_type = builder.raw_type(dtype)
-        size = BITS[scalar] // 8 * width
-        storage = StorageClass.StorageBuffer if builder.descriptors else StorageClass.PhysicalStorageBuffer
-        self._blocks[width] = block_type(builder, element_type, size, self.parameter.access)
-        pointer_type = builder.pointer_type(storage, element_type)
-        view = _View(
-            element_type,
-            pointer_type,
-            dtype,
-            register if width == 1 else (register, width),
-            size,
-            width.bit_length() - 1,
-        )
-        self._views[width] = view
-        return view
-
-    def _base(self, width: int) -> int:
-        """Return the id of the pointer to the block of groups of `width`, loading it at the function's entry."""
-        builder = self.builder
-        if builder.descriptors:
-            return self._variables.get(width) or self._descriptor(width)
-        memo = builder.current.entry_memo
-        key = ("buffer", self.slot, width)
-        base = memo.get(key)
-        if base is None:
-            with builder.at_entry():
-                base = self._cast(address(builder, self.slot), width)
-            memo[key] = base
-            builder.name(base, self.parameter.name)
-            if self.parameter.access == "r":
-                builder.readonly_bases.add(base)
-        return base
-
-    def _cast(self, address: int, width: int) -> int:
-        """Return the pointer to the block from the address as two u32."""
-        builder = self.builder
-        block_pointer = builder.pointer_type(StorageClass.PhysicalStorageBuffer, self._blocks[width])
-        if BITS[self.dtype] >= 32:
-            return builder.typed(Op.Bitcast, block_pointer, address)
-        # The validator refuses a bitcast to what points to 8 or 16 bits unless the module may compute with those.
-        whole = builder.typed(Op.Bitcast, builder.types["u64"], address)
-        return builder.typed(Op.ConvertUToPtr, block_pointer, whole)
-
-    def _descriptor(self, width: int) -> int:
-        builder = self.builder
-        variable = builder.global_variable(StorageClass.StorageBuffer, self._blocks[width])
-        builder.decorate(variable, Decoration.DescriptorSet, 0)
-        builder.decorate(variable, Decoration.Binding, self.slot)
-        builder.decorate(variable, Decoration.Aliased)
-        if self.parameter.access == "r":
-            builder.readonly_bases.add(variable)
-        self._variables[width] = variable
-        builder.name(variable, self.parameter.name)
-        return variable
+    return index
 
 
 class Shared:
@@ -233,9 +51,8 @@ class Shared:
 
     def _chain(self, index: Value | int) -> int:
         builder = self.builder
-        if not isinstance(index, Value):
-            index = builder.const("u32", index)
-        key = (Op.AccessChain, self._variable, index.id)
+        index = integer_index(builder, index)
+        key = (self._variable, index.id)
         found = builder.memo.get(key)
         if found is None:
             found = builder.memo[key] = builder.typed(Op.AccessChain, self._pointer_type, self._variable, index.id)
@@ -265,11 +82,11 @@ class Shared:
 
     def atomic(self, operation: str, index: Value | int, value: Value | Number) -> Value:
         """Combine an element with `value` at once and return what was there before."""
-        return _atomic(self.builder, self.pointer(index), operation, value, Scope.Workgroup)
+        return atomic(self.builder, self.pointer(index), operation, value, Scope.Workgroup)
 
     def compare_exchange(self, index: Value | int, expected: Value | Number, new: Value | Number) -> Value:
         """Write `new` if the element equals `expected`; return what was there before."""
-        return _compare_exchange(self.builder, self.pointer(index), expected, new, Scope.Workgroup)
+        return compare_exchange(self.builder, self.pointer(index), expected, new, Scope.Workgroup)
 
 
 class Variable:
@@ -322,7 +139,7 @@ class Variable:
             raise ShaderError(
                 "Only an array has elements.", got="a variable without count", want="an array", fix="pass count."
             )
-        index = index if isinstance(index, Value) else self.builder.const("u32", index)
+        index = integer_index(self.builder, index)
         return self.builder.typed(Op.AccessChain, self._pointer_type, self._variable, index.id)
 
     def _checked(self, value: Value | Number) -> Value:
@@ -336,55 +153,3 @@ class Variable:
                 fix="convert the value with b.convert.",
             )
         return value
-
-
-def _atomic(builder: Builder, pointer: Pointer, operation: str, value: Value | Number, scope: int) -> Value:
-    if operation not in ATOMICS:
-        raise ShaderError(
-            "An atomic must have a known name.", got=operation, want=", ".join(ATOMICS), fix="use one of them."
-        )
-    dtype = _atomic_dtype(builder, pointer)
-    value = _operand(builder, dtype, value)
-    opcode = ATOMICS[operation][dtype]
-    if opcode == Op.AtomicFAddEXT:
-        builder.require(Capability.AtomicFloat32AddEXT, "SPV_EXT_shader_atomic_float_add")
-    return builder.emit(opcode, dtype, pointer.id, *_scope(builder, scope), value.id)
-
-
-def _compare_exchange(
-    builder: Builder, pointer: Pointer, expected: Value | Number, new: Value | Number, scope: int
-) -> Value:
-    dtype = _atomic_dtype(builder, pointer)
-    device, relaxed = _scope(builder, scope)
-    new, expected = _operand(builder, dtype, new), _operand(builder, dtype, expected)
-    return builder.emit(Op.AtomicCompareExchange, dtype, pointer.id, device, relaxed, relaxed, new.id, expected.id)
-
-
-def _scope(builder: Builder, scope: int) -> tuple[int, int]:
-    return builder.const("u32", scope).id, builder.const("u32", 0).id
-
-
-def _operand(builder: Builder, dtype: Dtype, value: Value | Number) -> Value:
-    if not isinstance(value, Value):
-        return builder.const(dtype, value)
-    if value.dtype != dtype:
-        raise ShaderError(
-            "An atomic's operand must have the element's dtype.",
-            got=value,
-            want=dtype_text(dtype),
-            fix="convert it first.",
-        )
-    return value
-
-
-def _atomic_dtype(builder: Builder, pointer: Pointer) -> Dtype:
-    if pointer.dtype not in ("i32", "u32", "i64", "u64", "f32"):
-        raise ShaderError(
-            "An atomic must work on 32 or 64 bits.",
-            got=dtype_text(pointer.dtype),
-            want="i32, u32, i64, u64 or f32",
-            fix="use such a buffer.",
-        )
-    if pointer.dtype in ("i64", "u64"):
-        builder.require(Capability.Int64Atomics)
-    return pointer.dtype

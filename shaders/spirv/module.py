@@ -13,9 +13,8 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from ..errors import ShaderError
 from . import vulkan_memory
-from .dtypes import BITS, INTEGERS, KIND, Dtype, MatrixType, Number, OpaqueType, dtype_text, encode, wrap
+from .dtypes import BITS, INTEGERS, KIND, Dtype, MatrixType, Number, OpaqueType, encode, exact_number
 from .grammar import (
     GLSL,
     MAGIC,
@@ -133,6 +132,20 @@ class Module:
         identifier = self.next_id
         self.next_id = identifier + 1
         self.code += (opcode | (len(words) + 3) << 16, type_id, identifier, *words)
+        value = self.memo[key] = Value(self, identifier, dtype)
+        self.log.append(key)
+        return value
+
+    def binary(self, opcode: int, dtype: Dtype, left: int, right: int) -> Value:
+        """Append a pure instruction of two operands; `pure` for the most frequent kind, without its packing."""
+        key = (opcode, dtype, left, right)
+        value = self.memo.get(key)
+        if value is not None:
+            return value
+        type_id = self.types[dtype]
+        identifier = self.next_id
+        self.next_id = identifier + 1
+        self.code += (opcode | 5 << 16, type_id, identifier, left, right)
         value = self.memo[key] = Value(self, identifier, dtype)
         self.log.append(key)
         return value
@@ -294,7 +307,7 @@ class Module:
             return self._composite(dtype, [self.const(dtype[0], part) for part in number], None)
         if isinstance(dtype, tuple):
             return self._composite(dtype, [self.const(dtype[0], number)] * (dtype[1] if len(dtype) == 2 else 1), number)
-        number = _exact_number(dtype, number)
+        number = exact_number(dtype, number)
         words = encode(dtype, number) if dtype != "bool" else (int(number),)
         # Zero has two signs and NaN never equals itself, so these floats are known by their bits alone.
         key = (dtype, number) if dtype in INTEGERS or abs(number) > 0 else (dtype, ("bits", words))
@@ -372,21 +385,3 @@ class Module:
 
 def _append(section: list[int], opcode: int, *words: int) -> None:
     section += (opcode | (len(words) + 1) << 16, *words)
-
-
-def _exact_number(dtype: str, number: Number) -> Number:
-    """Return the Python number a scalar constant stands for."""
-    kind = KIND[dtype]
-    if kind == "f":
-        return float(number)
-    if kind == "b" and number in (0, 1):
-        return bool(number)
-    bits = BITS[dtype]
-    if kind != "b" and number == number // 1 and -(1 << (bits - 1)) <= number < (1 << bits):
-        return wrap(dtype, int(number))
-    raise ShaderError(
-        f"A constant must have an exact {dtype_text(dtype)}.",
-        got=repr(number),
-        want="True or False" if kind == "b" else f"an integer of {bits} bits",
-        fix="pass such a number, or convert the other operand.",
-    )

@@ -176,7 +176,7 @@ def _arithmetic(name: str) -> tuple[Callable[[Value, Any], Value], Callable[[Val
             folded = fold_known(left, right)
             if folded is not None:
                 return folded
-        return builder.pure(opcode, dtype, left.id, right.id)
+        return builder.binary(opcode, dtype, left.id, right.id)
 
     def backward(right: Value, left: Any) -> Value:
         return forward(right.builder.const(right.dtype, left), right)
@@ -197,7 +197,7 @@ def _comparison(name: str) -> Callable[[Value, Any], Value]:
         if left.constant is not None and right.constant is not None and dtype in fold.FOLDED:
             return builder.const("bool", compare(left.constant, right.constant))
         builder.types[dtype]  # arithmetic on a 16-bit float needs its capability even where the result is a bool
-        return builder.pure(opcodes[dtype], with_element(dtype, "bool"), left.id, right.id)
+        return builder.binary(opcodes[dtype], with_element(dtype, "bool"), left.id, right.id)
 
     return forward
 
