@@ -36,6 +36,20 @@ SUBGROUP_OPERATIONS = {
     0x40: "clustered",
     0x80: "quad",
 }
+# Capabilities that are one feature of the device.
+SWITCHES = {
+    "has_f16": (VULKAN_12, "shaderFloat16"),
+    "has_bf16_matrix": ("VkPhysicalDeviceShaderBfloat16FeaturesKHR", "shaderBFloat16CooperativeMatrix"),
+    "has_f64": (CORE, "shaderFloat64"),
+    "has_i64": (CORE, "shaderInt64"),
+    "has_i8": (VULKAN_12, "shaderInt8"),
+    "has_i16": (CORE, "shaderInt16"),
+    "storage_8": (VULKAN_12, "storageBuffer8BitAccess"),
+    "storage_16": (VULKAN_11, "storageBuffer16BitAccess"),
+    "atomic_f32_add": ("VkPhysicalDeviceShaderAtomicFloatFeaturesEXT", "shaderBufferFloat32AtomicAdd"),
+    "atomic_i64": (VULKAN_12, "shaderBufferInt64Atomics"),
+    "float_controls2": ("VkPhysicalDeviceShaderFloatControls2FeaturesKHR", "shaderFloatControls2"),
+}
 _MATRIX_2 = "VkPhysicalDeviceCooperativeMatrix2FeaturesNV"
 FEATURES_NV = {
     "cooperativeMatrixWorkgroupScope": "workgroup_scope",
@@ -59,7 +73,6 @@ def capabilities_of(facts: DeviceFacts) -> Capabilities:
     """Return what kernels may use on a device; all of it is turned on when the device is opened."""
     limits, properties = facts.limits, facts.properties
     has_import = "VK_EXT_external_memory_host" in facts.extensions
-    atomic_float = "VkPhysicalDeviceShaderAtomicFloatFeaturesEXT"
     return Capabilities(
         device_name=facts.name,
         driver_name=facts.driver_name,
@@ -71,16 +84,7 @@ def capabilities_of(facts: DeviceFacts) -> Capabilities:
         min_subgroup_size=properties["minSubgroupSize"],
         max_subgroup_size=properties["maxSubgroupSize"],
         subgroup_operations=_subgroup_operations(facts),
-        has_f16=facts.has(VULKAN_12, "shaderFloat16"),
-        has_bf16_matrix=facts.has("VkPhysicalDeviceShaderBfloat16FeaturesKHR", "shaderBFloat16CooperativeMatrix"),
-        has_f64=facts.has(CORE, "shaderFloat64"),
-        has_i64=facts.has(CORE, "shaderInt64"),
-        has_i8=facts.has(VULKAN_12, "shaderInt8"),
-        has_i16=facts.has(CORE, "shaderInt16"),
-        storage_8=facts.has(VULKAN_12, "storageBuffer8BitAccess"),
-        storage_16=facts.has(VULKAN_11, "storageBuffer16BitAccess"),
-        atomic_f32_add=facts.has(atomic_float, "shaderBufferFloat32AtomicAdd"),
-        atomic_i64=facts.has(VULKAN_12, "shaderBufferInt64Atomics"),
+        **{name: facts.has(struct, feature) for name, (struct, feature) in SWITCHES.items()},
         max_shared_bytes=limits["maxComputeSharedMemorySize"],
         max_invocations=limits["maxComputeWorkGroupInvocations"],
         max_groups=limits["maxComputeWorkGroupCount"],
@@ -89,16 +93,19 @@ def capabilities_of(facts: DeviceFacts) -> Capabilities:
         matrices=tuple(row for row in map(_matrix, _usable(facts, facts.matrices)) if row is not None),
         matrices_nv=tuple(row for row in map(_flexible, _usable(facts, facts.flexible_matrices)) if row is not None),
         features_nv=frozenset(name for key, name in FEATURES_NV.items() if facts.has(_MATRIX_2, key)),
-        float_controls=frozenset(
-            f"{name}_{bits}"
-            for key, name in _FLOAT_CONTROLS.items()
-            for bits in (16, 32, 64)
-            if properties.get(f"{key}Float{bits}")
-        ),
-        float_controls2=facts.has("VkPhysicalDeviceShaderFloatControls2FeaturesKHR", "shaderFloatControls2"),
+        float_controls=_float_controls(facts),
         timestamp_period_ns=limits["timestampPeriod"],
         unified_memory=facts.device_type in ("cpu", "integrated"),
         host_import_alignment=properties["minImportedHostPointerAlignment"] if has_import else None,
+    )
+
+
+def _float_controls(facts: DeviceFacts) -> frozenset[str]:
+    return frozenset(
+        f"{name}_{bits}"
+        for key, name in _FLOAT_CONTROLS.items()
+        for bits in (16, 32, 64)
+        if facts.properties.get(f"{key}Float{bits}")
     )
 
 

@@ -14,6 +14,8 @@ from .structs import Struct, enumerate_records, string_array, text_of
 LOGGER = logging.getLogger("qga.vulkan")
 API_VERSION = (1 << 22) | (3 << 12)
 VALIDATION_LAYER = "VK_LAYER_KHRONOS_validation"
+# A layer older than the driver says this of extensions it has never heard of; it says nothing about the program.
+LAYER_IS_OLDER = ("structure with unknown VkStructureType", "is not supported by this layer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,10 +133,13 @@ class Instance:
         @ffi.callback("PFN_vkDebugUtilsMessengerCallbackEXT")
         def receive(severity: int, kinds: int, data: Any, user: Any) -> int:
             del kinds, user
+            text = text_of(data.pMessage)
+            if any(phrase in text for phrase in LAYER_IS_OLDER):
+                LOGGER.debug("%s", text)
+                return 0
             identifier = text_of(data.pMessageIdName) if data.pMessageIdName else ""
-            level = "error" if severity & error_bit else "warning"
-            messages.append(DriverMessage(level, identifier, text_of(data.pMessage)))
-            LOGGER.warning("%s", messages[-1].text)
+            messages.append(DriverMessage("error" if severity & error_bit else "warning", identifier, text))
+            LOGGER.warning("%s", text)
             return 0
 
         self._callback = receive
