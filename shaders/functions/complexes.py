@@ -14,6 +14,7 @@ from .formats import (
     is_finite,
     is_infinite,
     is_nan,
+    magnitude_bits,
     native,
     not_a_number,
     power_of_two,
@@ -46,22 +47,23 @@ def divide(b: Builder, z: Complex, w: Complex) -> Complex:
     A finite number over an infinite one is 0, and what is not 0 over 0 is infinite, as C's Annex G asks.
     """
     form = format_of(w.re)
-    size = b.max(b.bitcast(magnitude(b, w.re), form.unsigned), b.bitcast(magnitude(b, w.im), form.unsigned))
-    field = b.convert(size >> form.mantissa, "i32")
-    exponent = b.max(b.min(form.bias - field, b.const("i32", form.bias - 1)), b.const("i32", 1 - form.bias))
-    scale = power_of_two(b, exponent, form.dtype)
-    re, im = exact(w.re * scale), exact(w.im * scale)
+    size = b.max(magnitude_bits(b, w.re), magnitude_bits(b, w.im))
+    # The larger part comes to lie between 1/4 and 1/2: sums of products with the dividend then stay below its size. The
+    # power may be out of range, its halves are not.
+    exponent = form.bias - 2 - b.convert(size >> form.mantissa, "i32")
+    halves = power_of_two(b, exponent >> 1, form.dtype), power_of_two(b, exponent - (exponent >> 1), form.dtype)
+
+    def scale(x: Value) -> Value:
+        return exact(exact(x * halves[0]) * halves[1])
+
+    re, im = scale(w.re), scale(w.im)
     square = re * re + im * im
-    quotient = Complex(
-        (z.re * re + z.im * im) / square * scale,
-        (z.im * re - z.re * im) / square * scale,
-    )
+    quotient = Complex(scale(z.re * re + z.im * im) / square, scale(z.im * re - z.re * im) / square)
     zero = b.const(form.dtype, 0.0)
     is_small = is_finite(b, z.re) & is_finite(b, z.im) & (is_infinite(b, w.re) | is_infinite(b, w.im))
     quotient = choose(b, is_small, Complex(zero, zero), quotient)
     unbounded = copy_sign(b, infinity(b, form.dtype), w.re)
-    pole = Complex(unbounded * z.re, unbounded * z.im)
-    return choose(b, size == 0, pole, quotient)
+    return choose(b, size == 0, Complex(unbounded * z.re, unbounded * z.im), quotient)
 
 
 def maximum(b: Builder, z: Complex, w: Complex) -> Complex:
