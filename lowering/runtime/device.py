@@ -186,7 +186,9 @@ class Device:
             return
         parts, context = self._parts, self._parts.context
         null = interface().NULL
-        context.functions.vkDeviceWaitIdle(context.handle)
+        with context.lock:
+            parts.queue.refuse_work()
+            context.functions.vkDeviceWaitIdle(context.handle)
         self._events.close()
         for program in list(self._programs):
             program.close()

@@ -145,7 +145,7 @@ class LoadedProgram:
         program that comes back to the host between submissions needs one of its own.
         """
         memory = self._parts.memory
-        if self._parts.queue.is_lost:
+        if self._parts.queue.refuses_work:
             self._parts.queue.raise_lost()
         addresses = [buffer.address for buffer in inputs]
         if 0 in addresses:

@@ -191,7 +191,7 @@ class Memory:
 
         The buffer's address has the same distance from a multiple of 256 as the host address.
         """
-        if "VK_EXT_external_memory_host" not in self._context.plan.extensions or self._queue.is_lost:
+        if "VK_EXT_external_memory_host" not in self._context.plan.extensions or self._queue.refuses_work:
             return None
         step = self._context.facts.properties["minImportedHostPointerAlignment"]
         start = host // step * step
@@ -308,7 +308,7 @@ class Memory:
 
     def _create(self, pool: Pool, nbytes: int, wanted: int) -> Block:
         """Create a block; when memory is short, trim and retry once with no more than what is wanted."""
-        if self._queue.is_lost:
+        if self._queue.refuses_work:
             self._queue.raise_lost()
         try:
             self._check_limit(nbytes)

@@ -100,7 +100,7 @@ class Queue:
             self._submit_pointer.pCommandBuffers = self._one
 
     def _send(self, label: str) -> int:
-        if self._lost:
+        if self.refuses_work:
             self.raise_lost()
         value = self.tick + 1
         self._signal[0] = value
@@ -235,8 +235,13 @@ class Queue:
 
     @property
     def is_lost(self) -> bool:
-        """Whether the device was lost or closed."""
+        """Whether the device was lost, or closed to the end."""
         return bool(self._lost)
+
+    @property
+    def refuses_work(self) -> bool:
+        """Whether submissions are refused: the device was lost, or is being closed."""
+        return self._is_closed or bool(self._lost)
 
     def raise_lost(self) -> NoReturn:
         """Raise the error of a closed device, or that of a lost one, naming the program that was submitted last."""
@@ -272,9 +277,12 @@ class Queue:
             self.mark_lost(function)
             self.raise_lost()
 
-    def mark_closed(self) -> None:
-        """Refuse all further work."""
+    def refuse_work(self) -> None:
+        """Take no more submissions; what was submitted can still be waited for."""
         self._is_closed = True
+
+    def mark_closed(self) -> None:
+        """Refuse waiting too, since the semaphore goes."""
         self._lost = self._lost or "closed"
 
     def close(self) -> None:
