@@ -72,3 +72,8 @@ def test_difference_of_complex_numbers_is_of_their_modulus() -> None:
 
 def test_bound_of_data_movement_is_exact() -> None:
     assert bound_for("transpose", 1, []).roundings == 0
+
+
+def test_bound_of_complex_arithmetic_counts_its_real_operations() -> None:
+    real, imaginary = (bound_for("mul", 1, [np.ones(1, dtype)]) for dtype in (np.float32, np.complex64))
+    assert imaginary.roundings > real.roundings

@@ -17,6 +17,8 @@ import numpy as np
 
 # One correctly rounded operation: Vulkan and the CPU agree but for the rounding of a fused multiply-add.
 ARITHMETIC = 2
+# A complex product is four products and two sums; division and roots are a few of those.
+COMPLEX_FACTOR = 4
 # Two good implementations of exp, sin, ... each a few units in the last place from the truth.
 ELEMENTARY = 8
 # Series and continued fractions in the working precision: both sides amplify their roundings.
@@ -59,6 +61,8 @@ def bound_for(primitive: str, depth: int, inputs: list[np.ndarray]) -> Bound:
         roundings = SPECIAL
     else:
         roundings = ARITHMETIC if primitive in ARITHMETIC_PRIMITIVES else ELEMENTARY
+    if any(array.dtype.kind == "c" for array in inputs):
+        roundings *= COMPLEX_FACTOR
     floor = 1.0 if primitive in AROUND_ONE or primitive in SPECIAL_PRIMITIVES else 0.0
     scale = input_scale(primitive, inputs) if depth > 1 else 0.0
     return Bound(roundings, depth, floor, scale)
