@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from ..errors import ShaderError
 from ..kernel import Kernel, Parameter
-from . import control, conversion, interface, mathematics, matrix, position, subgroup, tensor
+from . import control, conversion, functions, interface, mathematics, matrix, position, subgroup, tensor
 from .buffers import Buffer
 from .dtypes import Dtype, Number
 from .grammar import Capability, FunctionControl, Op, StorageClass
@@ -153,8 +153,8 @@ class Builder(Module):
     when = control.when
     branch = control.branch
     switch = control.switch
-    return_ = control.return_
-    function = control.function
+    return_ = functions.return_
+    function = functions.function
     convert = conversion.convert
     bitcast = conversion.bitcast
     pack_bf16 = conversion.pack_bf16

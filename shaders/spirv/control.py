@@ -2,8 +2,11 @@
 
 A loop has this shape; a carry is a phi of the header, so its last value dominates what follows:
 
-    before -> header: phis, condition, LoopMerge -> body ... -> continue: step -> header
-                      `---------------------------> after
+    before -> header: phis, LoopMerge -> check: condition -> body ... -> continue: step -> header
+                                                   `-----> after
+
+Cooperative matrices are the exception: they cross blocks in variables, because that is the one form every driver's
+compiler has seen (GLSL compilers write nothing else), while a phi of matrices is merely legal.
 """
 
 from __future__ import annotations
@@ -12,9 +15,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..errors import ShaderError
-from .dtypes import Dtype, Number, dtype_text
-from .grammar import FunctionControl, LoopControl, Op, SelectionControl
-from .module import Function
+from .dtypes import MatrixType, dtype_text
+from .grammar import LoopControl, Op, SelectionControl
+from .memory import Variable
 from .values import Value
 
 if TYPE_CHECKING:
@@ -86,31 +89,42 @@ def _iterate(
     """Emit the loop; with a `step`, the first carry grows by it in the continue block."""
     header, check, inside, again, after = (builder.new_id() for _ in range(5))
     before, code = builder.block, builder.code
+    variables = {index: Variable(builder, carry.dtype, carry, None) for index, carry in _matrices(carries)}
     builder.terminate(Op.Branch, header)
     mark = len(builder.log)
     builder.begin_block(header)
-    phis, holes = [], []
-    for carry in carries:
-        phis.append(builder.emit(Op.Phi, carry.dtype, carry.id, before, 0, again))
-        holes.append(len(code) - 2)
+    phis, holes = {}, {}
+    for index, carry in enumerate(carries):
+        if index not in variables:
+            phis[index] = builder.emit(Op.Phi, carry.dtype, carry.id, before, 0, again)
+            holes[index] = len(code) - 2
+    phis |= {index: variable.load() for index, variable in variables.items()}
+    values = [phis[index] for index in range(len(carries))]
     hint = LoopControl.None_ if unroll is None else LoopControl.Unroll if unroll else LoopControl.DontUnroll
     builder.perform(Op.LoopMerge, after, again, hint)
     builder.terminate(Op.Branch, check)
     builder.begin_block(check)
-    builder.terminate(Op.BranchConditional, condition(list(phis)).id, inside, after)
+    builder.terminate(Op.BranchConditional, condition(list(values)).id, inside, after)
     builder.begin_block(inside)
-    new = advance(list(phis))
+    new = advance(list(values))
     if not builder.terminated:
         builder.terminate(Op.Branch, again)
     builder.begin_block(again)
     if step is not None:
-        new[0] = phis[0] + step
+        new[0] = values[0] + step
+    for index, variable in variables.items():
+        variable.store(new[index])
     builder.terminate(Op.Branch, header)
-    for hole, value in zip(holes, new, strict=True):
-        code[hole] = value.id
+    for index, hole in holes.items():
+        code[hole] = new[index].id
     builder.forget(mark)
     builder.begin_block(after)
-    return phis
+    return values
+
+
+def _matrices(values: Sequence[Value]) -> list[tuple[int, Value]]:
+    """Return the positions and values of cooperative matrices."""
+    return [(index, value) for index, value in enumerate(values) if isinstance(value.dtype, MatrixType)]
 
 
 def _bounds(builder: Builder, *bounds: Value | int) -> list[Value]:
@@ -180,6 +194,10 @@ def switch(
     default: Callable[[], Results],
 ) -> list[Value]:
     """Run the function whose number equals `selector` (i32 or u32), or `default`, and return its values."""
+    if selector.dtype not in ("i32", "u32"):
+        raise ShaderError(
+            "A switch must select by 32 bits.", got=selector, want="i32 or u32", fix="convert the selector."
+        )
     if selector.constant is not None:
         return _results(cases.get(int(selector.constant), default)(), None, "switch")
     arms = [(builder.new_id(), case) for case in (default, *cases.values())]
@@ -192,13 +210,20 @@ def switch(
     return _join(builder, arms, after, "switch")
 
 
-def _arm(builder: Builder, label: int, after: int, body: Callable[[], Any]) -> tuple[Any, int | None]:
-    """Emit one arm; return what it gives and the block it comes from, None if it never arrives."""
+def _arm(
+    builder: Builder,
+    label: int,
+    after: int,
+    body: Callable[[], Any],
+    finish: Callable[[Any], None] = lambda results: None,
+) -> tuple[Any, int | None]:
+    """Emit one arm and, if it arrives, `finish(results)`; return its results and its last block, None if it leaves."""
     mark = len(builder.log)
     builder.begin_block(label)
     results = body()
     source = None if builder.terminated else builder.block
     if source is not None:
+        finish(results)
         builder.terminate(Op.Branch, after)
     builder.forget(mark)
     return results, source
@@ -208,8 +233,14 @@ def _join(
     builder: Builder, arms: Sequence[tuple[int, Callable[[], Results]]], after: int, construct: str
 ) -> list[Value]:
     arrivals: list[tuple[list[Value], int]] = []
+    variables: dict[int, Variable] = {}
+
+    def store_matrices(results: Results) -> None:
+        for index, value in _matrices(_results(results, None, construct)):
+            variables.setdefault(index, Variable(builder, value.dtype, None, None)).store(value)
+
     for label, body in arms:
-        results, source = _arm(builder, label, after, body)
+        results, source = _arm(builder, label, after, body, store_matrices)
         if source is not None:
             expected = arrivals[0][0] if arrivals else None
             arrivals.append((_results(results, expected, construct), source))
@@ -217,95 +248,13 @@ def _join(
     if not arrivals:
         builder.terminate(Op.Unreachable)
         return []
-    merged = []
-    for position, first in enumerate(arrivals[0][0]):
-        words = [word for values, source in arrivals for word in (values[position].id, source)]
-        merged.append(first if len(arrivals) == 1 else builder.emit(Op.Phi, first.dtype, *words))
+    merged = list(arrivals[0][0])
+    if len(arrivals) == 1:
+        return merged
+    for position, first in enumerate(merged):
+        if position not in variables:
+            words = [word for values, source in arrivals for word in (values[position].id, source)]
+            merged[position] = builder.emit(Op.Phi, first.dtype, *words)
+    for position, variable in variables.items():
+        merged[position] = variable.load()
     return merged
-
-
-def return_(builder: Builder, value: Value | Number | None = None) -> None:
-    """Leave the function; nothing may follow in this block. In the entry function the invocation ends."""
-    result = builder.current.result
-    if result is None:
-        builder.terminate(Op.Return)
-        return
-    builder.terminate(Op.ReturnValue, _returned(builder, builder.current, value).id)
-
-
-def _returned(builder: Builder, function: Function, value: Results | Number) -> Value:
-    result = function.result
-    if isinstance(value, bool | int | float) and result is not None:
-        return builder.const(result, value)
-    if not isinstance(value, Value) or value.dtype != result:
-        raise ShaderError(
-            "A function must return a value of its result dtype.",
-            got=value,
-            want=dtype_text(result) if result is not None else "nothing",
-            fix="convert the value with b.convert.",
-        )
-    return value
-
-
-class Callee:
-    """A function of the kernel: call it with values, or hand it to a matrix operation."""
-
-    def __init__(self, builder: Builder, identifier: int, result: Dtype | None, arguments: tuple[Dtype, ...]) -> None:
-        self.builder = builder
-        self.id = identifier
-        self.result = result
-        self.arguments = arguments
-
-    def __call__(self, *values: Value | Number) -> Value | None:
-        """Emit a call; return its result, or None where the function has none."""
-        builder = self.builder
-        passed = [
-            value if isinstance(value, Value) else builder.const(dtype, value)
-            for value, dtype in zip(values, self.arguments, strict=True)
-        ]
-        if tuple(value.dtype for value in passed) != self.arguments:
-            raise ShaderError(
-                "A function must be called with its argument dtypes.",
-                got=", ".join(map(str, passed)),
-                want=", ".join(map(dtype_text, self.arguments)),
-                fix="convert the arguments with b.convert.",
-            )
-        words = (self.id, *(value.id for value in passed))
-        if self.result is None:
-            builder.typed(Op.FunctionCall, builder.types["void"], *words)
-            return None
-        return builder.emit(Op.FunctionCall, self.result, *words)
-
-
-def function(
-    builder: Builder,
-    name: str,
-    result: Dtype | None,
-    arguments: Sequence[Dtype],
-    body: Callable[..., Results | Number],
-) -> Callee:
-    """Define a function; `body(*arguments)` returns its result, or None where `result` is None."""
-    outer = builder.current, builder.block, builder.line, builder.terminated
-    part = Function(builder.new_id(), result)
-    result_type = builder.types["void" if result is None else result]
-    signature = builder.declare_global(Op.TypeFunction, result_type, *(builder.types[dtype] for dtype in arguments))
-    part.header += (Op.Function | 5 << 16, result_type, part.id, FunctionControl.None_, signature)
-    values = [Value(builder, builder.new_id(), dtype) for dtype in arguments]
-    for value in values:
-        part.header += (Op.FunctionParameter | 3 << 16, builder.types[value.dtype], value.id)
-    builder.functions.append(part)
-    builder.name(part.id, name)
-    builder.line = None
-    builder.enter(part)
-    builder.block = builder.new_id()
-    part.header += (Op.Label | 2 << 16, builder.block)
-    builder.terminated = False
-    returned = body(*values)
-    if not builder.terminated:
-        if result is None:
-            builder.terminate(Op.Return)
-        else:
-            builder.terminate(Op.ReturnValue, _returned(builder, part, returned).id)
-    function_, builder.block, builder.line, builder.terminated = outer
-    builder.enter(function_)
-    return Callee(builder, part.id, result, tuple(arguments))

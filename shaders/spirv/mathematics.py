@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, overload
 
 from ..errors import ShaderError
 from .dtypes import BITS, KIND, Dtype, Number, dtype_text, element, with_element
@@ -38,6 +38,12 @@ _NARROW = frozenset(
 _WIDE_BITS = frozenset({"find_msb", "find_lsb"})
 
 
+@overload
+def math(  # pyright: ignore[reportOverlappingOverload]  # these two names are the exceptions among all names
+    builder: Builder, name: Literal["frexp", "modf"], *operands: Value | Number
+) -> tuple[Value, Value]: ...
+@overload
+def math(builder: Builder, name: str, *operands: Value | Number) -> Value: ...
 def math(builder: Builder, name: str, *operands: Value | Number) -> Value | tuple[Value, Value]:
     """Apply a function of GLSL.std.450; `frexp` and `modf` return a pair.
 

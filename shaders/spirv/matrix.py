@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from ..errors import ShaderError
 from .atomics import Pointer
-from .control import Callee
 from .conversion import convert
 from .dtypes import BITS, KIND, SIGNED, Dtype, MatrixType, Number, OpaqueType, dtype_text
+from .functions import Callee
 from .grammar import (
     Capability,
     CooperativeMatrixLayout,
@@ -158,7 +158,7 @@ def matrix_map(builder: Builder, function: Callable[..., Value], *matrices: Valu
     def one(index: Value, _: list[Value]) -> None:
         result.set_element(index, function(*(variable.element(index) for variable in held)))
 
-    builder.loop(builder.const("u32", 0), matrix_length(builder, dtype), builder.const("u32", 1), [], one)
+    builder.loop(builder.const("u32", 0), matrix_length(builder, dtype), builder.const("u32", 1), [], one, unroll=True)
     return result.load()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterator, Sequence
 
@@ -126,7 +127,7 @@ def _id_names(words: bytes) -> dict[int, str]:
     for opcode, operands in instructions(words):
         if opcode == Op.Name:
             reader = _Reader(operands[1:], {})
-            text = reader.string()[1:-1].replace(" ", "_")
+            text = re.sub(r"\W", "_", reader.string()[1:-1])
             names[operands[0]] = text if text not in names.values() else f"{text}_{operands[0]}"
     return names
 

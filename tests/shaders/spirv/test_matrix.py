@@ -112,6 +112,22 @@ def test_blocks_of_two_by_two_reduce(build):
     build(write)
 
 
+def test_matrices_cross_blocks_in_variables(build):
+    def write(b):
+        *_, c = types(b)
+        x, n = b.buffer("f32"), b.buffer("u32")[0]
+        one, number = b.matrix_load(c, x.pointer(0), 16), x[0]
+        one, number = b.branch(n < 4, lambda: [one * 2.0, number], lambda: [one, number + 1.0])
+        one, number = b.loop(0, n, 1, [one, number], lambda i, v: [v[0] + v[0], v[1] * 2.0])
+        b.matrix_store(x.pointer(0), one * number, 16)
+
+    kernel = build(write)
+    matrix = next(words[0] for opcode, words in instructions(kernel.words) if opcode == Op.TypeCooperativeMatrixKHR)
+    phis = [words[0] for opcode, words in instructions(kernel.words) if opcode == Op.Phi]
+    assert len(phis) == 3
+    assert matrix not in phis
+
+
 def test_product_of_wrong_sizes_is_refused(builder):
     a, _, c = types(builder)
     left = builder.matrix_load(a, builder.buffer("f16").pointer(0), 16)

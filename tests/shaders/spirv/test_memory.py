@@ -153,3 +153,8 @@ def test_scalar_variable_has_no_elements(builder):
 def test_sixteen_bit_buffers_alone_need_wide_addresses(build, opcodes):
     assert Op.ConvertUToPtr in opcodes(build(lambda b: b.buffer("f16").store(0, b.buffer("f16")[1])))
     assert Op.ConvertUToPtr not in opcodes(build(lambda b: b.buffer("f32").store(0, b.buffer("f32")[1])))
+
+
+def test_float_index_is_refused(builder):
+    with pytest.raises(ShaderError, match="An index must be an integer"):
+        builder.buffer("f32")[builder.buffer("f32")[0]]
