@@ -23,6 +23,10 @@ class Value:
     dtype: str
     shape: tuple[int, ...]
 
+    def __hash__(self) -> int:
+        """Hash the number: values are the keys of every table in the compiler."""
+        return self.id
+
     @property
     def size(self) -> int:
         """Number of elements."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..graph import Graph, Node, Value
-from ..passes.axes import identity, reads
+from ..passes.axes import reads
 from . import control
 from .order import Dependencies
 from .steps import Storage
@@ -121,6 +121,25 @@ def _may_overwrite(
     return order.try_order(firsts, order.place[id(node)])
 
 
+def _origins(graph: Graph, base: dict[Value, Value]) -> dict[Value, Value]:
+    """Map each value to the one whose memory decides where it lives, through views and in-place updates."""
+    origin = {value: value for value in graph.inputs}
+    for node in graph.nodes:
+        pairs = {result: operand for operand, result in _updated(node)}
+        for value in node.outputs:
+            source = pairs.get(value, base.get(value, value))
+            origin[value] = origin[source] if source is not value else value
+    return origin
+
+
+def _readers_by_memory(graph: Graph, origin: dict[Value, Value]) -> dict[Value, list[Node]]:
+    result: dict[Value, list[Node]] = {}
+    for node in graph.nodes:
+        for memory in dict.fromkeys(origin[value] for value in node.inputs):
+            result.setdefault(memory, []).append(node)
+    return result
+
+
 class _Arranger:
     """Gives memory to values, with the order that overwriting demands."""
 
@@ -130,15 +149,20 @@ class _Arranger:
         self.base = _bases(graph)
         self.producers = graph.producers()
         self.claimed: dict[Value, Storage] = {}
+        self.origin = _origins(graph, self.base)
+        self.readers = _readers_by_memory(graph, self.origin)
+        self.kept = {self.origin[value] for value in graph.outputs}
+        self.owners = {id(places[value]): value for value in mutable}
+        self.taken: set[int] = set()
         self._keep_update_order()
 
     def settle_output(self, position: int, storage: Storage) -> None:
         """Make the memory of an output the wanted one, if its value is computed here and nothing else needs that memory."""
-        value = self._origin(self.graph.outputs[position])
+        value = self.origin[self.graph.outputs[position]]
         producer = self.producers.get(value)
         if producer is None or producer.op == "constant" or value in self.claimed or value in self.places:
             return
-        owner = next((v for v in self.mutable if self.places.get(v) is storage), None)
+        owner = self.owners.get(id(storage))
         if value.nbytes != storage.nbytes:
             return
         if owner is not None and not self._may_take(owner, value, producer):
@@ -146,6 +170,7 @@ class _Arranger:
                 self.claimed[value] = Storage("output", position, value.nbytes)
             return
         self.claimed[value] = storage
+        self.taken.add(id(storage))
 
     def place(self, node: Node) -> None:
         """Give memory to the results of a node."""
@@ -161,32 +186,17 @@ class _Arranger:
                 shared.get(value) or self.claimed.get(value) or self.assembler.temporary(value.nbytes)
             )
 
-    def _origin(self, value: Value) -> Value:
-        """Follow views and in-place updates back to the value whose memory decides."""
-        while True:
-            value = self.base.get(value, value)
-            producer = self.producers.get(value)
-            pair = next((p for p in _updated(producer) if p[1] is value), None) if producer is not None else None
-            if pair is None:
-                return value
-            value = pair[0]
-
     def _may_take(self, owner: Value, value: Value, producer: Node) -> bool:
         """Tell whether `value` may be made in the memory of the input `owner`; orders the owner's readers before it."""
-        if any(self._origin(out) is owner for out in self.graph.outputs):
-            return False
-        if any(claim is self.places[owner] for claim in self.claimed.values()):
+        if owner in self.kept or id(self.places[owner]) in self.taken:
             return False
         if producer.op != "fusion":
             return False
-        readers = self._memory_readers(owner)
+        readers = self.readers.get(owner, [])
         if producer in readers and not _reads_in_step(producer, owner, value, self.base):
             return False
         firsts = [self.order.place[id(n)] for n in readers if n is not producer and n.op not in _VIEWS]
         return self.order.try_order(firsts, self.order.place[id(producer)])
-
-    def _memory_readers(self, memory: Value) -> list[Node]:
-        return [n for n in self.graph.nodes if any(self._origin(v) is memory for v in n.inputs)]
 
     def _keep_update_order(self) -> None:
         """Order all other readers of an updated operand before its update; copies have made that possible."""
@@ -202,17 +212,23 @@ _VIEWS = ("reshape", "bitcast_convert")
 
 
 def _reads_in_step(node: Node, source: Value, result: Value, base: dict[Value, Value]) -> bool:
-    """Tell whether each lane reads of `source` only the element that it writes of `result`."""
-    if node.attributes["kind"] != "map":
+    """Tell whether each lane reads of `source` only the element that it writes of `result`.
+
+    A row's results are written once all its lanes have read what they reduce; what other lanes read of a row after that
+    is used for nothing unless the row has outputs of full size.
+    """
+    if node.attributes["kind"] not in ("map", "rows", "dot"):
         return False
     body: Graph = node.attributes["body"]
+    axes = dict(zip(node.outputs, node.attributes["output_axes"], strict=True))[result]
+    wide = {axis for axis, extent in enumerate(node.attributes["domain"]) if extent != 1}
+    is_full = {axis for axis in axes if axis is not None} == wide
+    if not is_full and any(row != axes for row in node.attributes["output_axes"]):
+        return False
     inside = [b for b, v in zip(body.inputs, node.inputs, strict=True) if base.get(v, v) is source]
     producers = body.producers()
-    axes = dict(zip(node.outputs, node.attributes["output_axes"], strict=True))
-    if axes[result] != identity(result.shape) or result.shape != node.attributes["domain"]:
-        return False
     start = list(zip(body.outputs, node.attributes["output_axes"], strict=True))
-    for value, found in reads(start, lambda v: producers.get(v)):
-        if value in inside and (found != identity(result.shape) or value.shape != result.shape):
+    for value, found in reads(start, producers.get):
+        if value in inside and (found != axes or value.shape != result.shape):
             return False
     return all(value.dtype == result.dtype for value in inside)
