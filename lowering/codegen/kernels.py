@@ -38,8 +38,9 @@ TEMPLATES: Mapping[str, Template] = {
     "dot": Template(dot.emit, dot.groups),
 }
 
-# Arrays with more elements than this need 64-bit index arithmetic.
-LARGEST_U32 = 2**32 - 2**20
+# Arrays with more elements than this need 64-bit index arithmetic: SPIR-V reads an index as a signed number, so that a
+# u32 of 2^31 or more reaches below the buffer.
+LARGEST_U32 = 2**31 - 2**20
 
 
 def emit_kernel(

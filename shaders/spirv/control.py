@@ -78,6 +78,9 @@ def while_loop(
     )
 
 
+_HINTS = {None: LoopControl.None_, True: LoopControl.Unroll, False: LoopControl.DontUnroll}
+
+
 def _iterate(
     builder: Builder,
     carries: Sequence[Value],
@@ -93,15 +96,14 @@ def _iterate(
     builder.terminate(Op.Branch, header)
     mark = len(builder.log)
     builder.begin_block(header)
-    phis, holes = {}, {}
+    values, holes = list(carries), {}
     for index, carry in enumerate(carries):
         if index not in variables:
-            phis[index] = builder.emit(Op.Phi, carry.dtype, carry.id, before, 0, again)
+            values[index] = builder.emit(Op.Phi, carry.dtype, carry.id, before, 0, again)
             holes[index] = len(code) - 2
-    phis |= {index: variable.load() for index, variable in variables.items()}
-    values = [phis[index] for index in range(len(carries))]
-    hint = LoopControl.None_ if unroll is None else LoopControl.Unroll if unroll else LoopControl.DontUnroll
-    builder.perform(Op.LoopMerge, after, again, hint)
+    for index, variable in variables.items():
+        values[index] = variable.load()
+    builder.perform(Op.LoopMerge, after, again, _HINTS[unroll])
     builder.terminate(Op.Branch, check)
     builder.begin_block(check)
     builder.terminate(Op.BranchConditional, condition(list(values)).id, inside, after)
