@@ -17,7 +17,12 @@ Operand = "Value | Number"
 
 
 class Value:
-    """A result of the kernel: an id with a dtype, and the number it is known to be, if it is a constant."""
+    """A result of the kernel: an id with a dtype, and the number it is known to be, if it is a constant.
+
+    Operands have one dtype; a Python number takes it, and a scalar meets a vector of its dtype by repetition. Integers
+    wrap; `/` and `//` of integers round toward zero and `%` has the sign of the dividend, for floats too; `>>` copies
+    the sign of signed integers. Division by zero and shifts by the width or more are undefined for integers.
+    """
 
     __slots__ = ("builder", "constant", "dtype", "id")
 
