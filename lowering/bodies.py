@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from . import dtypes
 from .graph import Graph, Value
 
 # operation of a two-operand body -> kind
@@ -44,9 +45,11 @@ def _binary_kind(body: Graph) -> str | None:
 def _extreme_kind(body: Graph) -> str | None:
     terms = _terms(body)
     found = (terms[body.outputs[0]], terms[body.outputs[1]])
-    is_float = body.inputs[0].dtype in ("f16", "bf16", "f32", "f64")
     for kind, direction in _EXTREMES.items():
-        if found == _extreme_terms(direction, with_nan=is_float):
+        # JAX asks integers too whether they are NaN; a comparator of floats that does not ask is another one.
+        if found == _extreme_terms(direction, with_nan=True):
+            return kind
+        if body.inputs[0].dtype not in dtypes.FLOATS and found == _extreme_terms(direction, with_nan=False):
             return kind
     return None
 
