@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,6 @@ from .stablehlo import import_module
 from .verify import VerifiedExecutable
 
 STAGES = ("stablehlo", "graph", "schedule", "spirv")
-# Part of every cache key: raise it whenever the same module would compile to another program.
-COMPILER_VERSION = "1"
 
 
 def lower(function: Callable[..., Any], **options: Any) -> Callable[..., Lowered]:
@@ -108,14 +106,14 @@ class Lowered:
 
 
 def compile_module(
-    module: bytes, device: Device, *, cache: DiskCache | None = None, verify: bool = False
+    module: bytes, device: Device, *, store: DiskCache | None = None, verify: bool = False
 ) -> Executable | VerifiedExecutable:
     """Compile a serialised StableHLO module for a device; the program comes from the disk cache if it was seen before.
 
     Args:
         module: portable bytes of a StableHLO module.
         device: where to run it; borrowed.
-        cache: programs by key; the user's own folder by default.
+        store: programs by key; the user's own folder by default.
         verify: check every kernel against NumPy on every call.
 
     Raises:
@@ -124,14 +122,25 @@ def compile_module(
     if verify:
         program, watched, fused = compiler.compile_watched(import_module(module), device.capabilities)
         return VerifiedExecutable(program, watched, fused, device)
-    store = DiskCache("programs") if cache is None else cache
-    key = hashlib.sha256(b"\0".join([COMPILER_VERSION.encode(), device.capabilities.to_text().encode(), module]))
+    programs = DiskCache("programs") if store is None else store
+    key = hashlib.sha256(b"\0".join([_compiler_digest(), device.capabilities.to_text().encode(), module]))
     name = key.hexdigest()
-    program = _cached(store, name)
+    program = _cached(programs, name)
     if program is None:
         program = compiler.compile_graph(import_module(module), device.capabilities)
-        store.put(name, encode(program))
+        programs.put(name, encode(program))
     return Executable(program, device)
+
+
+@cache
+def _compiler_digest() -> bytes:
+    """Return a digest of the compiler's own source: another compiler may make another program of the same module."""
+    digest = hashlib.sha256()
+    here = Path(__file__).parent
+    for folder in (here, here.parent / "shaders"):
+        for file in sorted(folder.rglob("*.py")) + sorted(folder.rglob("*.toml")):
+            digest.update(file.read_bytes())
+    return digest.digest()
 
 
 def _cached(store: DiskCache, name: str) -> Program | None:

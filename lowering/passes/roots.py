@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..graph import Graph, Node, Value
+from .axes import reads
 
 # One kernel of its own: these read or write memory in ways that an expression cannot.
 ANCHORS = frozenset(
@@ -38,13 +39,11 @@ def choose_roots(graph: Graph) -> set[Value]:
     roots: set[Value] = set()
     costs: dict[Value, int] = {}
     for node in graph.nodes:
-        if node.op in ANCHORS:
+        if node.op in ANCHORS or _writes_in_place(node, roots, producers) or _changes_width(node):
             roots.update(node.outputs)
+            roots.update(_read_before_overwriting(node, roots, producers))
             continue
         value = node.outputs[0]
-        if _writes_in_place(node, roots, producers) or _changes_width(node):
-            roots.add(value)
-            continue
         cost = COSTS.get(node.op, 1) + sum(0 if v in roots else costs.get(v, 0) for v in set(node.inputs))
         costs[value] = cost
         if value in demanded or is_large_constant(node):
@@ -60,6 +59,33 @@ def _writes_in_place(node: Node, roots: set[Value], producers: dict[Value, Node]
     """Tell whether an update can write into its operand's memory instead of computing every element anew."""
     operand = node.inputs[0] if node.inputs else None
     return node.op == "dynamic_update_slice" and (operand in roots or operand not in producers)
+
+
+def _read_before_overwriting(node: Node, roots: set[Value], producers: dict[Value, Node]) -> list[Value]:
+    """Return the operands of an in-place node that must be computed before it starts: they read what it overwrites."""
+    if node.op not in ("scatter", "dynamic_update_slice"):
+        return []
+    count = len(node.outputs)
+    overwritten = {_memory(value, producers) for value in node.inputs[:count]}
+
+    def inlined(value: Value) -> Node | None:
+        return None if value in roots else producers.get(value)
+
+    return [
+        value
+        for value in node.inputs[count:]
+        if inlined(value) is not None
+        and any(_memory(leaf, producers) in overwritten for leaf, _ in reads([(value, None)], inlined))
+    ]
+
+
+def _memory(value: Value, producers: dict[Value, Node]) -> Value:
+    """Follow views back to the value that owns the memory."""
+    node = producers.get(value)
+    while node is not None and is_view(node):
+        value = node.inputs[0]
+        node = producers.get(value)
+    return value
 
 
 def _changes_width(node: Node) -> bool:
