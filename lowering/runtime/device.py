@@ -44,7 +44,7 @@ class Device:
         self.record = record
         self.settings = settings
         self.capabilities: Capabilities = capabilities_of(context.facts)
-        self._parts = Parts(context, settings, queue, memory, transfers, Pipelines(context))
+        self.parts = Parts(context, settings, queue, memory, transfers, Pipelines(context))
         self._events = Events(context, queue)
         self._programs: weakref.WeakSet[LoadedProgram] = weakref.WeakSet()
         self._process = os.getpid()
@@ -78,21 +78,21 @@ class Device:
     @property
     def is_direct(self) -> bool:
         """Whether arrays lie in memory that the host reads and writes in place (`Buffer.host`)."""
-        return self._parts.context.plan.is_direct
+        return self.parts.context.plan.is_direct
 
     @property
     def is_lost(self) -> bool:
         """Whether the device was lost; every further call raises."""
-        return self._parts.queue.is_lost
+        return self.parts.queue.is_lost
 
     @property
     def messages(self) -> list[DriverMessage]:
         """What the driver and the validation layer said so far."""
-        return self._parts.context.instance.messages
+        return self.parts.context.instance.messages
 
     def statistics(self) -> dict[str, int]:
         """Return live, peak and reserved bytes, the number of live buffers, and ticks submitted and completed."""
-        parts = self._parts
+        parts = self.parts
         with parts.context.lock:
             parts.memory.drain_locked()
             parts.collect_locked()
@@ -101,7 +101,7 @@ class Device:
 
     def live_objects(self) -> dict[str, int]:
         """Return the number of live Vulkan objects by kind."""
-        return self._parts.context.counts.snapshot()
+        return self.parts.context.counts.snapshot()
 
     # --- memory -------------------------------------------------------------------------------------------------------
 
@@ -112,17 +112,17 @@ class Device:
             DeviceMemoryError: no room; the text says what is live, reserved and allowed.
         """
         self._check_open()
-        return self._parts.memory.allocate(nbytes)
+        return self.parts.memory.allocate(nbytes)
 
     def upload(self, buffer: Buffer, source: np.ndarray | memoryview | bytes) -> None:
         """Copy host data into a buffer; the source may be changed as soon as this returns."""
         self._check_open()
-        self._parts.transfers.upload(buffer, source)
+        self.parts.transfers.upload(buffer, source)
 
     def download(self, buffer: Buffer, target: np.ndarray) -> None:
         """Wait until a buffer is ready and copy it into a host array."""
         self._check_open()
-        self._parts.transfers.download(buffer, target)
+        self.parts.transfers.download(buffer, target)
 
     def import_host(self, source: np.ndarray) -> Buffer | None:
         """Make a host array's own memory a buffer without copying, or return None where that is not possible.
@@ -135,8 +135,8 @@ class Device:
         address = source.ctypes.data
         if not source.flags.c_contiguous or address % 256 or not source.nbytes:
             return None
-        with self._parts.context.lock:
-            return self._parts.memory.import_locked(address, source.nbytes, source)
+        with self.parts.context.lock:
+            return self.parts.memory.import_locked(address, source.nbytes, source)
 
     # --- programs -----------------------------------------------------------------------------------------------------
 
@@ -149,21 +149,21 @@ class Device:
             DeviceError: the driver's compiler refused a kernel.
         """
         self._check_open()
-        with self._parts.context.lock:
-            self._parts.collect_locked()
-        loaded = LoadedProgram(self._parts, program)
+        with self.parts.context.lock:
+            self.parts.collect_locked()
+        loaded = LoadedProgram(self.parts, program)
         self._programs.add(loaded)
         return loaded
 
     def wait(self, value: int) -> None:
         """Block until the timeline reaches a value such as `Buffer.ready`."""
         self._check_open()
-        self._parts.queue.wait(value)
+        self.parts.queue.wait(value)
 
     def is_done(self, value: int) -> bool:
         """Return whether the timeline has reached a value."""
         self._check_open()
-        return self._parts.queue.is_done(value)
+        return self.parts.queue.is_done(value)
 
     def when_done(self, value: int, callback: type_callback) -> None:
         """Call `callback(None)` once the timeline has reached a value, or `callback(error)` if the device is lost.
@@ -184,7 +184,7 @@ class Device:
         if os.getpid() != self._process:
             # A forked child has none of the driver's threads: touching the device would hang it.
             return
-        parts, context = self._parts, self._parts.context
+        parts, context = self.parts, self.parts.context
         null = interface().NULL
         with context.lock:
             parts.queue.refuse_work()
@@ -215,7 +215,7 @@ class Device:
 
     def _check_open(self) -> None:
         if self._is_closed:
-            self._parts.queue.raise_lost()
+            self.parts.queue.raise_lost()
 
 
 def list_devices(settings: Settings | None = None) -> list[DeviceRecord]:

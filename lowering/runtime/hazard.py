@@ -15,11 +15,18 @@ from ..program import Barrier, Dispatch, Program, Region, Repeat, Step
 
 @dataclass(frozen=True, slots=True)
 class Hazard:
-    """Two dispatches with no barrier between them, of which at least one writes `region`."""
+    """Two dispatches with no barrier between them, of which at least one writes `region`.
+
+    `kind` is "read after write", "write after read" or "write after write", in the order of the program.
+    """
 
     first: str
     second: str
+    kind: str
     region: Region
+
+
+_VERBS = {True: "write", False: "read"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +39,7 @@ class _Use:
 
 
 def find_hazards(program: Program) -> list[Hazard]:
-    """List the pairs of dispatches that race, each once."""
+    """List the pairs of dispatches that race, each once a kind."""
     hazards: list[Hazard] = []
     _check_steps(program, program.steps, hazards)
     return hazards
@@ -42,7 +49,7 @@ def check_hazards(program: Program) -> Program:
     """Return the program if no two dispatches race; raise `GraphError` that names the pairs otherwise."""
     hazards = find_hazards(program)
     if hazards:
-        shown = [f"{hazard.first} and {hazard.second} on {_text(hazard.region)}" for hazard in hazards[:5]]
+        shown = [f"{one.first} and {one.second}: {one.kind} on {_text(one.region)}" for one in hazards[:5]]
         more = f" and {len(hazards) - 5} more" if len(hazards) > 5 else ""
         raise GraphError(
             message(
@@ -82,14 +89,16 @@ def _check_level(program: Program, level: Sequence[Dispatch], hazards: list[Haza
             if region.nbytes:
                 use = _Use(region.offset, region.offset + region.nbytes, is_write, number, region)
                 uses.setdefault(_memory(program, region), []).append(use)
-    seen: set[tuple[int, int]] = set()
+    seen: set[tuple[int, int, str]] = set()
     for found in uses.values():
-        for first, second in _overlaps(found):
-            pair = (min(first.dispatch, second.dispatch), max(first.dispatch, second.dispatch))
-            if pair not in seen:
-                seen.add(pair)
-                one, other = (_name(program, level[number]) for number in pair)
-                hazards.append(Hazard(one, other, first.region if first.is_write else second.region))
+        for pair in _overlaps(found):
+            first, second = sorted(pair, key=lambda use: use.dispatch)
+            kind = f"{_VERBS[second.is_write]} after {_VERBS[first.is_write]}"
+            key = (first.dispatch, second.dispatch, kind)
+            if key not in seen:
+                seen.add(key)
+                one, other = (_name(program, level[use.dispatch]) for use in (first, second))
+                hazards.append(Hazard(one, other, kind, first.region if first.is_write else second.region))
 
 
 def _overlaps(uses: list[_Use]) -> list[tuple[_Use, _Use]]:

@@ -33,17 +33,19 @@ class LoadedProgram:
         context = parts.context
         self._recipe = recipe = build_recipe(program, Limits(context.facts.limits["maxComputeWorkGroupCount"]))
         self.labels = tuple(step.label or program.kernels[step.kernel].name for step in recipe.dispatches)
+        # Held for as long as the program may run: the last holder's end destroys them.
+        self._pipelines = parts.pipelines.create(program.kernels)
         self._recorder = Recorder(
             functions=context.functions,
-            pipelines=parts.pipelines.create(program.kernels),
+            pipelines=[pipeline.handle for pipeline in self._pipelines],
             layout=parts.pipelines.layout,
             labels=self.labels if parts.settings.labels else (),
             is_host_read=context.plan.is_direct,
         )
         commands = sum(len(item.commands) for item in recipe.items if isinstance(item, Segment))
         self._slots = Slots(parts, self._recorder, len(recipe.address_index), commands)
-        self._input_nbytes = [_nbytes(kind) for kind in program.inputs]
-        self._output_nbytes = [_nbytes(kind) for kind in program.outputs]
+        self._input_nbytes = [array_nbytes(kind) for kind in program.inputs]
+        self._output_nbytes = [array_nbytes(kind) for kind in program.outputs]
         self._aliased = {output: source for source, output in program.aliases}
         self._constants = self._upload_constants()
         # Base addresses in the order of `base_index`, and room for the table; both are used under the lock only.
@@ -312,5 +314,6 @@ def _mark(inputs: Sequence[Buffer], outputs: Sequence[Buffer], tick: int) -> Non
         buffer.ready = buffer.last_use = tick
 
 
-def _nbytes(kind: ArrayType) -> int:
+def array_nbytes(kind: ArrayType) -> int:
+    """Return the bytes of an input or output."""
     return math.prod(kind.shape) * itemsize(kind.dtype)

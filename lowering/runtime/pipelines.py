@@ -57,7 +57,7 @@ class Pipelines:
         self._dropped: collections.deque[Any] = collections.deque()
         # All handles, not only those in `_known`: two threads may have created the same pipeline at once.
         self._live: set[Any] = set()
-        self.layout = self._create_layout()
+        self.layout = create_layout(context)
         self._cache = self._create_cache()
         self._unsaved = 0
 
@@ -92,7 +92,7 @@ class Pipelines:
         with ThreadPoolExecutor(workers, thread_name_prefix="qga-compile") as pool, _STACK_LOCK:
             previous = threading.stack_size(COMPILE_STACK_BYTES)
             try:
-                futures = [pool.submit(self._create_pipeline, kernel) for kernel in kernels]
+                futures = [pool.submit(self.create_handle, kernel, self.layout) for kernel in kernels]
             finally:
                 threading.stack_size(previous)
         handles = [future.result() for future in futures]
@@ -136,17 +136,6 @@ class Pipelines:
         facts = self._context.facts
         return f"{facts.vendor_id:x}-{facts.device_id:x}-{facts.raw_driver_version:x}-{facts.cache_uuid}"
 
-    def _create_layout(self) -> Any:
-        ffi = interface()
-        ranges = Struct(
-            "VkPushConstantRange", stageFlags=constants().VK_SHADER_STAGE_COMPUTE_BIT, offset=0, size=PUSH_BYTES
-        )
-        info = Struct("VkPipelineLayoutCreateInfo", pushConstantRangeCount=1, pPushConstantRanges=ranges)
-        handle = ffi.new("VkPipelineLayout*")
-        create = self._context.functions.vkCreatePipelineLayout
-        check("vkCreatePipelineLayout", create(self._context.handle, info.pointer, ffi.NULL, handle))
-        return handle[0]
-
     def _create_cache(self) -> Any:
         """Create the driver's cache, from disk where a blob of this very driver is there."""
         ffi = interface()
@@ -161,12 +150,13 @@ class Pipelines:
         check("vkCreatePipelineCache", create(self._context.handle, info.pointer, ffi.NULL, handle))
         return handle[0]
 
-    def _create_pipeline(self, kernel: Kernel) -> Any:
+    def create_handle(self, kernel: Kernel, layout: Any) -> Any:
+        """Create a VkPipeline with a layout of the caller's; `destroy` ends it."""
         ffi, functions = interface(), self._context.functions
         module = self._create_module(kernel)
         try:
             stage = _stage(kernel, module)
-            info = Struct("VkComputePipelineCreateInfo", layout=self.layout)
+            info = Struct("VkComputePipelineCreateInfo", layout=layout)
             info.pointer.stage = stage.pointer[0]
             info.hold(stage)
             handle = ffi.new("VkPipeline*")
@@ -190,6 +180,25 @@ class Pipelines:
         if result < 0:
             raise _refused(kernel, self._context, "vkCreateShaderModule", result)
         return handle[0]
+
+
+def create_layout(context: Context, set_layout: Any = None) -> Any:
+    """Create a pipeline layout: the push constants, and one descriptor set where its layout is given."""
+    ffi = interface()
+    stage = constants().VK_SHADER_STAGE_COMPUTE_BIT
+    ranges = Struct("VkPushConstantRange", stageFlags=stage, offset=0, size=PUSH_BYTES)
+    sets = ffi.new("VkDescriptorSetLayout[]", [] if set_layout is None else [set_layout])
+    info = Struct(
+        "VkPipelineLayoutCreateInfo",
+        pushConstantRangeCount=1,
+        pPushConstantRanges=ranges,
+        setLayoutCount=len(sets),
+        pSetLayouts=sets,
+    )
+    handle = ffi.new("VkPipelineLayout*")
+    create = context.functions.vkCreatePipelineLayout
+    check("vkCreatePipelineLayout", create(context.handle, info.pointer, ffi.NULL, handle))
+    return handle[0]
 
 
 def _stage(kernel: Kernel, module: Any) -> Struct:

@@ -53,7 +53,7 @@ def profile_items(
     counts, totals = [0] * len(recipe.dispatches), [0.0] * len(recipe.dispatches)
     clock = _Clock(parts, recorder, 2 * max(1, longest))
     try:
-        _run(recipe.items, lambda segment: clock.time(segment, table_address, counts, totals), read_flag)
+        _ = walk_items(recipe.items, lambda segment: clock.time(segment, table_address, counts, totals), read_flag)
     finally:
         clock.close()
     return [
@@ -62,18 +62,19 @@ def profile_items(
     ]
 
 
-def _run(items: Sequence[Item], run: Callable[[Segment], int], read_flag: type_read_flag) -> int:
+def walk_items(items: Sequence[Item], run: Callable[[Segment], int], read_flag: type_read_flag) -> int:
+    """Run items one segment at a time, `run` returning its tick, and return the last tick."""
     tick = 0
     for item in items:
         if isinstance(item, Segment):
             tick = run(item)
         elif isinstance(item, Loop):
             for _ in range(item.count):
-                tick = _run(item.body, run, read_flag)
+                tick = walk_items(item.body, run, read_flag)
         else:
-            tick = _run(item.condition, run, read_flag)
+            tick = walk_items(item.condition, run, read_flag)
             while read_flag(item.flag, tick) == 1:
-                tick = _run(item.round_items, run, read_flag)
+                tick = walk_items(item.round_items, run, read_flag)
     return tick
 
 

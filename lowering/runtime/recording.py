@@ -8,7 +8,7 @@ from typing import Any
 
 from .commands import end_recording, record_barrier, start_recording
 from .loader import Functions, constants, interface
-from .pipelines import PUSH_BYTES, Pipeline
+from .pipelines import PUSH_BYTES
 from .segments import Command, Segment
 from .structs import Struct
 
@@ -18,14 +18,14 @@ class Recorder:
     """What recording needs besides the segment.
 
     Attributes:
-        pipelines: one a kernel.
+        pipelines: the VkPipeline of each kernel.
         layout: the pipeline layout all share.
         labels: debug label of each static dispatch, or empty for none.
         is_host_read: whether the host may read results in place, so that they must be made visible to it.
     """
 
     functions: Functions
-    pipelines: Sequence[Pipeline]
+    pipelines: Sequence[Any]
     layout: Any
     labels: Sequence[str]
     is_host_read: bool
@@ -41,6 +41,7 @@ def record_segment(
     table_address: int,
     *,
     around: tuple[type_hook, type_hook] | None = None,
+    bind: Callable[[Any, Command], None] | None = None,
 ) -> None:
     """Record a segment whose dispatches read their addresses from the table at `table_address`.
 
@@ -51,12 +52,13 @@ def record_segment(
         table_address: device address of the slot's address table.
         around: called before and after each dispatch with the command buffer and the dispatch's number in the segment;
             dispatches are then separated by barriers, so that each is measured alone.
+        bind: called before each dispatch, to bind descriptors that kernels built for them use.
     """
     functions = recorder.functions
     flags = constants().VK_COMMAND_BUFFER_USAGE_SIMULTANEOUS_USE_BIT if segment.is_repeated else 0
     start_recording(functions, command_buffer, flags)
     record_barrier(functions, command_buffer, full=True)
-    writer = _DispatchWriter(recorder, command_buffer, table_address)
+    writer = _DispatchWriter(recorder, command_buffer, table_address, bind)
     for number, command in enumerate(segment.commands):
         if command is None:
             record_barrier(functions, command_buffer)
@@ -75,12 +77,19 @@ def record_segment(
 class _DispatchWriter:
     """Records dispatches, binding a pipeline only when it changes."""
 
-    def __init__(self, recorder: Recorder, command_buffer: Any, table_address: int) -> None:
+    def __init__(
+        self,
+        recorder: Recorder,
+        command_buffer: Any,
+        table_address: int,
+        bind: Callable[[Any, Command], None] | None,
+    ) -> None:
         ffi, values = interface(), constants()
         self._recorder = recorder
         self._command_buffer = command_buffer
         self._table_address = table_address
         self._bound = -1
+        self._bind = bind
         self._stage = values.VK_SHADER_STAGE_COMPUTE_BIT
         self._bind_point = values.VK_PIPELINE_BIND_POINT_COMPUTE
         self._push = ffi.new("uint8_t[]", PUSH_BYTES)
@@ -90,13 +99,15 @@ class _DispatchWriter:
     def write(self, command: Command) -> None:
         recorder, functions, target = self._recorder, self._recorder.functions, self._command_buffer
         if command.kernel != self._bound:
-            pipeline = recorder.pipelines[command.kernel].handle
+            pipeline = recorder.pipelines[command.kernel]
             functions.vkCmdBindPipeline(target, self._bind_point, pipeline)
             self._bound = command.kernel
         self._address[0] = self._table_address + command.slice_offset
         self._numbers[2] = command.guard_value & 0xFFFFFFFF
         self._numbers[3] = command.first_group
         functions.vkCmdPushConstants(target, recorder.layout, self._stage, 0, PUSH_BYTES, self._push)
+        if self._bind is not None:
+            self._bind(target, command)
         if recorder.labels:
             label = Struct("VkDebugUtilsLabelEXT", pLabelName=recorder.labels[command.source])
             functions.vkCmdBeginDebugUtilsLabelEXT(target, label.pointer)

@@ -14,11 +14,10 @@ from shaders.spirv import Builder
 WIDTH = 64
 
 
-def scale(count: int, factor: float = 2.0, term: float = 1.0, name: str = "scale") -> Kernel:
+def scale(count: int, factor: float = 2.0, term: float = 1.0, *, descriptors: bool = False) -> Kernel:
     """y[i] = x[i] * factor + term, one element an invocation."""
-    builder = Builder(
-        name, workgroup=(WIDTH, 1, 1), parameters=(Parameter("x", "f32", "r"), Parameter("y", "f32", "w"))
-    )
+    parameters = (Parameter("x", "f32", "r"), Parameter("y", "f32", "w"))
+    builder = Builder("scale", workgroup=(WIDTH, 1, 1), parameters=parameters, descriptors=descriptors)
     index = builder.global_id(0)
 
     def body() -> None:
@@ -36,26 +35,28 @@ def number(workgroup: int = WIDTH) -> Kernel:
     return builder.finish()
 
 
-def put(value: int) -> Kernel:
+def put(value: int, *, descriptors: bool = False) -> Kernel:
     """c[0] = value."""
-    builder = Builder("put", workgroup=(1, 1, 1), parameters=(Parameter("c", "i32", "w"),))
+    parameters = (Parameter("c", "i32", "w"),)
+    builder = Builder("put", workgroup=(1, 1, 1), parameters=parameters, descriptors=descriptors)
     builder.buffer("c")[0] = builder.const("i32", value)
     return builder.finish()
 
 
-def advance(step: int = 1, *, guarded: bool = False) -> Kernel:
+def advance(step: int = 1, *, guarded: bool = False, descriptors: bool = False) -> Kernel:
     """c[0] += step."""
     parameters = (Parameter("c", "i32", "rw"),)
-    builder = Builder("advance", workgroup=(1, 1, 1), parameters=parameters, guarded=guarded)
+    options = {"guarded": guarded, "descriptors": descriptors}
+    builder = Builder("advance", workgroup=(1, 1, 1), parameters=parameters, **options)
     counter = builder.buffer("c")
     counter[0] = counter[0] + step
     return builder.finish()
 
 
-def below(limit: int) -> Kernel:
+def below(limit: int, *, descriptors: bool = False) -> Kernel:
     """flag[0] = c[0] < limit, guarded."""
     parameters = (Parameter("c", "i32", "r"), Parameter("flag", "i32", "w"))
-    builder = Builder("below", workgroup=(1, 1, 1), parameters=parameters, guarded=True)
+    builder = Builder("below", workgroup=(1, 1, 1), parameters=parameters, guarded=True, descriptors=descriptors)
     one, zero = builder.const("i32", 1), builder.const("i32", 0)
     builder.buffer("flag")[0] = builder.select(builder.buffer("c")[0] < limit, one, zero)
     return builder.finish()
@@ -79,7 +80,7 @@ def scale_program(count: int, **options: float) -> Program:
     return Program("scale", (kernel,), (step,), (floats(count),), (floats(count),), (), 0)
 
 
-def chain_program(count: int, length: int) -> Program:
+def chain_program(count: int, length: int, *, descriptors: bool = False) -> Program:
     """`length` dispatches of x * 2 + 1 through the arena, each after a barrier."""
     size = -(-4 * count // 256) * 256
     slots = [whole("input", 0, 4 * count)]
@@ -88,7 +89,8 @@ def chain_program(count: int, length: int) -> Program:
     steps: list[Step] = []
     for source, target in itertools.pairwise(slots):
         steps += [Dispatch(0, (source, target), (-(-count // WIDTH), 1, 1)), Barrier()]
-    return Program("chain", (scale(count),), tuple(steps[:-1]), (floats(count),), (floats(count),), (), 2 * size)
+    kernel = scale(count, descriptors=descriptors)
+    return Program("chain", (kernel,), tuple(steps[:-1]), (floats(count),), (floats(count),), (), 2 * size)
 
 
 def counter_region() -> Region:
@@ -104,7 +106,7 @@ def repeat_program(count: int, inner: int = 0) -> Program:
     return Program("repeat", (put(0), advance()), steps, (), (ArrayType("i32", ()),), (), 0)
 
 
-def while_program(limit: int, step: int = 1) -> Program:
+def while_program(limit: int, step: int = 1, *, descriptors: bool = False) -> Program:
     """c = 0; while c < limit: c += step. The flag lies in the arena."""
     flag = whole("arena", 0, 4)
     guard = (flag, 1)
@@ -116,7 +118,12 @@ def while_program(limit: int, step: int = 1) -> Program:
         Barrier(),
         While(condition, flag, body),
     )
-    kernels = (put(0), put(1), below(limit), advance(step, guarded=True))
+    kernels = (
+        put(0, descriptors=descriptors),
+        put(1, descriptors=descriptors),
+        below(limit, descriptors=descriptors),
+        advance(step, guarded=True, descriptors=descriptors),
+    )
     return Program("while", kernels, steps, (), (ArrayType("i32", ()),), (), 256)
 
 

@@ -185,7 +185,7 @@ def test_a_lost_device_names_the_last_program(fresh_device: Device, monkeypatch:
     loaded = fresh_device.load(kernels.repeat_program(3))
     (output,) = loaded.run([])
     fresh_device.wait(output.ready)
-    queue = fresh_device._parts.queue
+    queue = fresh_device.parts.queue
     monkeypatch.setattr(queue, "_submit_function", lambda *_: constants().VK_ERROR_DEVICE_LOST)
     with pytest.raises(DeviceError, match="the last program submitted was repeat"):
         loaded.run([])
@@ -250,7 +250,7 @@ def test_labels_name_dispatches() -> None:
     with open_or_skip(labels=True) as device:
         (result,) = kernels.run_on(device, kernels.scale_program(8), np.ones(8, np.float32))
         np.testing.assert_array_equal(result, 3)
-        assert "VK_EXT_debug_utils" in device._parts.context.instance.extensions
+        assert "VK_EXT_debug_utils" in device.parts.context.instance.extensions
 
 
 def test_capabilities_are_those_of_the_opened_device(fresh_device: Device) -> None:

@@ -34,7 +34,7 @@ OUT, OUT_1 = Region("output", 0, 0, 256), Region("output", 1, 0, 256)
 
 def test_read_after_write_without_a_barrier_is_a_hazard() -> None:
     (hazard,) = find_hazards(_program(_copy(X, _arena(0), "first"), _copy(_arena(0), OUT, "second")))
-    assert (hazard.first, hazard.second) == ("first", "second")
+    assert (hazard.first, hazard.second, hazard.kind) == ("first", "second", "read after write")
 
 
 def test_a_barrier_removes_the_hazard() -> None:
@@ -84,12 +84,13 @@ def test_a_guard_flag_is_read() -> None:
     assert find_hazards(program) == []
     assert find_hazards(replace(program, steps=steps)) == []  # the While itself is a fence
     flag_writer, condition = steps[1], steps[2].condition[0]  # pyright: ignore[reportAttributeAccessIssue]
-    assert len(find_hazards(replace(program, steps=(flag_writer, condition)))) == 1
+    found = find_hazards(replace(program, steps=(flag_writer, condition)))
+    assert {hazard.kind for hazard in found} == {"write after write", "read after write"}
 
 
 def test_check_names_the_dispatches_and_the_bytes() -> None:
     program = _program(_copy(X, _arena(0), "first"), _copy(_arena(0), OUT, "second"))
-    with pytest.raises(GraphError, match="first and second on arena 0 bytes 0 to 256"):
+    with pytest.raises(GraphError, match="first and second: read after write on arena 0 bytes 0 to 256"):
         check_hazards(program)
     clean = kernels.chain_program(64, 3)
     assert check_hazards(clean) is clean

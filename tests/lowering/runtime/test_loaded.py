@@ -35,14 +35,14 @@ def test_run_is_silent_under_validation(validated_device: Device) -> None:
 
 def test_validation_hears_what_is_wrong(validated_device: Device) -> None:
     before = len(validated_device.messages)
-    context = validated_device._parts.context
+    context = validated_device.parts.context
     from lowering.runtime.structs import Struct
 
     barrier = Struct("VkMemoryBarrier", srcAccessMask=1 << 30)
-    with context.lock, validated_device._parts.queue.transient_locked() as commands:
+    with context.lock, validated_device.parts.queue.transient_locked() as commands:
         null = barrier.pointer.pNext
         context.functions.vkCmdPipelineBarrier(commands, 0x800, 0x800, 0, 1, barrier.pointer, 0, null, 0, null)
-        validated_device._parts.queue.finish_locked(commands, "wrong")
+        validated_device.parts.queue.finish_locked(commands, "wrong")
     heard = validated_device.messages[before:]
     del validated_device.messages[before:]
     assert heard

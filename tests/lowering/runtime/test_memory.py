@@ -119,16 +119,16 @@ def test_an_array_beyond_four_gibibytes(fresh_device: Device) -> None:
         (output,) = loaded.run([])
     except DeviceMemoryError as error:
         pytest.skip(str(error).splitlines()[0])
-    read = fresh_device._parts.transfers.read_word
+    read = fresh_device.parts.transfers.read_word
     assert (read(output, 0, output.ready), read(output, nbytes - 4, output.ready)) == (5, 77)
 
 
 def test_windows_cover_a_block_beyond_the_largest_buffer(any_device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(blocks_module, "WINDOW_BYTES", MEBIBYTE)
-    context = any_device._parts.context
+    context = any_device.parts.context
     monkeypatch.setitem(context.facts.properties, "maxBufferSize", MEBIBYTE)  # pyright: ignore[reportArgumentType]
     array = np.arange(40 * MEBIBYTE // 4 + 5, dtype=np.uint32)
-    memory = any_device._parts.memory
+    memory = any_device.parts.memory
     monkeypatch.setattr(memory.arrays, "block_bytes", 2 * MEBIBYTE)
     buffer = _put(any_device, array)
     assert len(buffer.block.windows) == 41

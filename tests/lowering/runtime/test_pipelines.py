@@ -43,7 +43,7 @@ def test_equal_kernels_share_a_pipeline(fresh_device: Device) -> None:
 
 def test_many_kernels_are_created_at_once(fresh_device: Device) -> None:
     made = tuple(kernels.scale(64, factor=float(index)) for index in range(12))
-    pipelines = fresh_device._parts.pipelines.create((*made, *made))
+    pipelines = fresh_device.parts.pipelines.create((*made, *made))
     assert [pipeline.handle for pipeline in pipelines[:12]] == [pipeline.handle for pipeline in pipelines[12:]]
     assert fresh_device.live_objects()["pipeline"] == 12
 
@@ -99,7 +99,7 @@ def test_an_impossible_subgroup_size_is_refused(any_device: Device) -> None:
 
 def test_the_cache_is_written_and_read_back(fresh_device: Device, tmp_path: Path) -> None:
     store = DiskCache("pipelines", folder=tmp_path)
-    context = fresh_device._parts.context
+    context = fresh_device.parts.context
     for _ in range(2):
         pipelines = Pipelines(context, store)
         pipelines.create([kernels.scale(64)])
@@ -113,9 +113,9 @@ def test_the_cache_is_written_and_read_back(fresh_device: Device, tmp_path: Path
 @pytest.mark.parametrize("blob", [b"", b"short", bytes(32), b"\xff" * 100])
 def test_a_foreign_blob_is_ignored(fresh_device: Device, tmp_path: Path, blob: bytes) -> None:
     store = DiskCache("pipelines", folder=tmp_path)
-    context = fresh_device._parts.context
+    context = fresh_device.parts.context
     assert not is_blob_of(blob, context)
-    store.put(fresh_device._parts.pipelines._key(), blob)
+    store.put(fresh_device.parts.pipelines._key(), blob)
     pipelines = Pipelines(context, store)
     pipelines.create([kernels.scale(64)])
     pipelines.close()
@@ -124,7 +124,7 @@ def test_a_foreign_blob_is_ignored(fresh_device: Device, tmp_path: Path, blob: b
 def test_a_refused_kernel_is_named(fresh_device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
     from lowering.runtime.loader import constants
 
-    functions = fresh_device._parts.context.functions
+    functions = fresh_device.parts.context.functions
     monkeypatch.setattr(functions, "vkCreateComputePipelines", lambda *_: constants().VK_ERROR_UNKNOWN, raising=False)
     with pytest.raises(DeviceError, match="must accept the kernel scale"):
         fresh_device.load(kernels.scale_program(64))
