@@ -24,16 +24,16 @@ def _power(z: np.ndarray, w: np.ndarray) -> np.ndarray:
 
 def _log1p(z: np.ndarray) -> np.ndarray:
     """Return log(1 + z) with the size from log1p, so that nothing is lost near 0."""
-    return np.log1p(z.real * (2 + z.real) + z.imag**2) / 2 + 1j * np.arctan2(z.imag, 1 + z.real)
+    return np.log1p(np.real(z) * (2 + np.real(z)) + np.imag(z) ** 2) / 2 + 1j * np.arctan2(np.imag(z), 1 + np.real(z))
 
 
 def _expm1(z: np.ndarray) -> np.ndarray:
-    re = np.expm1(z.real) * np.cos(z.imag) - 2 * np.sin(z.imag / 2) ** 2
-    return re + 1j * np.exp(z.real) * np.sin(z.imag)
+    re = np.expm1(np.real(z)) * np.cos(np.imag(z)) - 2 * np.sin(np.imag(z) / 2) ** 2
+    return re + 1j * np.exp(np.real(z)) * np.sin(np.imag(z))
 
 
 def _log(z: np.ndarray) -> np.ndarray:
-    return np.log1p((z.real - 1) * (z.real + 1) + z.imag**2) / 2 + 1j * np.arctan2(z.imag, z.real)
+    return np.log1p((np.real(z) - 1) * (np.real(z) + 1) + np.imag(z) ** 2) / 2 + 1j * np.arctan2(np.imag(z), np.real(z))
 
 
 def _logistic(z: np.ndarray) -> np.ndarray:
