@@ -58,6 +58,7 @@ def emit_kernel(
         parameters=tuple(names.values()),
         subgroup_size=schedule.subgroup or None,
         guarded=guarded,
+        float_controls=_float_controls(body, capabilities),
     )
     buffers = {value: builder.buffer(parameter.name) for value, parameter in names.items()}
     expression = Expression(builder, body, buffers, _index_dtype(body))
@@ -81,6 +82,15 @@ def parameter_names(body: Graph) -> dict[Value, Parameter]:
         access = "rw" if any(value in node.outputs and node.op == "scatter" for node in body.nodes) else "w"
         result.setdefault(value, Parameter(f"out{position}", dtypes.real_part(value.dtype), access))
     return result
+
+
+def _float_controls(body: Graph, capabilities: Capabilities) -> frozenset[str]:
+    """Return the modes that keep a driver from folding away NaN, infinities, signed zeros and conversions' rounding."""
+    used = {value.dtype for node in body.nodes for value in (*node.inputs, *node.outputs)}
+    wanted = {"signed_zero_inf_nan_preserve_32"}
+    if used & {"f64", "c128"}:
+        wanted.add("signed_zero_inf_nan_preserve_64")
+    return frozenset(wanted) & capabilities.float_controls
 
 
 def _name(fusion: Node) -> str:
