@@ -17,6 +17,7 @@ from lowering.errors import DeviceError, InputError, UnsupportedError, message
 
 from . import _native as native
 from .codes import DTYPES, ELEMENT_TYPES, FOREIGN_ELEMENT_TYPES
+from .completions import Completions
 from .engine import Device, Engine
 from .failures import describe
 from .values import NamedValues, Text, Words
@@ -69,7 +70,8 @@ class Client:
         self.kind: Callable[[str, tuple[int, ...]], ArrayKind] = lru_cache(KINDS_REMEMBERED)(self._make_kind)
         self.last_value = 0
         self.is_exiting = False
-        self._transfers: ThreadPoolExecutor | None = None
+        self._transfers = ThreadPoolExecutor(1, thread_name_prefix="vulkan-transfers")
+        self._completions = Completions(engine)
 
     @property
     def device(self) -> Device:
@@ -114,23 +116,23 @@ class Client:
         self.device.when_done(value, complete)
         return event
 
+    def completion_at(self, value: int) -> int:
+        """Return an event that completes soon after the timeline reaches `value`: for whole calls, not for arrays."""
+        if self.is_exiting:
+            return self.event_at(value)
+        return self._completions.event_at(value)
+
     def in_background(self, job: Callable[[], Any]) -> None:
         """Run a job that waits for the device on the one transfer thread, here and now once the process exits."""
-        if self.is_exiting:
-            job()
-            return
-        if self._transfers is None:
-            self._transfers = ThreadPoolExecutor(1, thread_name_prefix="vulkan-transfer")
         try:
             self._transfers.submit(job)
-        except RuntimeError:  # threads take no jobs once the interpreter has begun to exit
+        except RuntimeError:  # the thread takes no jobs once the interpreter has begun to exit
             job()
 
     def settle(self) -> None:
         """Wait until everything submitted so far is finished and its events are completed."""
-        if self._transfers is not None:
-            self._transfers.shutdown()
-            self._transfers = None
+        self._transfers.shutdown()
+        self._completions.stop()
         if not self.engine.is_open:
             return
         try:

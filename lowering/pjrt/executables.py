@@ -126,7 +126,7 @@ def run(
     if results:
         client.last_value = results[0].ready
     if device_complete_events:
-        event = client.event_at(results[0].ready) if results else native.READY
+        event = client.completion_at(results[0].ready) if results else native.READY
         native.store_one(device_complete_events, event)
 
 

@@ -102,10 +102,11 @@ static PyObject *py_releaser(PyObject *module, PyObject *arguments) {
 /* new_handle(owner, answers): the address of a new handle that keeps `owner` alive until jaxlib gives it back. */
 static PyObject *py_new_handle(PyObject *module, PyObject *arguments) {
     (void)module;
-    PyObject *owner;
-    const char *answers;
+    PyObject *owner, *packed;
+    char *answers;
     Py_ssize_t size;
-    if (!PyArg_ParseTuple(arguments, "Oy#", &owner, &answers, &size)) return NULL;
+    if (!PyArg_ParseTuple(arguments, "OO", &owner, &packed)) return NULL;
+    if (PyBytes_AsStringAndSize(packed, &answers, &size) < 0) return NULL;
     if ((size_t)size > sizeof((Handle *)0)->answers) return PyErr_Format(PyExc_ValueError, "too many answers");
     Handle *handle = calloc(1, sizeof(Handle));
     if (!handle) return PyErr_NoMemory();
@@ -220,9 +221,11 @@ static PyObject *py_complete_event(PyObject *module, PyObject *arguments) {
     (void)module;
     unsigned long long event;
     int code;
-    const char *text;
+    PyObject *message;
+    char *text;
     Py_ssize_t size;
-    if (!PyArg_ParseTuple(arguments, "Kiy#", &event, &code, &text, &size)) return NULL;
+    if (!PyArg_ParseTuple(arguments, "KiO", &event, &code, &message)) return NULL;
+    if (PyBytes_AsStringAndSize(message, &text, &size) < 0) return NULL;
     Error *error = code ? new_error(code, text, (size_t)size) : NULL;
     Py_BEGIN_ALLOW_THREADS /* callbacks of the framework may wait for threads that want the lock */
     complete_event((Event *)(uintptr_t)event, error);

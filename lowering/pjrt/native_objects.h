@@ -1,7 +1,7 @@
 /* What jaxlib holds pointers to: errors, handles of Python objects, and how handles are given back. */
 #pragma once
 
-#define PY_SSIZE_T_CLEAN
+/* Formats with '#' are avoided: built by a newer Python they mean something else in an older one. */
 #include <Python.h>
 #include <pthread.h>
 #include <stdatomic.h>

@@ -82,7 +82,9 @@ static Error *error_from_exception(void) {
     int code = CODE_INTERNAL;
     char *text = "an exception that could not be described";
     Py_ssize_t size = (Py_ssize_t)strlen(text);
-    if (described && !PyArg_ParseTuple(described, "iy#", &code, &text, &size)) PyErr_Clear();
+    PyObject *message = NULL;
+    bool parsed = described && PyArg_ParseTuple(described, "iO", &code, &message);
+    if (!parsed || PyBytes_AsStringAndSize(message, &text, &size) < 0) PyErr_Clear();
     Error *error = new_error(code, text, (size_t)size);
     PyErr_Clear();
     Py_XDECREF(described);

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -29,6 +30,7 @@ class Platform:
         self.engine: Engine | None = None
         self.client: Client | None = None
         self.reaper: threading.Thread | None = None
+        self.process = os.getpid()
 
     def make_client(self) -> object:
         """Open the engine and return the client of jaxlib for it.
@@ -51,7 +53,9 @@ class Platform:
         return self.client
 
     def exit(self) -> None:
-        """Let running work finish, then keep other threads out of a dying interpreter."""
+        """Let running work finish, then keep other threads out of a dying interpreter; a forked child has none."""
+        if os.getpid() != self.process:
+            return
         if self.client is not None:
             self.client.is_exiting = True
             self.client.settle()

@@ -83,9 +83,3 @@ def test_exit_by_an_exception_shows_that_exception(
 def test_handler_older_than_the_platform_may_read_arrays(run_program: Callable[..., CompletedProcess[str]]) -> None:
     done = run_program(PROGRAM.format(before="atexit.register(lambda: print(np.asarray(y)))", after="", delay=0.01))
     assert (done.returncode, done.stderr, done.stdout) == (0, "", "[3. 3. 3.]\n")
-
-
-def test_fork_of_an_idle_process_ends_cleanly(run_program: Callable[..., CompletedProcess[str]]) -> None:
-    after = "import warnings; warnings.simplefilter('ignore'); child = os.fork(); child and os.waitpid(child, 0)"
-    done = run_program(PROGRAM.format(before="", after=after, delay=0), timeout=30)
-    assert done.returncode == 0, done.stderr
