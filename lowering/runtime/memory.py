@@ -180,6 +180,8 @@ class Memory:
         span = pool.take(size)
         if span is None:
             span = self._grow(pool, size)
+        if pool is not self.arrays:
+            return Buffer(self._blocks[span.block][0], span, nbytes, self.released)
         self.live_buffers += 1
         self.live_bytes += span.nbytes
         if self.live_bytes > self.peak_live_bytes:
@@ -252,14 +254,20 @@ class Memory:
                 self._destroy(block)
 
     def statistics(self) -> dict[str, int]:
-        """Return live and reserved bytes, their peak and the number of live buffers."""
+        """Return bytes and number of live arrays (constants included), scratch memory, reserved memory and the limit.
+
+        The peak counts arrays and scratch memory together.
+        """
         with self._context.lock:
             self.drain_locked()
+            scratch = self._scratch
+            scratch_bytes = 0 if scratch is None else aligned(scratch.nbytes)
             return {
-                "live_bytes": self.live_bytes,
+                "live_bytes": self.live_bytes - scratch_bytes,
+                "live_buffers": self.live_buffers - (scratch is not None),
                 "peak_live_bytes": self.peak_live_bytes,
+                "scratch_bytes": scratch_bytes,
                 "reserved_bytes": self.reserved_bytes,
-                "live_buffers": self.live_buffers,
                 "limit_bytes": self.limit_bytes(),
             }
 
@@ -339,14 +347,16 @@ class Memory:
         )
 
     def _give(self, span: Span, last_use: int) -> None:
-        self.live_buffers -= 1
         pool = self._blocks[span.block][1]
+        if pool is not self.tables:
+            self.live_buffers -= 1
         if pool is None:
             # Imported host memory: the device must be done with it before its owner may have it back.
             self._queue.retire_locked(last_use, lambda: self._destroy(span.block))
             self._queue.collect_locked()
             return
-        self.live_bytes -= span.nbytes
+        if pool is self.arrays:
+            self.live_bytes -= span.nbytes
         quiet = max(last_use, span.quiet)
         pool.give(Span(span.block, span.offset, span.nbytes, quiet), span.block in self._own)
 
