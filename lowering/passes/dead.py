@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
+
+import numpy as np
 
 from ..graph import Graph, Node, Value
 
@@ -40,7 +43,7 @@ def _trim_while(node: Node, needed: set[Value]) -> Node:
     """Keep the carries that the condition, a needed result or another kept carry depends on."""
     found = node.attributes
     count = len(node.outputs)
-    cond, body = drop_dead(found["cond"]), found["body"]
+    cond, body = _condition(found), found["body"]
     alive = {i for i, value in enumerate(node.outputs) if value in needed}
     used = _used_inputs(cond)
     while True:
@@ -61,6 +64,15 @@ def _trim_while(node: Node, needed: set[Value]) -> Node:
         "captures": len(kept) - len(wanted),
     }
     return replace(node, inputs=_pick(node.inputs, kept), outputs=_pick(node.outputs, wanted), attributes=attributes)
+
+
+def _condition(found: Mapping[str, Any]) -> Graph:
+    """Return the condition's graph; that of a loop with a known number of rounds decides nothing and asks for nothing."""
+    cond: Graph = found["cond"]
+    if found["trip_count"] is None or not _used_inputs(cond):
+        return drop_dead(cond)
+    always = Node("constant", (), cond.outputs, {"value": np.array(True)})
+    return replace(cond, nodes=(always,))
 
 
 def _trim_case(node: Node, needed: set[Value]) -> Node:

@@ -35,6 +35,8 @@ def arrange(
     for position, storage in wanted.items():
         arranger.settle_output(position, storage)
     for node in graph.nodes:
+        arranger.settle_loop(node)
+    for node in graph.nodes:
         arranger.place(node)
     return Plan(arranger.order.levels(), arranger.places)
 
@@ -171,6 +173,19 @@ class _Arranger:
             return
         self.claimed[value] = storage
         self.taken.add(id(storage))
+
+    def settle_loop(self, node: Node) -> None:
+        """Let what starts a loop be made where the loop keeps it, if nothing else reads it."""
+        if node.op != "while":
+            return
+        for start, result in zip(node.inputs, node.outputs, strict=False):
+            producer = self.producers.get(start)
+            alone = self.readers.get(start, []) == [node] and node.inputs.count(start) == 1
+            own = start not in self.kept and self.origin[start] is start and start not in self.claimed
+            if producer is None or producer.op != "fusion" or not alone or not own:
+                continue
+            storage = self.claimed.get(result) or self.assembler.temporary(result.nbytes)
+            self.claimed[start] = self.claimed[result] = storage
 
     def place(self, node: Node) -> None:
         """Give memory to the results of a node."""

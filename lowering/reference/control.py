@@ -9,10 +9,14 @@ from .meaning import Arrays, Meaning, RunGraph
 
 
 def while_(node: Node, inputs: Arrays, run: RunGraph) -> tuple[np.ndarray, ...]:
-    """Run the body on the carry as long as the condition holds."""
+    """Run the body on the carry as often as is known, or as long as the condition holds."""
     found = node.attributes
     split = len(inputs) - found["captures"]
     carry, captured = tuple(inputs[:split]), tuple(inputs[split:])
+    if found["trip_count"] is not None:
+        for _ in range(found["trip_count"]):
+            carry = run(found["body"], (*carry, *captured))
+        return carry
     while bool(run(found["cond"], (*carry, *captured))[0]):
         carry = run(found["body"], (*carry, *captured))
     return carry
