@@ -45,8 +45,8 @@ class Schedule:
 
 # A workgroup of a kernel without loops; wide, since CPU drivers loop over it cheaply and GPUs fill with it.
 WIDE = 256
-# Elements of a row that one lane may hold in registers.
-REGISTERS = 16
+# Elements of a row that one lane may hold in registers; a CPU driver has few, and compiles long code slowly.
+REGISTERS = {True: 16, False: 32}
 # Elements one lane reads before it combines them, in loops over long rows.
 UNROLL = 4
 
@@ -88,14 +88,14 @@ def _rows(fusion: Node, capabilities: Capabilities) -> Schedule:
         kept, count = kept * parts, -(-count // parts)
     if not minor_is_reduced(domain, reduced):
         workgroup = size if capabilities.is_cpu else 64
-        return Schedule(kind, workgroup, per_lane=UNROLL, in_registers=count <= REGISTERS)
+        return Schedule(kind, workgroup, per_lane=UNROLL, in_registers=count <= REGISTERS[capabilities.is_cpu])
     if count <= 8 and kept >= 4 * size:
         return Schedule(kind, size if capabilities.is_cpu else 64, per_lane=UNROLL, in_registers=True)
-    if capabilities.is_cpu or count <= size * REGISTERS or kept >= 16384:
+    if capabilities.is_cpu or count <= size * REGISTERS[False]:
         lanes, workgroup = size, size if capabilities.is_cpu else 4 * size
     else:
         lanes = workgroup = min(256, capabilities.max_invocations)
-    in_registers = count <= lanes * REGISTERS
+    in_registers = count <= lanes * REGISTERS[capabilities.is_cpu]
     return Schedule(
         kind, workgroup, per_lane=UNROLL, lanes=lanes, minor_reduced=True, in_registers=in_registers, subgroup=size
     )

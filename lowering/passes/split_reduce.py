@@ -18,7 +18,7 @@ from ..schedule import extents, minor_is_reduced
 SHORTEST_PART = {True: 16384, False: 2048}
 # Workgroups (or, for columns, lanes) that keep a device busy.
 BUSY = {True: 8, False: 1024}
-BUSY_COLUMNS = {True: 64, False: 65536}
+BUSY_COLUMNS = {True: 64, False: 262144}
 # A part is no longer than this, so that running sums keep their accuracy and no lane works for long.
 LONGEST_PART = 1 << 20
 
