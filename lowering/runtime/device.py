@@ -91,7 +91,7 @@ class Device:
         return self.parts.context.instance.messages
 
     def statistics(self) -> dict[str, int]:
-        """Return bytes and number of live arrays, peak, scratch and reserved bytes, and ticks submitted and completed."""
+        """Return bytes and number of live arrays, peak, scratch and reserved bytes, and the ticks so far."""
         parts = self.parts
         with parts.context.lock:
             parts.memory.drain_locked()

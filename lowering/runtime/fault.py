@@ -9,7 +9,7 @@ from .structs import Struct, text_of
 
 def fault_text(context: Context) -> str:
     """Return the driver's description of the fault and the addresses it names; empty where it says nothing."""
-    if "VK_EXT_device_fault" not in context.plan.extensions:
+    if "VK_EXT_device_fault" not in context.plan.extensions or not context.functions.has("vkGetDeviceFaultInfoEXT"):
         return ""
     ffi, null = interface(), interface().NULL
     query = context.functions.vkGetDeviceFaultInfoEXT

@@ -154,6 +154,9 @@ class LoadedProgram:
             raise_freed()
         if self._aliased or donate:
             outputs = self._outputs_locked(inputs, donate)
+            # A program may address an aliased array as input or as output: both are the output's memory.
+            for position, source in self._aliased.items():
+                addresses[source] = outputs[position].address
         else:
             outputs = [memory.allocate_locked(nbytes) for nbytes in self._output_nbytes]
         addresses += [buffer.address for buffer in outputs]

@@ -135,13 +135,17 @@ class Functions:
     def __getattr__(self, name: str) -> type_function:
         if name.startswith("_"):
             raise AttributeError(name)
-        ffi = interface()
-        pointer = self._getter(self._handle, ffi.new("char[]", name.encode()))
-        if pointer == ffi.NULL:
+        function = self.find(name, "PFN_" + name)
+        if function is None:
             raise AttributeError(f"{name} is not provided by this driver")
-        function = ffi.cast("PFN_" + name, pointer)
         setattr(self, name, function)
         return function
+
+    def find(self, name: str, c_type: str) -> type_function | None:
+        """Look a function up that has the given C type, for those newer than the header; None where it is missing."""
+        ffi = interface()
+        pointer = self._getter(self._handle, ffi.new("char[]", name.encode()))
+        return None if pointer == ffi.NULL else ffi.cast(c_type, pointer)
 
     def has(self, name: str) -> bool:
         """Return whether the driver provides this function."""

@@ -8,7 +8,7 @@ from typing import Any
 from .facts import DeviceFacts, MatrixEntry, MemoryHeap, MemoryType, QueueFamily
 from .features import CORE, feature_structs
 from .instance import Instance
-from .loader import check, constants, interface, type_function
+from .loader import Functions, check, constants, interface
 from .structs import (
     FLEXIBLE_DIMENSIONS_FIELDS,
     FLEXIBLE_DIMENSIONS_TYPE,
@@ -72,7 +72,7 @@ def memory_budget(instance: Instance, physical: Any, heap: int) -> tuple[int, in
     return budget.get("heapBudget")[heap], budget.get("heapUsage")[heap]
 
 
-def _properties(functions: Any, physical: Any, extensions: frozenset[str]) -> tuple[Any, dict[str, Any]]:
+def _properties(functions: Functions, physical: Any, extensions: frozenset[str]) -> tuple[Any, dict[str, Any]]:
     names = [*_PROPERTY_STRUCTS, *(struct for name, struct in _EXTENSION_PROPERTIES.items() if name in extensions)]
     structs = _chain(names)
     head = Struct("VkPhysicalDeviceProperties2", **({"pNext": structs[0]} if structs else {}))
@@ -94,7 +94,7 @@ def _limits(limits: Any) -> dict[str, Any]:
     return found
 
 
-def _features(functions: Any, physical: Any, extensions: frozenset[str]) -> dict[str, frozenset[str]]:
+def _features(functions: Functions, physical: Any, extensions: frozenset[str]) -> dict[str, frozenset[str]]:
     names = feature_structs(extensions)
     structs = _chain(names)
     head = Struct("VkPhysicalDeviceFeatures2", pNext=structs[0])
@@ -114,7 +114,7 @@ def _chain(names: list[str] | tuple[str, ...]) -> list[Struct | NewerStruct]:
     return structs
 
 
-def _families(functions: Any, physical: Any) -> tuple[QueueFamily, ...]:
+def _families(functions: Functions, physical: Any) -> tuple[QueueFamily, ...]:
     call = functions.vkGetPhysicalDeviceQueueFamilyProperties2
     name = "vkGetPhysicalDeviceQueueFamilyProperties2"
     records = enumerate_records(name, call, "VkQueueFamilyProperties2", physical)
@@ -122,7 +122,7 @@ def _families(functions: Any, physical: Any) -> tuple[QueueFamily, ...]:
     return tuple(QueueFamily(family.queueFlags, family.queueCount, family.timestampValidBits) for family in inner)
 
 
-def _memory(functions: Any, physical: Any) -> tuple[tuple[MemoryType, ...], tuple[MemoryHeap, ...]]:
+def _memory(functions: Functions, physical: Any) -> tuple[tuple[MemoryType, ...], tuple[MemoryHeap, ...]]:
     head = Struct("VkPhysicalDeviceMemoryProperties2")
     functions.vkGetPhysicalDeviceMemoryProperties2(physical, head.pointer)
     record = head.pointer.memoryProperties
@@ -135,7 +135,7 @@ def _memory(functions: Any, physical: Any) -> tuple[tuple[MemoryType, ...], tupl
     )
 
 
-def _matrices(functions: Any, physical: Any, extensions: frozenset[str]) -> tuple[MatrixEntry, ...]:
+def _matrices(functions: Functions, physical: Any, extensions: frozenset[str]) -> tuple[MatrixEntry, ...]:
     if "VK_KHR_cooperative_matrix" not in extensions:
         return ()
     name = "vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR"
@@ -156,16 +156,15 @@ def _matrices(functions: Any, physical: Any, extensions: frozenset[str]) -> tupl
     )
 
 
-def _flexible_matrices(functions: Any, physical: Any, extensions: frozenset[str]) -> tuple[MatrixEntry, ...]:
+def _flexible_matrices(functions: Functions, physical: Any, extensions: frozenset[str]) -> tuple[MatrixEntry, ...]:
     """Read VkCooperativeMatrixFlexibleDimensionsPropertiesNV, which the header lacks, as 32-bit words."""
     if "VK_NV_cooperative_matrix2" not in extensions:
         return ()
     ffi = interface()
     name = "vkGetPhysicalDeviceCooperativeMatrixFlexibleDimensionsPropertiesNV"
-    pointer = functions._getter(functions._handle, ffi.new("char[]", name.encode()))
-    if pointer == ffi.NULL:
+    call = functions.find(name, "VkResult(*)(VkPhysicalDevice, uint32_t*, void*)")
+    if call is None:
         return ()
-    call: type_function = ffi.cast("VkResult(*)(VkPhysicalDevice, uint32_t*, void*)", pointer)
     count = ffi.new("uint32_t*")
     check(name, call(physical, count, ffi.NULL))
     # Header (sType, padding, pNext), ten words of fields, and padding to a multiple of eight bytes.
