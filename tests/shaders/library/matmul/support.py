@@ -201,15 +201,20 @@ def run(
 
 
 def check(device: Device, case: Case, tiles: MatmulTiles) -> None:
-    """Run a case and compare it with float64: |error| <= eps sqrt(depth) |lhs| |rhs|, and the result's rounding."""
-    lhs, rhs = make_operands(case.problem)
-    got = run(device, case, tiles, (lhs, rhs), make_kernel(case, tiles, capabilities=device.capabilities))
+    """Run a case with a schedule that fits the device and compare the result with float64."""
+    operands = make_operands(case.problem)
+    got = run(device, case, tiles, operands, make_kernel(case, tiles, capabilities=device.capabilities))
+    check_product(got, case, tiles, operands)
+
+
+def check_product(slots: np.ndarray, case: Case, tiles: MatmulTiles, operands: tuple[np.ndarray, np.ndarray]) -> None:
+    """Compare what `run` returned with float64: |error| <= eps sqrt(depth) |lhs| |rhs|, and the result's rounding."""
+    sizes, (lhs, rhs) = case.problem, operands
     wide = np.complex128 if lhs.dtype.kind == "c" else np.float64
-    got = got.astype(wide).reshape(case.problem.batch, tiles.splits, case.problem.rows, case.problem.columns).sum(1)
+    got = slots.astype(wide).reshape(sizes.batch, tiles.splits, sizes.rows, sizes.columns).sum(1)
     want = lhs.astype(wide) @ rhs.astype(wide)
     scale = np.abs(lhs.astype(wide)) @ np.abs(rhs.astype(wide))
-    limit = _eps(case.problem.accumulator) * np.sqrt(case.problem.depth) * scale
-    limit = limit + _eps(case.problem.result) * np.abs(want)
+    limit = _eps(sizes.accumulator) * np.sqrt(sizes.depth) * scale + _eps(sizes.result) * np.abs(want)
     error = np.abs(got - want)
     worst = np.unravel_index(np.argmax(error - limit), want.shape)
     assert (error <= limit).all(), f"at {worst}: got {got[worst]}, want {want[worst]} +- {limit[worst]}"

@@ -14,6 +14,7 @@ from shaders.spirv import Builder
 from tests.shaders.library.matmul.support import (
     Case,
     check,
+    check_product,
     fragments,
     make_kernel,
     make_operands,
@@ -94,6 +95,25 @@ def test_matrix_multiplies_dtype(device: Device, dtype: str, transposed: bool) -
     lanes, (m, n, k) = matrix_lanes(device, dtype, problem.accumulator)
     tiles = replace(fragments((2 * m, 2 * n, 2 * k), (m, n), lanes, (m, n, k)), transposed=transposed)
     check(device, Case(problem), tiles)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "fragment"),
+    [("f16", (16, 16, 16)), ("f16", (16, 8, 16)), ("f16", (8, 16, 8)), ("i8", (16, 16, 32))],
+    ids=str,
+)
+def test_matrix_multiplies_by_fragments_of_other_devices(
+    device: Device, dtype: str, fragment: tuple[int, int, int]
+) -> None:
+    # Flexible sizes let a driver whose own fragments are small stand in for a GPU with larger ones.
+    problem = product(36, 36, 68, dtype)
+    lanes, native = matrix_lanes(device, dtype, problem.accumulator)
+    if native != fragment and "flexible_dimensions" not in device.capabilities.features_nv:
+        pytest.skip(f"{device.capabilities.device_name} multiplies fragments of {native} only")
+    case, tiles = Case(problem, vectors=True), fragments((32, 32, 32), (16, 16), lanes, fragment)
+    lhs, rhs = make_operands(problem)
+    got = run(device, case, tiles, (lhs, rhs), make_kernel(case, tiles))
+    check_product(got, case, tiles, (lhs, rhs))
 
 
 def test_matrix_multiplies_split_depth(device: Device) -> None:
