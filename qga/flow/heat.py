@@ -142,7 +142,9 @@ def poisson_tail(time: Time, order: int) -> Float[Array, ""]:
     last = float(counts[-1])
     largest_exponent = last * (1 + jnp.log(jnp.maximum(positive, last)))
     slack = 1 + 4 * jnp.finfo(time.dtype).eps * largest_exponent
-    bound = (jnp.sum(terms[:-1]) + remainder) * slack
+    # Terms too small for the dtype count as the smallest number, not as nothing.
+    lost = jnp.where(time > 0, jnp.finfo(time.dtype).tiny, 0)
+    bound = (jnp.sum(terms[:-1]) + remainder) * slack + lost
     return jnp.where(ratio < 1, jnp.minimum(bound, 1), 1).astype(time.dtype)
 
 

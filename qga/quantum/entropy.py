@@ -35,7 +35,7 @@ def density(
         )
     if probabilities is None:
         return states.T @ states.conj() / states.shape[0]
-    return (states * probabilities[:, None]).T @ states.conj()
+    return (states * probabilities[:, None].astype(states.dtype)).T @ states.conj()
 
 
 @jax.custom_jvp
@@ -62,7 +62,7 @@ def _entropy_jvp(primals: tuple[Density], tangents: tuple[Density]) -> tuple[Arr
     (rho,), (d_rho,) = primals, tangents
     eigenvalues, vectors = jnp.linalg.eigh(rho)
     logs = jnp.log(jnp.maximum(eigenvalues, jnp.finfo(eigenvalues.dtype).eps))
-    slope = (vectors * (logs + 1)) @ vectors.conj().T
+    slope = (vectors * (logs + 1)[None, :].astype(vectors.dtype)) @ vectors.conj().T
     return entropy(rho), -jnp.real(jnp.sum(slope * d_rho.T))
 
 

@@ -76,7 +76,9 @@ def first_state(model: ModelConfig, train: TrainConfig) -> TrainState:
     """Make the state before the first step, always on the CPU, so that both halves start from the same bits."""
     with jax.default_device(jax.devices("cpu")[0]):
         parameters = init_parameters(model, train.seed)
-        return TrainState(parameters, _optimiser(train).init(parameters))
+        state = TrainState(parameters, _optimiser(train).init(parameters))
+    # On the host, because a step consumes its input's buffers and both halves start from this state.
+    return jax.device_get(state)
 
 
 def train_half(

@@ -41,7 +41,9 @@ def test_phases_of_keys_and_queries_change_nothing(random: np.random.Generator, 
 
 def test_lengths_of_keys_and_queries_change_nothing(random: np.random.Generator, dtype: np.dtype) -> None:
     queries, keys, values = draw(random)
-    assert_close(attend(dtype, 7 * queries, keys / 3, values), attend(dtype, queries, keys, values), depth=KEYS, scale=3)
+    assert_close(
+        attend(dtype, 7 * queries, keys / 3, values), attend(dtype, queries, keys, values), depth=KEYS, scale=3
+    )
 
 
 def test_a_unitary_of_all_states_changes_nothing(random: np.random.Generator, dtype: np.dtype) -> None:
