@@ -41,7 +41,7 @@ def reduce(node: Node, inputs: Arrays, run: RunGraph) -> tuple[np.ndarray, ...]:
             if all(arrays[0].shape[i] for i in dimensions)
             else np.broadcast_to(inits[0].astype(wide), node.output.shape)
         )
-        return (np.asarray(ufunc(total, inits[0].astype(wide))).astype(arrays[0].dtype),)
+        return (np.asarray(ufunc(inits[0].astype(wide), total)).astype(arrays[0].dtype),)
     return _reduce_with_body(node, arrays, inits, run)
 
 
