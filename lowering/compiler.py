@@ -8,7 +8,7 @@ from shaders.capabilities import Capabilities
 from shaders.kernel import Kernel
 
 from . import schedule as schedules
-from .codegen import dot, kernels, scatter
+from .codegen import dot, kernels, scatter, tiles
 from .graph import Graph, Node, verify
 from .passes.degenerate import degenerate
 from .passes.fuse import fuse
@@ -99,6 +99,9 @@ def choose(fusion: Node, capabilities: Capabilities) -> Schedule:
         return dot.choose(fusion, capabilities)
     if fusion.attributes["kind"] == "scatter":
         return scatter.choose(fusion, capabilities)
+    tiled = tiles.choose(fusion, capabilities)
+    if tiled is not None:
+        return tiled
     return schedules.choose(fusion, capabilities)
 
 

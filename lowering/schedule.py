@@ -19,7 +19,7 @@ class Schedule:
     `lanes`: invocations that share one row (1: a lane owns whole rows or columns). `minor_reduced`: lanes run along the
     reduced axes. `in_registers`: a row is read once and kept. `subgroup`: required subgroup size, 0 for any.
     `mode`, `owners`: see
-    the head of codegen/scatter.py. `tiles`: the tiles of a matrix product.
+    the head of codegen/scatter.py. `axis`: the axis that crossed inputs are read along (codegen/tiles.py). `tiles`: the tiles of a matrix product.
     """
 
     kind: str
@@ -31,6 +31,7 @@ class Schedule:
     subgroup: int = 0
     mode: str = ""
     owners: int = 0
+    axis: int = -1
     tiles: MatmulTiles | None = None
 
     def text(self) -> str:

@@ -12,7 +12,7 @@ from shaders.spirv import Builder
 from .. import dtypes
 from ..graph import Graph, Node, Value
 from ..schedule import Schedule
-from . import dot, maps, rows, scatter, serial, update, window
+from . import dot, maps, rows, scatter, serial, tiles, update, window
 from .expression import Expression
 
 Emit = Callable[[Builder, Expression, Node, Schedule], None]
@@ -29,6 +29,7 @@ class Template:
 
 TEMPLATES: Mapping[str, Template] = {
     "map": Template(maps.emit, maps.groups),
+    "map tile": Template(tiles.emit, tiles.groups),
     "rows": Template(rows.emit, rows.groups),
     "partial": Template(rows.emit, rows.groups),
     "serial": Template(serial.emit, serial.groups),
@@ -62,13 +63,18 @@ def emit_kernel(
     )
     buffers = {value: builder.buffer(parameter.name) for value, parameter in names.items()}
     expression = Expression(builder, body, buffers, _index_dtype(body))
-    TEMPLATES[fusion.attributes["kind"]].emit(builder, expression, fusion, schedule)
+    template(fusion, schedule).emit(builder, expression, fusion, schedule)
     return builder.finish()
 
 
 def groups(fusion: Node, schedule: Schedule) -> int:
     """Return how many workgroups the fusion's kernel needs."""
-    return TEMPLATES[fusion.attributes["kind"]].groups(fusion, schedule)
+    return template(fusion, schedule).groups(fusion, schedule)
+
+
+def template(fusion: Node, schedule: Schedule) -> Template:
+    """Return the family of kernels that a fusion belongs to."""
+    return TEMPLATES["map tile" if schedule.mode == "tile" else fusion.attributes["kind"]]
 
 
 def parameter_names(body: Graph) -> dict[Value, Parameter]:

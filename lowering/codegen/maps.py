@@ -25,12 +25,12 @@ def emit(builder: Builder, expression: Expression, fusion: Node, schedule: Sched
     ragged = total % (schedule.workgroup * schedule.per_lane) != 0
     if schedule.per_lane == 1:
         if not ragged:
-            _element(expression, fusion, expression.index(domain, linear=first))
+            write(expression, fusion, expression.index(domain, linear=first), None)
             return
 
         def guarded() -> None:
             with expression.scope():
-                _element(expression, fusion, expression.index(domain, linear=first))
+                write(expression, fusion, expression.index(domain, linear=first), None)
 
         builder.when(first < number(total), guarded)
         return
@@ -66,10 +66,18 @@ def _store_all(
         store()
 
 
-def _element(expression: Expression, fusion: Node, index: Index) -> None:
+def write(expression: Expression, fusion: Node, index: Index, inside: Register | None) -> None:
+    """Compute every output at a position of the domain, and store it if the condition holds."""
     elements = [(o, expression.linear(w), expression.at(o, w)) for o, w in outputs_at(expression, fusion, index)]
-    for output, where, element in elements:
-        expression.store(output, where, element)
+
+    def store() -> None:
+        for output, where, element in elements:
+            expression.store(output, where, element)
+
+    if inside is None:
+        store()
+    else:
+        expression.builder.when(inside, store)
 
 
 def outputs_at(expression: Expression, fusion: Node, index: Index) -> list[tuple[Value, Index]]:
