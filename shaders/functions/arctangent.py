@@ -28,8 +28,7 @@ def _first_octant(b: Builder, x: Value, y: Value) -> Value:
     dtype = format_of(x).dtype
     quarter, missing = coefficients.QUARTER_PI[dtype]
     large, small = larger_and_smaller(b, x, y)
-    # Sums must not overflow, nor a reciprocal leave the normal range.
-    scale = b.select(large > format_of(x).largest / 4, b.const(dtype, 0.125), b.const(dtype, 1.0))
+    scale = _scale(b, large)
     large, small = exact(large * scale), exact(small * scale)
     is_upper = small > large * _TAN_EIGHTH_PI
     numerator = b.select(is_upper, exact(small - large), small)
@@ -41,6 +40,14 @@ def _first_octant(b: Builder, x: Value, y: Value) -> Value:
     both_infinite = is_infinite(b, x) & is_infinite(b, y)
     angle = b.select(both_infinite, b.const(dtype, quarter), angle)
     return b.select(large == 0.0, b.const(dtype, 0.0), angle)
+
+
+def _scale(b: Builder, large: Value) -> Value:
+    """Return a power of two by which sums do not overflow, differences are not subnormal and reciprocals are normal."""
+    form = format_of(large)
+    lift = 2.0 ** (form.mantissa + 2)
+    up = b.select(large < form.smallest_normal * lift, b.const(form.dtype, lift), b.const(form.dtype, 1.0))
+    return b.select(large > form.largest / 4, b.const(form.dtype, 0.125), up)
 
 
 def _size(b: Builder, x: Value) -> Value:

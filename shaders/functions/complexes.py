@@ -53,12 +53,13 @@ def divide(b: Builder, z: Complex, w: Complex) -> Complex:
     exponent = form.bias - 2 - b.convert(size >> form.mantissa, "i32")
     halves = power_of_two(b, exponent >> 1, form.dtype), power_of_two(b, exponent - (exponent >> 1), form.dtype)
 
-    def scale(x: Value) -> Value:
-        return exact(exact(x * halves[0]) * halves[1])
-
-    re, im = scale(w.re), scale(w.im)
+    re, im = (exact(exact(part * halves[0]) * halves[1]) for part in w)
+    x, y = (exact(part * halves[0]) for part in z)
     square = re * re + im * im
-    quotient = Complex(scale(z.re * re + z.im * im) / square, scale(z.im * re - z.re * im) / square)
+    quotient = Complex(
+        exact((x * re + y * im) * halves[1]) / square,
+        exact((y * re - x * im) * halves[1]) / square,
+    )
     zero = b.const(form.dtype, 0.0)
     is_small = is_finite(b, z.re) & is_finite(b, z.im) & (is_infinite(b, w.re) | is_infinite(b, w.im))
     quotient = choose(b, is_small, Complex(zero, zero), quotient)

@@ -13,6 +13,8 @@ _LIFT = 8
 _EXP_RANGE = {"f32": (-87.33654022216797, 88.72283172607422), "f64": (-708.3964185322641, 709.782712893384)}
 # Below the first expm1 is -1; above the second tanh is 1.
 _EXPM1_LOW = {"f32": -18.0, "f64": -40.0}
+# Closer to zero than this expm1(x) is x.
+_EXPM1_IDENTITY = {"f32": 2.0**-25, "f64": 2.0**-54}
 _TANH_HIGH = {"f32": 9.25, "f64": 20.0}
 
 
@@ -51,7 +53,8 @@ def expm1(b: Builder, x: Value) -> Value:
     low = _EXPM1_LOW[form.dtype]
     inside = b.select(x < low, b.const(form.dtype, -1.0), _expm1_inside(b, x))
     result = b.select(x <= high, inside, x + infinity(b, form.dtype))
-    return b.select(x == 0.0, x, result)
+    # Halves of the smallest numbers are flushed, and -0 would lose its sign.
+    return b.select(absolute(b, x) < _EXPM1_IDENTITY[form.dtype], x, result)
 
 
 def logistic(b: Builder, x: Value) -> Value:

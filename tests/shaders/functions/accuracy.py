@@ -72,6 +72,8 @@ def arguments(dtype: str, count: int, seed: int) -> np.ndarray:
     spread = np.exp(random.uniform(-20, 20, count)) * random.choice([-1, 1], count)
     parts = [special, -special, spread, 1 + random.uniform(-0.5, 0.5, count), random.standard_normal(count) * 1e-3]
     parts += [random.uniform(-scale, scale, count) for scale in (1, 10, 100, 1e4)]
+    # Just above the smallest normal number a device that flushes must not lose intermediate results.
+    parts.append(random.uniform(-8, 8, count // 8) * float(np.finfo(NUMPY[dtype]).tiny))
     with np.errstate(all="ignore"):
         joined = np.concatenate([patterns, *(part.astype(NUMPY[dtype]) for part in parts)])
     return random.permutation(flush(joined))
