@@ -108,8 +108,8 @@ def _store(
     first_row, first_column, totals = part
     rows, columns, _ = _fragment(tiles)
     assert tiles.subgroup is not None
-    size, across = rows * columns, tiles.part_columns // columns
-    slices = builder.shared(problem.accumulator, tiles.threads // tiles.subgroup * size)
+    lanes, size, across = tiles.subgroup, rows * columns, tiles.part_columns // columns
+    slices = builder.shared(problem.accumulator, tiles.threads // lanes * size)
     start = builder.subgroup_id * size
 
     def put(element: Value, i: int, j: int) -> None:
@@ -123,7 +123,11 @@ def _store(
             builder.barrier()
         builder.matrix_store(slices.pointer(start), total, columns)
         builder.barrier()
-        for offset in range(0, size, tiles.subgroup):
+
+        # A loop keeps the caller's epilogue in the code once a fragment instead of once an element.
+        def put_one(offset: Value, _: list[Value], at: int = at) -> None:
             element = builder.lane + offset
-            inside = element < size if offset + tiles.subgroup > size else True
+            inside = element < size if size % lanes else True
             builder.when(inside, partial(put, element, *divmod(at, across)))
+
+        builder.loop(0, size, lanes, [], put_one)
