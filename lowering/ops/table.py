@@ -26,54 +26,51 @@ class Operation:
     rule: Rule
 
 
-def _rows() -> list[Operation]:
-    rows: list[Operation] = []
+# family, number of inputs (None: any), rule, names
+_ROWS: tuple[tuple[Family, int | None, Rule, str], ...] = (
+    ("elementwise", 1, rules.same_type(rules.NUMERIC), "negate sign"),
+    ("elementwise", 1, rules.same_type(rules.INEXACT), "exponential exponential_minus_one log log_plus_one logistic"),
+    ("elementwise", 1, rules.same_type(rules.INEXACT), "sine cosine tan tanh sqrt rsqrt cbrt"),
+    ("elementwise", 1, rules.same_type(rules.FLOAT), "ceil floor round_nearest_even round_nearest_afz"),
+    ("elementwise", 1, rules.same_type(rules.FLOAT), "reduce_precision"),
+    ("elementwise", 1, rules.same_type(rules.BITS), "not"),
+    ("elementwise", 1, rules.same_type(rules.INTEGER), "popcnt count_leading_zeros"),
+    ("elementwise", 1, rules.real_part, "abs real imag"),
+    ("elementwise", 1, rules.is_finite, "is_finite"),
+    ("elementwise", 1, rules.same_shape, "convert"),
+    ("elementwise", 2, rules.same_type(rules.ANY), "add multiply maximum minimum"),
+    ("elementwise", 2, rules.same_type(rules.NUMERIC), "subtract divide remainder power"),
+    ("elementwise", 2, rules.same_type(rules.INEXACT), "atan2"),
+    ("elementwise", 2, rules.same_type(rules.BITS), "and or xor"),
+    ("elementwise", 2, rules.same_type(rules.INTEGER), "shift_left shift_right_logical shift_right_arithmetic"),
+    ("elementwise", 2, rules.compare, "compare"),
+    ("elementwise", 2, rules.complex_from_parts, "complex"),
+    ("elementwise", 3, rules.select, "select"),
+    ("elementwise", 3, rules.clamp, "clamp"),
+    ("shape", 0, rules.constant, "constant"),
+    ("shape", 0, rules.iota, "iota"),
+    ("shape", 1, rules.reshape, "reshape"),
+    ("shape", 1, rules.bitcast_convert, "bitcast_convert"),
+    ("shape", 1, rules.broadcast_in_dim, "broadcast_in_dim"),
+    ("shape", 1, rules.transpose, "transpose"),
+    ("shape", 1, rules.slice_, "slice"),
+    ("shape", 1, rules.same_type(rules.ANY), "reverse"),
+    ("shape", 2, rules.pad, "pad"),
+    ("shape", None, rules.concatenate, "concatenate"),
+    ("dot", 2, rules.dot_general, "dot_general"),
+    ("reduce", None, rules.reduce, "reduce"),
+    ("reduce", None, rules.reduce_window, "reduce_window"),
+    ("gather", 2, rules.gather, "gather"),
+    ("gather", None, rules.scatter, "scatter"),
+    ("gather", None, rules.dynamic_slice, "dynamic_slice"),
+    ("gather", None, rules.dynamic_update_slice, "dynamic_update_slice"),
+    ("control", None, rules.while_, "while"),
+    ("control", None, rules.case, "case"),
+)
 
-    def add(family: Family, arity: int | None, rule: Rule, names: str) -> None:
-        rows.extend(Operation(name, family, arity, rule) for name in names.split())
-
-    add("elementwise", 1, rules.same_type(rules.NUMERIC), "negate sign")
-    add("elementwise", 1, rules.same_type(rules.INEXACT), "exponential exponential_minus_one log log_plus_one logistic")
-    add("elementwise", 1, rules.same_type(rules.INEXACT), "sine cosine tan tanh sqrt rsqrt cbrt")
-    add("elementwise", 1, rules.same_type(rules.FLOAT), "ceil floor round_nearest_even round_nearest_afz")
-    add("elementwise", 1, rules.same_type(rules.FLOAT), "reduce_precision")
-    add("elementwise", 1, rules.same_type(rules.BITS), "not")
-    add("elementwise", 1, rules.same_type(rules.INTEGER), "popcnt count_leading_zeros")
-    add("elementwise", 1, rules.real_part, "abs real imag")
-    add("elementwise", 1, rules.is_finite, "is_finite")
-    add("elementwise", 1, rules.same_shape, "convert")
-    add("elementwise", 2, rules.same_type(rules.ANY), "add multiply maximum minimum")
-    add("elementwise", 2, rules.same_type(rules.NUMERIC), "subtract divide remainder power")
-    add("elementwise", 2, rules.same_type(rules.INEXACT), "atan2")
-    add("elementwise", 2, rules.same_type(rules.BITS), "and or xor")
-    add("elementwise", 2, rules.same_type(rules.INTEGER), "shift_left shift_right_logical shift_right_arithmetic")
-    add("elementwise", 2, rules.compare, "compare")
-    add("elementwise", 2, rules.complex_from_parts, "complex")
-    add("elementwise", 3, rules.select, "select")
-    add("elementwise", 3, rules.clamp, "clamp")
-    add("shape", 0, rules.constant, "constant")
-    add("shape", 0, rules.iota, "iota")
-    add("shape", 1, rules.reshape, "reshape")
-    add("shape", 1, rules.bitcast_convert, "bitcast_convert")
-    add("shape", 1, rules.broadcast_in_dim, "broadcast_in_dim")
-    add("shape", 1, rules.transpose, "transpose")
-    add("shape", 1, rules.slice_, "slice")
-    add("shape", 1, rules.same_type(rules.ANY), "reverse")
-    add("shape", 2, rules.pad, "pad")
-    add("shape", None, rules.concatenate, "concatenate")
-    add("dot", 2, rules.dot_general, "dot_general")
-    add("reduce", None, rules.reduce, "reduce")
-    add("reduce", None, rules.reduce_window, "reduce_window")
-    add("gather", 2, rules.gather, "gather")
-    add("gather", None, rules.scatter, "scatter")
-    add("gather", None, rules.dynamic_slice, "dynamic_slice")
-    add("gather", None, rules.dynamic_update_slice, "dynamic_update_slice")
-    add("control", None, rules.while_, "while")
-    add("control", None, rules.case, "case")
-    return rows
-
-
-TABLE: dict[str, Operation] = {row.name: row for row in _rows()}
+TABLE: dict[str, Operation] = {
+    name: Operation(name, family, arity, rule) for family, arity, rule, names in _ROWS for name in names.split()
+}
 
 
 def is_elementwise(node: Node) -> bool:
