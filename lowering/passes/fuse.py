@@ -98,7 +98,7 @@ def _build(clusters: Clusters, cluster: Cluster) -> Node | None:
     number = _Renumber()
     inputs = tuple(number(value) for value in reads)
     nodes = tuple(
-        Node(n.op, tuple(map(number, n.inputs)), tuple(map(number, n.outputs)), n.attributes) for n in body_nodes
+        replace(n, inputs=tuple(map(number, n.inputs)), outputs=tuple(map(number, n.outputs))) for n in body_nodes
     )
     body = Graph(cluster.kind, inputs, nodes, tuple(map(number, outputs)))
     attributes = {
