@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import jax.extend.backend
 
-from lowering.errors import DeviceError, message
+from .errors import DeviceError, message
 
 
 def _private(name: str) -> Any:

@@ -8,8 +8,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from lowering.errors import DeviceMemoryError, InputError, UnsupportedError, message
-
+from ..errors import DeviceMemoryError, InputError, UnsupportedError, message
 from . import _native as native
 from . import spec
 from .client import ArrayKind, Client

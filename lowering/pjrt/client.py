@@ -12,9 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from lowering import dtypes
-from lowering.errors import DeviceError, InputError, UnsupportedError, message
-
+from .. import dtypes
+from ..errors import DeviceError, InputError, UnsupportedError, message
 from . import _native as native
 from .codes import DTYPES, ELEMENT_TYPES, FOREIGN_ELEMENT_TYPES
 from .completions import Completions

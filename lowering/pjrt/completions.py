@@ -10,8 +10,7 @@ import threading
 import time
 from collections import deque
 
-from lowering.errors import DeviceError
-
+from ..errors import DeviceError
 from . import _native as native
 from .engine import Engine
 from .failures import describe

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from lowering.program import ArrayType
+from ..program import ArrayType
 
 if TYPE_CHECKING:
-    from lowering.runtime import Device as VulkanDevice
-    from lowering.runtime import DeviceRecord
+    from ..runtime import Device as VulkanDevice
+    from ..runtime import DeviceRecord
 
 
 class Buffer(Protocol):
@@ -180,7 +180,7 @@ class VulkanEngine:
         Raises:
             UnsupportedError: the module needs what the compiler or the device lacks; lists all of it.
         """
-        from lowering.api import compile_module
+        from ..api import compile_module
 
         return compile_module(module, self.device, verify=self._is_verified)
 
@@ -193,8 +193,8 @@ def open_vulkan(*, now: bool) -> VulkanEngine:
     Raises:
         DeviceError: there is no driver, or no device fits.
     """
-    from lowering.runtime import list_devices, settings_from_environment
-    from lowering.runtime.select import choose_device
+    from ..runtime import list_devices, settings_from_environment
+    from ..runtime.select import choose_device
 
     is_verified = os.environ.get("QGA_VERIFY", "") not in ("", "0")
     if now:
@@ -205,6 +205,6 @@ def open_vulkan(*, now: bool) -> VulkanEngine:
 
 
 def _open(uuid: str | None) -> VulkanDevice:
-    from lowering.runtime import Device as VulkanDevice
+    from ..runtime import Device as VulkanDevice
 
     return VulkanDevice.open(uuid)

@@ -6,8 +6,7 @@ import hashlib
 import struct
 from collections.abc import Callable
 
-from lowering.errors import InputError, UnsupportedError, message
-
+from ..errors import InputError, UnsupportedError, message
 from . import _native as native
 from . import engine, spec
 from .arrays import DeviceArray, with_room
@@ -52,7 +51,6 @@ class LoadedExecutable:
         self.fingerprint = Text(digest.hexdigest())
         self.assignment = Text(ASSIGNMENT)
         self.logical_ids = Words((0,))
-        self.serialized = Text(MAGIC + module)
         self._kept: dict[str, Answer] = {}
         self.handle = native.new_handle(self, Words((0,)).data.tobytes())
 
@@ -285,8 +283,13 @@ def optimized_program(executable: LoadedExecutable, program: int) -> None:
 
 def serialize(executable: LoadedExecutable) -> tuple[int, int, int, int]:
     """Return the serialized executable, an object that keeps it alive, and what frees that object."""
-    owner = native.new_handle(executable, b"")
-    return (*executable.serialized.pair, owner, native.RELEASE)
+
+    def make() -> Answer:
+        text = Text(MAGIC + executable.module.data)
+        return text, text.pair
+
+    address, size = executable.keep("serialized", make)
+    return address, size, native.new_handle(executable, b""), native.RELEASE
 
 
 def compile_options(executable: LoadedExecutable) -> tuple[int, int, int, int]:

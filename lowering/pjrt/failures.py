@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 import traceback
 
-from lowering.errors import DeviceMemoryError, InputError, QgaError, UnsupportedError, message
-
+from ..errors import DeviceMemoryError, InputError, QgaError, UnsupportedError, message
 from .codes import ErrorCode
 
 logger = logging.getLogger(__name__)

@@ -8,8 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from lowering import compat
-
+from .. import compat
 from . import _native as native
 from . import table
 from .client import Client
