@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 from jax.extend.mlir import ir
@@ -12,6 +13,8 @@ _LIBRARY = os.path.dirname(os.path.abspath(jax.__file__)) + os.sep
 
 # function name (or ""), file, line
 Frame = tuple[str, str, int]
+
+_CLASSES = {"file": "FileLineColLoc", "name": "NameLoc", "callsite": "CallSiteLoc", "fused": "FusedLoc"}
 
 
 class LocationReader:
@@ -29,12 +32,12 @@ class LocationReader:
         return found
 
 
-def argument_name(location: ir.Location) -> str:
+def argument_name(location: Any) -> str:
     """Return the name that a function argument's location carries, or ""."""
-    return location.name_str if isinstance(location, ir.NameLoc) else ""
+    return location.name_str if _is(location, "name") else ""
 
 
-def _where(location: ir.Location) -> str:
+def _where(location: Any) -> str:
     library = ""
     for function, file, line in _frames(location):
         text = f"{os.path.basename(file)}:{line}" + (f" in {function}" if function else "")
@@ -44,20 +47,25 @@ def _where(location: ir.Location) -> str:
     return library
 
 
-def _frames(location: ir.Location) -> Iterator[Frame]:
+def _frames(location: Any) -> Iterator[Frame]:
     """Yield the frames, innermost first. A name around a file position is a function, other names are operations."""
-    if isinstance(location, ir.FileLineColLoc):
+    if _is(location, "file"):
         yield "", location.filename, location.start_line
-    elif isinstance(location, ir.NameLoc):
+    elif _is(location, "name"):
         child = location.child_loc
-        if isinstance(child, ir.FileLineColLoc):
+        if _is(child, "file"):
             yield location.name_str, child.filename, child.start_line
         else:
             yield from _frames(child)
-    elif isinstance(location, ir.CallSiteLoc):
+    elif _is(location, "callsite"):
         yield from _frames(location.callee)
         yield from _frames(location.caller)
-    elif isinstance(location, ir.FusedLoc):
+    elif _is(location, "fused"):
         for part in location.locations:
-            assert isinstance(part, ir.Location)
             yield from _frames(part)
+
+
+def _is(location: Any, kind: str) -> bool:
+    """Tell the kind of a location: jax 0.10.0 has one class that answers questions, later releases a class for each."""
+    question = getattr(location, f"is_a_{kind}", None)
+    return question() if question is not None else isinstance(location, getattr(ir, _CLASSES[kind]))

@@ -21,6 +21,8 @@ ARITHMETIC = 2
 COMPLEX_FACTOR = 4
 # Two good implementations of exp, sin, ... each a few units in the last place from the truth.
 ELEMENTARY = 8
+# x^y = exp(y log x): the rounding of the logarithm is multiplied by the exponent, up to ten in the harnesses.
+POWER = 4 * ELEMENTARY
 # Series and continued fractions in the working precision: both sides amplify their roundings.
 SPECIAL = 512
 
@@ -32,6 +34,7 @@ SPECIAL_PRIMITIVES = frozenset(
     "igamma igammac lgamma digamma polygamma zeta bessel_i0e bessel_i1e erf_inv regularized_incomplete_beta "
     "random_gamma custom_linear_solve tridiagonal_solve triangular_solve cholesky lu qr svd eigh eig schur".split()
 )
+ROWS = dict.fromkeys(ARITHMETIC_PRIMITIVES, ARITHMETIC) | dict.fromkeys(SPECIAL_PRIMITIVES, SPECIAL) | {"pow": POWER}
 # Their results cross zero away from a zero of their argument, so the error scales with one, not with the result.
 AROUND_ONE = frozenset("sin cos tan lgamma digamma erf_inv log logistic cumlogsumexp".split())
 EXACT_PRIMITIVES = frozenset(
@@ -57,10 +60,7 @@ def bound_for(primitive: str, depth: int, inputs: list[np.ndarray]) -> Bound:
     """Look up a primitive's row; `depth` and `inputs` describe the case at hand."""
     if primitive in EXACT_PRIMITIVES:
         return Bound(0)
-    if primitive in SPECIAL_PRIMITIVES:
-        roundings = SPECIAL
-    else:
-        roundings = ARITHMETIC if primitive in ARITHMETIC_PRIMITIVES else ELEMENTARY
+    roundings = ROWS.get(primitive, ELEMENTARY)
     if any(array.dtype.kind == "c" for array in inputs):
         roundings *= COMPLEX_FACTOR
     floor = 1.0 if primitive in AROUND_ONE or primitive in SPECIAL_PRIMITIVES else 0.0
