@@ -126,7 +126,9 @@ def test_import_flattens_tuples() -> None:
 def test_import_reads_bytes(form: str) -> None:
     module = lowered(lambda x: jnp.sin(x) * 2, normal(3))
     if form == "artifact":
-        data = jax.extend.mlir.serialize_portable_artifact(module, stablehlo.get_current_version())
+        # jax 0.10.0 takes the text of a module, later releases the module.
+        source = str(module) if jax.__version__ == "0.10.0" else module
+        data = jax.extend.mlir.serialize_portable_artifact(source, stablehlo.get_current_version())
     else:
         data = jax.interpreters.mlir.module_to_bytecode(module) if form == "bytecode" else str(module).encode()
     assert sorted(operations(import_module(data))) == sorted(operations(import_module(module)))
