@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..spirv import Builder, Value
 from . import coefficients
 from .exact import exact
-from .formats import absolute, copy_sign, format_of, infinity, native, polynomial, power_of_two
+from .formats import absolute, copy_sign, format_of, infinity, nearest_whole, polynomial, power_of_two
 
 # A margin for products with something below 1.
 _LIFT = 8
@@ -74,9 +74,9 @@ def tanh(b: Builder, x: Value) -> Value:
 def _reduced_expm1(b: Builder, x: Value) -> tuple[Value, Value]:
     """Return the i32 k and expm1(r) with x = k ln(2) + r."""
     high, low = coefficients.LN2[format_of(x).dtype]
-    whole = native(b, "round_even", x * coefficients.LOG2_E)
+    whole, count = nearest_whole(b, x * coefficients.LOG2_E)
     r = exact(exact(x - whole * high) - whole * low)
-    return b.convert(whole, "i32"), r + r * r * polynomial(r, coefficients.EXPM1[format_of(x).dtype])
+    return count, r + r * r * polynomial(r, coefficients.EXPM1[format_of(x).dtype])
 
 
 def _expm1_inside(b: Builder, x: Value) -> Value:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from ..errors import ShaderError
 from ..spirv import Builder, Dtype, Value
+from .exact import exact
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +83,19 @@ def polynomial(x: Value, coefficients: tuple[float, ...]) -> Value:
     for coefficient in reversed(coefficients[:-1]):
         total = total * x + coefficient
     return total
+
+
+def nearest_whole(b: Builder, x: Value) -> tuple[Value, Value]:
+    """Return the whole number nearest to x, as a float and as an i32, for |x| below 2^22.
+
+    Adding a number whose spacing is 1 pushes the fraction out. Unlike a conversion this is defined for every x, though
+    meaningless for larger ones: SPIR-V leaves the conversion of infinity undefined even if nobody uses it.
+    """
+    form = format_of(x)
+    anchor = 1.5 * 2.0**form.mantissa
+    anchored = exact(x + anchor)
+    bits = b.bitcast(anchored, form.signed) - b.bitcast(b.const(form.dtype, anchor), form.signed)
+    return exact(anchored - anchor), b.convert(bits, "i32")
 
 
 def power_of_two(b: Builder, exponent: Value, dtype: str) -> Value:

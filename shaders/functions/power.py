@@ -14,6 +14,7 @@ from .formats import (
     is_nan,
     is_negative,
     native,
+    nearest_whole,
     not_a_number,
     polynomial,
     power_of_two,
@@ -76,10 +77,9 @@ def _exp(b: Builder, x: DoubleWord) -> Value:
     zero = b.const(dtype, 0.0)
     total = b.select(inside, x.high, zero)
     high, low = coefficients.LN2[dtype]
-    whole = native(b, "round_even", total * coefficients.LOG2_E)
+    whole, count = nearest_whole(b, total * coefficients.LOG2_E)
     r = exact(exact(exact(total - whole * high) - whole * low) + b.select(inside, x.low, zero))
     value = r + r * r * polynomial(r, coefficients.EXPM1[dtype]) + 1.0
-    count = b.convert(whole, "i32")
     half = count >> 1
     scaled = value * power_of_two(b, half, dtype) * power_of_two(b, count - half, dtype)
     return b.select(inside, scaled, b.select(x.high > 0.0, infinity(b, dtype), zero))

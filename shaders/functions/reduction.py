@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from ..spirv import Builder, Value
 from . import coefficients
 from .exact import exact
-from .formats import format_of, magnitude_bits, native
+from .formats import format_of, magnitude_bits, nearest_whole
 
 # Up to here the quotient has at most 12 (22) bits, and the last part of pi/2 reaches far enough.
 _SMALL = {"f32": 6400.0, "f64": 4194304.0}
@@ -32,11 +32,11 @@ def reduce_quadrant(b: Builder, x: Value) -> tuple[Value, Value]:
 
 
 def _subtract_parts(b: Builder, x: Value) -> tuple[Value, Value]:
-    whole = native(b, "round_even", x * coefficients.TWO_OVER_PI)
+    whole, count = nearest_whole(b, x * coefficients.TWO_OVER_PI)
     r = x
     for part in coefficients.HALF_PI[format_of(x).dtype]:
         r = exact(r - whole * part)
-    return r, b.bitcast(b.convert(whole, "i32"), "u32") & 3
+    return r, b.bitcast(count, "u32") & 3
 
 
 def _multiply_bits(b: Builder, x: Value) -> tuple[Value, Value]:

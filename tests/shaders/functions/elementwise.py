@@ -10,7 +10,7 @@ import numpy as np
 from lowering.program import ArrayType, Dispatch, Program, Region
 from lowering.runtime import Device
 from shaders.kernel import Kernel, Parameter
-from shaders.spirv import Builder, Value
+from shaders.spirv import Builder, Value, validate
 
 WIDTH = 64
 NUMPY: dict[str, np.dtype] = {
@@ -30,12 +30,14 @@ def run_body(
     outputs: Sequence[tuple[str, int]],
     count: int,
 ) -> list[np.ndarray]:
-    """Run `body(builder, index)` for `count` elements; buffers are x0, x1, … and y0, y1, …
+    """Validate and run `body(builder, index)` for `count` elements; buffers are x0, x1, … and y0, y1, …
 
     Args:
         outputs: dtype and number of elements of each result.
     """
     kernel = _kernel(body, [NAMES[array.dtype] for array in inputs], [dtype for dtype, _ in outputs], count)
+    if validate.is_available():
+        validate.validate(kernel.words)
     input_types = tuple(ArrayType(NAMES[array.dtype], array.shape) for array in inputs)
     output_types = tuple(ArrayType(dtype, (size,)) for dtype, size in outputs)
     results = [np.empty(size, NUMPY[dtype]) for dtype, size in outputs]
