@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 
+from ..errors import DeviceError, message
 from .cases import CASES, Case
 
 EXAMPLES = """\
@@ -57,7 +58,7 @@ def execute(arguments: argparse.Namespace) -> int:
     if unknown:
         print(f"qga bench: no case {', '.join(unknown)}; there are: {', '.join(CASES)}")
         return 2
-    device, reference = jax.devices(arguments.platform)[0], jax.devices("cpu")[0]
+    device, reference = find_device(arguments.platform), jax.devices("cpu")[0]
     print(f"{device.device_kind} against the CPU, jax {jax.__version__}")
     print(f"{'case':10} {'size':>22} {device.platform:>12} {'cpu':>12} {'ratio':>7}   of the device")
     rows = []
@@ -68,6 +69,25 @@ def execute(arguments: argparse.Namespace) -> int:
     if arguments.out is not None:
         arguments.out.write_text(json.dumps(record_of(device, rows), indent=1) + "\n")
     return 0
+
+
+def find_device(platform_name: str) -> Any:
+    """Return the first device of a platform.
+
+    Raises:
+        DeviceError: JAX cannot start the platform.
+    """
+    try:
+        return jax.devices(platform_name)[0]
+    except RuntimeError as error:
+        raise DeviceError(
+            message(
+                "bench: the platform to measure must start.",
+                got=str(error).splitlines()[0],
+                want=f"a device of the platform {platform_name}",
+                fix="run `qga devices`, which says what is missing.",
+            )
+        ) from error
 
 
 def measure(name: str, case: Case, scale: int, device: Any, reference: Any, seconds: float) -> dict[str, Any]:

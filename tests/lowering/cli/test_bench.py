@@ -45,3 +45,8 @@ def test_bench_prints_a_row_and_writes_the_record(tmp_path: Path, capsys: pytest
 def test_bench_refuses_an_unknown_case(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "nonsense"]) == 2
     assert "there are: dispatch" in capsys.readouterr().out
+
+
+def test_bench_on_a_platform_that_does_not_start_says_where_to_look(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "dispatch", "--platform", "nowhere"]) == 2
+    assert "run `qga devices`" in capsys.readouterr().err
