@@ -151,7 +151,7 @@ class VulkanEngine:
         self.name = record.name
         self._is_verified = is_verified
         driver = f"{record.driver_name} {record.driver_version}"
-        self.version = f"Vulkan {record.api_version}, {driver}, qga {metadata.version('qga')}"
+        self.version = f"Vulkan {record.api_version}, {driver}, {_package()}"
         self._record = record
         self._device = device
         self._lock = threading.Lock()
@@ -208,3 +208,10 @@ def _open(uuid: str | None) -> VulkanDevice:
     from ..runtime import Device as VulkanDevice
 
     return VulkanDevice.open(uuid)
+
+
+def _package() -> str:
+    try:
+        return f"qga {metadata.version('qga')}"
+    except metadata.PackageNotFoundError:
+        return "qga, not installed"
