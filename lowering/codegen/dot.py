@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
@@ -125,8 +125,69 @@ def emit(builder: Builder, expression: Expression, fusion: Node, schedule: Sched
         store=store,
         lhs_depth_contiguous=lhs.depth_is_minor,
         rhs_column_contiguous=not rhs.depth_is_minor,
+        lhs_vector=_vector_load(expression, node.inputs[0], lhs),
+        rhs_vector=_vector_load(expression, node.inputs[1], rhs, depth_first=True),
+        store_vector=_vector_store(expression, fusion, node, (lhs, rhs)),
     )
     matmul.emit(builder, sizes, schedule.tiles, access)
+
+
+# Elements that a kernel loads or stores at once.
+WIDTH = 4
+
+
+def _vector_load(
+    expression: Expression, operand: Value, layout: Layout, *, depth_first: bool = False
+) -> Callable[[Builder, Register, Register, Register], Register] | None:
+    """Return the load of neighbours along the operand's fastest group, if they lie side by side in memory."""
+    source = _plain_source(expression, operand)
+    runs = _runs(layout)
+    if source is None or not runs or operand.dtype not in _VECTOR_DTYPES:
+        return None
+    group, axes = runs[-1]
+    if group == "batch" or axes != tuple(getattr(layout, group)) or layout.extent(axes) % WIDTH:
+        return None
+
+    def load(_: Builder, batch: Register, first: Register, second: Register) -> Register:
+        free, depth = (second, first) if depth_first else (first, second)
+        with expression.scope():
+            index = place(expression, layout, {"batch": batch, "free": free, "contract": depth})
+            return expression.buffers[source].load(expression.linear(index), WIDTH)
+
+    return load
+
+
+# Real types that buffers can hand out four at a time.
+_VECTOR_DTYPES = frozenset({"f32", "f16", "bf16", "i32", "u32"})
+
+
+def _plain_source(expression: Expression, operand: Value) -> Value | None:
+    """Return the memory value that an operand is, perhaps under another shape."""
+    while operand not in expression.buffers:
+        node = expression.producers.get(operand)
+        if node is None or node.op != "reshape":
+            return None
+        operand = node.inputs[0]
+    return operand
+
+
+def _vector_store(
+    expression: Expression, fusion: Node, node: Node, sides: tuple[Layout, Layout]
+) -> Callable[[Builder, Register, Register, Register, Register], None] | None:
+    """Return the store of neighbouring columns, if the product is all that the kernel computes."""
+    lhs, rhs = sides
+    columns = rhs.extent(rhs.free)
+    body: Graph = fusion.attributes["body"]
+    if body.outputs != (node.output,) or node.output.dtype not in _VECTOR_DTYPES or columns % WIDTH:
+        return None
+    rows = lhs.extent(lhs.free)
+
+    def store(_: Builder, batch: Register, row: Register, column: Register, value: Register) -> None:
+        number = expression.number
+        linear = (batch * number(rows) + row) * number(columns) + column
+        expression.buffers[node.output].store(linear, value)
+
+    return store
 
 
 def place(expression: Expression, layout: Layout, given: dict[str, Register]) -> Index:
