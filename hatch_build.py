@@ -33,6 +33,10 @@ class NativeBuildHook(BuildHookInterface):
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Compile before the wheel is packed; leave the wheel pure when that is not possible."""
         root = Path(self.root)
+        # The default text of `qga run` where there is no checkout. Not a table of pyproject.toml: an editable install
+        # would copy it too, and leave a second folder `qga` beside the link to the real one.
+        if version != "editable":
+            build_data["force_include"][str(root / "docs" / "theory")] = "qga/app/text"
         if not (root / SOURCE).is_file():
             return
         reason = missing_requirement()

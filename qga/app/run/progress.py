@@ -33,6 +33,7 @@ class Progress:
     ) -> None:
         self._name = name
         self._first = first
+        self._shown = first
         self._last = last
         self._stream = sys.stderr if stream is None else stream
         self._clock = clock
@@ -41,7 +42,10 @@ class Progress:
 
     def show(self, step: int, loss: float) -> None:
         """Report that ``step`` steps are done, the last one with this loss."""
-        rate = (step - self._first) / max(self._clock() - self._started, 1e-9)
+        rate = (step - self._shown) / max(self._clock() - self._started, 1e-9)
+        if self._shown == self._first:
+            # The first step also waits for the driver to build its pipelines; the rate is that of the later ones.
+            self._shown, self._started = step, self._clock()
         numbers = f"{step}/{self._last} steps  {rate:6.1f} steps/s  loss {loss:.4f}"
         if self._stream.isatty():
             left = (self._last - step) / rate

@@ -43,6 +43,6 @@ def test_stop_ends_a_bar() -> None:
 
 def test_resumed_progress_counts_from_where_it_was() -> None:
     stream = io.StringIO()
-    times = iter([0.0, 2.0])
+    times = iter([0.0, 2.0, 2.0])
     Progress("cpu", 10, 12, stream, clock=lambda: next(times)).show(12, 1.0)
     assert "12/12 steps     1.0 steps/s" in stream.getvalue()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-_MARGIN_LEFT, _MARGIN_RIGHT, _MARGIN_TOP, _MARGIN_BOTTOM = 58, 16, 28, 38
+_MARGIN_LEFT, _MARGIN_RIGHT, _MARGIN_TOP, _MARGIN_BOTTOM = 68, 16, 28, 38
 _LEGEND_WIDTH = 150
 _HEADROOM = 1.05
 _TICKS = 5
