@@ -11,24 +11,23 @@ from .reduction import reduce_quadrant
 
 def sin(b: Builder, x: Value) -> Value:
     """Return the sine; NaN for infinite x."""
-    r, quadrant = reduce_quadrant(b, x)
-    sine, cosine = _kernels(r)
-    result = b.select((quadrant & 1) != 0, cosine, sine)
-    # Zero keeps its sign, which the reduction loses.
-    return b.select(x == 0.0, x, _negate_where(b, result, quadrant & 2))
+    return sincos(b, x)[0]
 
 
 def cos(b: Builder, x: Value) -> Value:
     """Return the cosine; NaN for infinite x."""
-    r, quadrant = reduce_quadrant(b, x)
-    sine, cosine = _kernels(r)
-    result = b.select((quadrant & 1) != 0, sine, cosine)
-    return _negate_where(b, result, (quadrant + 1) & 2)
+    return sincos(b, x)[1]
 
 
 def sincos(b: Builder, x: Value) -> tuple[Value, Value]:
-    """Return sine and cosine for one reduction."""
-    return sin(b, x), cos(b, x)  # the emitter computes an instruction that both need once
+    """Return sine and cosine for one reduction; what is not used costs nothing once the driver has removed it."""
+    r, quadrant = reduce_quadrant(b, x)
+    sine, cosine = _kernels(r)
+    is_odd = (quadrant & 1) != 0
+    first = _negate_where(b, b.select(is_odd, cosine, sine), quadrant & 2)
+    second = _negate_where(b, b.select(is_odd, sine, cosine), (quadrant + 1) & 2)
+    # Zero keeps its sign, which the reduction loses.
+    return b.select(x == 0.0, x, first), second
 
 
 def tan(b: Builder, x: Value) -> Value:
