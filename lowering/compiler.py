@@ -14,6 +14,7 @@ from .passes.degenerate import degenerate
 from .passes.fuse import fuse
 from .passes.normalise import normalise
 from .passes.simplify import simplify
+from .passes.split_dot import split_dot
 from .passes.split_reduce import split_reduce
 from .plan.assemble import assemble
 from .program import Program
@@ -21,13 +22,18 @@ from .schedule import Schedule
 from .watch import watched
 
 
-def compile_graph(graph: Graph, capabilities: Capabilities) -> Program:
+def compile_graph(graph: Graph, capabilities: Capabilities, *, descriptors: bool = False) -> Program:
     """Return the program that computes a graph on a device with these capabilities; needs no device.
+
+    Args:
+        graph: what to compute.
+        capabilities: of the device.
+        descriptors: make kernels that synchronization validation can follow; `runtime.descriptors` runs them.
 
     Raises:
         UnsupportedError: the device lacks a dtype that the graph needs.
     """
-    return assemble(optimise(graph, capabilities), KernelMaker(capabilities).kernel_of)
+    return assemble(optimise(graph, capabilities), KernelMaker(capabilities, descriptors=descriptors).kernel_of)
 
 
 def compile_watched(graph: Graph, capabilities: Capabilities) -> tuple[Program, Program, Graph]:
@@ -40,7 +46,7 @@ def compile_watched(graph: Graph, capabilities: Capabilities) -> tuple[Program, 
 def optimise(graph: Graph, capabilities: Capabilities) -> Graph:
     """Return the fused graph. The order: clean first, so that rewrites meet one form of everything; cut long
     reductions before fusion, so that both stages take neighbours in."""
-    return verify(fuse(split_reduce(clean(graph), capabilities)))
+    return verify(fuse(split_reduce(split_dot(clean(graph), capabilities), capabilities)))
 
 
 def clean(graph: Graph) -> Graph:
@@ -82,6 +88,7 @@ class KernelMaker:
     """Emits the kernel of each fusion; equal fusions share one."""
 
     capabilities: Capabilities
+    descriptors: bool = False
     made: dict[tuple[str, str, bool], Kernel] = field(default_factory=dict)
 
     def kernel_of(self, fusion: Node, guarded: bool) -> tuple[Kernel, int]:
@@ -89,7 +96,8 @@ class KernelMaker:
         schedule = choose(fusion, self.capabilities)
         key = (fusion_text(fusion), schedule.text(), guarded)
         if key not in self.made:
-            self.made[key] = kernels.emit_kernel(fusion, schedule, self.capabilities, guarded=guarded)
+            options = {"guarded": guarded, "descriptors": self.descriptors}
+            self.made[key] = kernels.emit_kernel(fusion, schedule, self.capabilities, **options)
         return self.made[key], kernels.groups(fusion, schedule)
 
 

@@ -45,11 +45,11 @@ LARGEST_U32 = 2**31 - 2**20
 
 
 def emit_kernel(
-    fusion: Node, schedule: Schedule, capabilities: Capabilities, *, guarded: bool, aliased: bool = False
+    fusion: Node, schedule: Schedule, capabilities: Capabilities, *, guarded: bool, descriptors: bool = False
 ) -> Kernel:
     """Return the kernel of a fusion. Parameters are the body's inputs, then its outputs.
 
-    `aliased`: an output may share memory with an input.
+    `descriptors`: reach buffers through bindings, for `lowering.runtime.descriptors`.
     """
     body: Graph = fusion.attributes["body"]
     names = parameter_names(body)
@@ -59,6 +59,7 @@ def emit_kernel(
         parameters=tuple(names.values()),
         subgroup_size=schedule.subgroup or None,
         guarded=guarded,
+        descriptors=descriptors,
         float_controls=_float_controls(body, capabilities),
     )
     buffers = {value: builder.buffer(parameter.name) for value, parameter in names.items()}
