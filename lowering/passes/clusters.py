@@ -167,7 +167,7 @@ class Clusters:
             count = len(node.outputs)
             full = identity(cluster.domain)
             return [(v, full if i < count else ()) for i, v in enumerate(node.inputs)]
-        if cluster.kind in ("map", "rows", "dot") and node.op not in ("dot_general", "copy", "rng_bit_generator"):
+        if cluster.kind in ("map", "rows", "dot") and node.op not in ("dot_general", "copy"):
             axes = cluster.axes[node.outputs[0]]
             return [(v, operand_axes(node, i, axes)) for i, v in enumerate(node.inputs)]
         return [(v, None) for v in node.inputs]

@@ -72,7 +72,6 @@ KERNEL_OF = {
     "scatter": "scatter",
     "dynamic_update_slice": "update",
     "copy": "map",
-    "rng_bit_generator": "map",
 }
 
 

@@ -1,0 +1,102 @@
+"""Cut deep matrix products with few results in parts along depth, which then run side by side.
+
+Before                                                        After
+  %2 = dot_general(%0: f32[768,8192], %1: f32[8192,768])        %3 = reshape(%0) : f32[768,8,1024]
+                                                                %4 = reshape(%1) : f32[8,1024,768]
+                                                                %5 = dot_general(%3, %4) {batch 8} : f32[8,768,768]
+                                                                %2 = reduce(%5) {dimensions=(0), kind=add}
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import prod
+
+import numpy as np
+
+from shaders.capabilities import Capabilities
+
+from ..graph import Graph, Node, Value
+
+# Rows and columns that one workgroup makes in the largest tiles.
+TILE = 128
+# Workgroups that fill a large GPU twice.
+WANTED_TILES = 256
+# A part is at least this deep: shallower ones cost more in partial results than they win.
+SHORTEST_DEPTH = 512
+
+
+def split_dot(graph: Graph, capabilities: Capabilities) -> Graph:
+    """Return the graph with deep products split; CPU drivers have too few cores to gain from it."""
+    if capabilities.is_cpu:
+        return graph
+    fresh = 1 + max((v.id for v in (*graph.inputs, *(v for n in graph.nodes for v in n.outputs))), default=0)
+    nodes: list[Node] = []
+    for node in graph.nodes:
+        if node.op in ("while", "case"):
+            nodes.append(replace(node, attributes={k: _regions(v, capabilities) for k, v in node.attributes.items()}))
+            continue
+        parts = part_count(node)
+        made = [node] if parts == 1 else _split(node, parts, fresh)
+        fresh += len(made) + 2
+        nodes.extend(made)
+    return replace(graph, nodes=tuple(nodes))
+
+
+def part_count(node: Node) -> int:
+    """Return into how many parts to cut a product's depth; one to leave it whole."""
+    if node.op != "dot_general" or node.output.dtype not in ("f32", "f16", "bf16"):
+        return 1
+    a = node.attributes
+    if len(a["lhs_contract"]) != 1:
+        return 1
+    lhs, rhs = node.inputs[0].shape, node.inputs[1].shape
+    depth = lhs[a["lhs_contract"][0]]
+    batch = prod(lhs[axis] for axis in a["lhs_batch"])
+    rows = node.inputs[0].size // max(batch * depth, 1)
+    columns = prod(rhs) // max(batch * depth, 1)
+    tiles = batch * -(-rows // TILE) * -(-columns // TILE)
+    parts = 1
+    while parts * 2 * tiles <= WANTED_TILES and depth % (parts * 2) == 0 and depth // (parts * 2) >= SHORTEST_DEPTH:
+        parts *= 2
+    return parts
+
+
+def _split(node: Node, parts: int, fresh: int) -> list[Node]:
+    a, where = node.attributes, node.where
+    dtype = "f32"
+    operands: list[Value] = []
+    made: list[Node] = []
+    attributes: dict[str, object] = {"precision": a["precision"]}
+    for side, operand in zip(("lhs", "rhs"), node.inputs, strict=True):
+        (axis,) = a[f"{side}_contract"]
+        shape = (*operand.shape[:axis], parts, operand.shape[axis] // parts, *operand.shape[axis + 1 :])
+        value = Value(fresh, operand.dtype, shape)
+        fresh += 1
+        made.append(Node("reshape", (operand,), (value,), {}, where))
+        operands.append(value)
+        attributes[f"{side}_batch"] = (axis, *(i + (i > axis) for i in a[f"{side}_batch"]))
+        attributes[f"{side}_contract"] = (axis + 1,)
+    partial = Value(fresh, dtype, (parts, *node.output.shape))
+    zero = Value(fresh + 1, dtype, ())
+    made.append(Node("dot_general", tuple(operands), (partial,), attributes, where))
+    made.append(Node("constant", (), (zero,), {"value": np.zeros((), np.float32)}, where))
+    same = node.output.dtype == dtype
+    total = node.output if same else Value(fresh + 2, dtype, node.output.shape)
+    made.append(Node("reduce", (partial, zero), (total,), {"dimensions": (0,), "kind": "add", "body": _sum()}, where))
+    if not same:
+        made.append(Node("convert", (total,), node.outputs, {}, where))
+    return made
+
+
+def _sum() -> Graph:
+    left, right, total = Value(0, "f32", ()), Value(1, "f32", ()), Value(2, "f32", ())
+    return Graph("body", (left, right), (Node("add", (left, right), (total,)),), (total,))
+
+
+def _regions(value: object, capabilities: Capabilities) -> object:
+    if isinstance(value, Graph):
+        return split_dot(value, capabilities)
+    if isinstance(value, tuple) and any(isinstance(item, Graph) for item in value):
+        return tuple(split_dot(item, capabilities) for item in value)
+    return value
