@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from .. import dtypes
 from ..graph import Graph, Node, Value
 from .axes import reads
 
@@ -28,7 +29,7 @@ LARGEST = 400
 BROADCAST_RATIO = 8
 BROADCAST_COST = 10
 
-DOT_TRANSPARENT = frozenset({"reshape", "transpose", "broadcast_in_dim", "slice", "reverse", "convert"})
+DOT_MOVES = frozenset({"reshape", "transpose", "broadcast_in_dim", "slice", "reverse"})
 
 
 def choose_roots(graph: Graph) -> set[Value]:
@@ -101,6 +102,9 @@ def _demanded(graph: Graph, users: dict[Value, list[Node]], producers: dict[Valu
     """Return the values that some reader takes from memory, through views as well."""
     demanded = set(graph.outputs)
     for node in reversed(graph.nodes):
+        if node.op == "dot_general":
+            sources = (_dot_source(value, producers) for value in node.inputs)
+            demanded.update(v for v in sources if v in producers and producers[v].op != "constant")
         for value in node.outputs:
             if any(_reads_memory(user, value, producers) for user in users.get(value, [])):
                 demanded.add(value)
@@ -139,14 +143,20 @@ def _reads_memory(user: Node, value: Value, producers: dict[Value, Node]) -> boo
         return value in user.inputs[:count]
     if user.op == "bitcast_convert":
         return user.output.shape != value.shape
-    if user.op == "dot_general":
-        return not _dot_can_inline(value, producers)
     return False
 
 
-def _dot_can_inline(value: Value, producers: dict[Value, Node]) -> bool:
-    """Tell whether a matrix product may load this operand through its expression: moves and conversions only."""
+def _dot_source(value: Value, producers: dict[Value, Node]) -> Value:
+    """Return what a matrix product loads from memory for an operand: the start of a chain of moves.
+
+    Every element is loaded many times, so arithmetic comes before the product, and so does a narrowing: it halves loads.
+    """
     node = producers.get(value)
-    while node is not None and node.op in DOT_TRANSPARENT:
-        node = producers.get(node.inputs[0])
-    return node is None or node.op == "constant" or node.op in ANCHORS
+    while node is not None and (node.op in DOT_MOVES or _widens_elements(node)):
+        value = node.inputs[0]
+        node = producers.get(value)
+    return value
+
+
+def _widens_elements(node: Node) -> bool:
+    return node.op == "convert" and dtypes.itemsize(node.output.dtype) >= dtypes.itemsize(node.inputs[0].dtype)

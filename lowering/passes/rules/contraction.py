@@ -1,4 +1,4 @@
-"""Reductions and products over extents of 1."""
+"""Reductions and products over extents of 1, and of transposed operands."""
 
 from __future__ import annotations
 
@@ -67,6 +67,27 @@ def dot_of_one(rewriter: Rewriter, node: Node) -> tuple[Value, ...] | None:
     return (rewriter.emit("multiply", (spread[0], spread[1]), output.dtype, output.shape, where=node.where),)
 
 
+def dot_of_transpose(rewriter: Rewriter, node: Node) -> tuple[Value, ...] | None:
+    """dot_general(transpose(x), y) -> dot_general(x, y) with x's own dimensions, where the result keeps its order."""
+    operands, found, changed = list(node.inputs), dict(node.attributes), False
+    for place, side in enumerate(("lhs", "rhs")):
+        moved = rewriter.producer(operands[place], "transpose")
+        if moved is None:
+            continue
+        permutation = moved.attributes["permutation"]
+        batch, contract = found[f"{side}_batch"], found[f"{side}_contract"]
+        free = [permutation[i] for i in range(len(permutation)) if i not in batch and i not in contract]
+        if free != sorted(free):
+            continue
+        operands[place], changed = moved.inputs[0], True
+        found[f"{side}_batch"] = tuple(permutation[i] for i in batch)
+        found[f"{side}_contract"] = tuple(permutation[i] for i in contract)
+    if not changed:
+        return None
+    output = node.output
+    return (rewriter.emit("dot_general", tuple(operands), output.dtype, output.shape, found, node.where),)
+
+
 def _spread(
     rewriter: Rewriter, value: Value, batch: tuple[int, ...], contract: tuple[int, ...], first: int, node: Node
 ) -> Value:
@@ -82,4 +103,4 @@ def _spread(
     return broadcast(rewriter, value, output.shape, places, node.where)
 
 
-RULES: dict[str, tuple[Rule, ...]] = {"dot_general": (dot_of_one,), "reduce": (reduce_one, reduce_less)}
+RULES: dict[str, tuple[Rule, ...]] = {"dot_general": (dot_of_one, dot_of_transpose), "reduce": (reduce_one, reduce_less)}
