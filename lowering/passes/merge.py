@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ..graph import Value
+from ..graph import Node, Value
 from .axes import Axes
 from .clusters import Cluster, Clusters
 from .roots import COSTS
@@ -17,7 +17,9 @@ ENOUGH_ROWS = 256
 SHORT_ROW = 16384
 
 # Cost of an epilogue that a matrix product takes in: its code is repeated for each of the many elements of a lane.
-EPILOGUE_COST = 10
+EPILOGUE_COST = 12
+# Of one load or store in an epilogue, with the arithmetic of its address.
+ACCESS_COST = 3
 
 Match = dict[int, int]
 
@@ -106,8 +108,15 @@ def _fits_epilogue(clusters: Clusters, producer: Cluster, consumer: Cluster) -> 
     """Tell whether a product's kernel may repeat the consumer's code for each element that a lane holds."""
     if producer.kind != "dot":
         return True
-    both = {id(node): node for cluster in (producer, consumer) for node in clusters.body(cluster)[0]}
-    return sum(COSTS.get(node.op, 1) for node in both.values()) <= EPILOGUE_COST
+    both: dict[int, Node] = {}
+    arrays: set[Value] = set()
+    for cluster in (producer, consumer):
+        nodes, external = clusters.body(cluster)
+        both.update((id(node), node) for node in nodes)
+        arrays.update(value for value in external if value.size > 1)
+    product = next(node for node in both.values() if node.op == "dot_general")
+    traffic = len(arrays.difference(product.inputs)) + len(consumer.roots) - 1
+    return sum(COSTS.get(node.op, 1) for node in both.values()) + ACCESS_COST * traffic <= EPILOGUE_COST
 
 
 def _same_space(producer: Cluster, consumer: Cluster, match: Match) -> Cluster | None:
