@@ -260,7 +260,11 @@ def _check(name: str, queries: Array, keys: Array, values: Array, mask: Array | 
             want=f"keys [*batch, {values.shape[-2]}, {queries.shape[-1]}]",
             fix="pass one value row for each key row, and keys as wide as queries.",
         )
-    if not queries.dtype == keys.dtype == values.dtype or not jnp.issubdtype(queries.dtype, jnp.floating):
+    _check_dtypes(name, arrays, {queries.dtype, keys.dtype, values.dtype}, mask)
+
+
+def _check_dtypes(name: str, arrays: str, dtypes: set[jnp.dtype], mask: Array | None) -> None:
+    if len(dtypes) > 1 or not jnp.issubdtype(min(dtypes, key=str), jnp.floating):
         refuse(
             ShapeError,
             f"{name}: queries, keys and values must have one real floating dtype.",

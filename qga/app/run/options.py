@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ...errors import OptionError, refuse
 
@@ -63,7 +64,7 @@ class RunOptions:
         return " ".join(words)
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:
+def add_parser(subparsers: Any) -> None:
     """Add the subcommand ``run``."""
     parser = subparsers.add_parser(
         "run",

@@ -6,12 +6,9 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
-
-import qga
 
 from ...errors import OptionError, refuse
 
@@ -92,7 +89,7 @@ def draw_batch(text: Text, *, seed: int, step: int, batch: int, context: int) ->
 
 def _default_files() -> list[Path]:
     """Find the documentation: beside the package in a checkout, inside it in an installed wheel."""
-    package = Path(str(resources.files(qga)))
+    package = Path(__file__).parents[2]
     checkout, bundled = package.parent / "docs", package / "app" / "text"
     # Beside an installed package stands site-packages, where a folder `docs` may be anybody's.
     files = _text_files(checkout if (checkout / _OWN_PAGE).is_file() else bundled)

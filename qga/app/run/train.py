@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -172,7 +172,7 @@ def _read_loss(name: str, loss: Array, step: int) -> float:
 
 
 @contextmanager
-def _interrupt_flag() -> Iterator[Callable[[], bool]]:
+def _interrupt_flag() -> Generator[Callable[[], bool]]:
     """Turn the first Ctrl-C into a flag, so that no step is cut in half; the second one stops at once."""
     pressed = threading.Event()
     if threading.current_thread() is not threading.main_thread():

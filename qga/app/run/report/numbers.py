@@ -26,17 +26,27 @@ class Row:
     meaning: str
 
 
+# Name, how to read it from a half, meaning.
+_Reader = tuple[str, Callable[[Half], str], str]
+
+
 def collect_numbers(report: Report) -> list[Row]:
     """Gather the numbers of both backends."""
-    guess = np.log(report.model.vocabulary)
-    rows: list[tuple[str, Callable[[Half], str], str]] = [
+    halves = list(report.halves.values())
+    rows = _training_rows(report.model.vocabulary) + _head_rows()
+    table = [Row(name, tuple(value(half) for half in halves), meaning) for name, value, meaning in rows]
+    return table + _difference_rows(halves)
+
+
+def _training_rows(vocabulary: int) -> list[_Reader]:
+    return [
         ("device", lambda half: half.device, "Where the steps ran."),
         ("steps", lambda half: str(half.checkpoint.step), "How often the parameters were changed."),
         (
             "first loss",
             lambda half: f"{half.checkpoint.losses[0]:.6f}",
-            f"Surprise before learning, in nats; blind guessing among {report.model.vocabulary} characters costs "
-            f"{guess:.3f}.",
+            f"Surprise before learning, in nats; blind guessing among {vocabulary} characters costs "
+            f"{np.log(vocabulary):.3f}.",
         ),
         ("last loss", lambda half: f"{half.checkpoint.losses[-1]:.6f}", "Surprise on the last batch, in nats."),
         (
@@ -64,14 +74,10 @@ def collect_numbers(report: Report) -> list[Row]:
             lambda half: f"{half.compile_seconds:.2f} s",
             "From the traced training step to a program that runs, once.",
         ),
-        *_head_rows(),
     ]
-    halves = list(report.halves.values())
-    table = [Row(name, tuple(value(half) for half in halves), meaning) for name, value, meaning in rows]
-    return table + _difference_rows(halves)
 
 
-def _head_rows() -> list[tuple[str, Callable[[Half], str], str]]:
+def _head_rows() -> list[_Reader]:
     return [
         (
             "mean row entropy",
