@@ -40,7 +40,7 @@ def lower(function: Callable[..., Any], **options: Any) -> Callable[..., Lowered
         >>> "exponential" in lowered.as_text("graph")
         True
     """
-    jitted = function if hasattr(function, "trace") else jax.jit(function, **options)
+    jitted: Any = function if hasattr(function, "trace") else jax.jit(function, **options)
 
     def stage(*arguments: Any, **keywords: Any) -> Lowered:
         return Lowered(jitted.trace(*arguments, **keywords).lower(lowering_platforms=("vulkan",)))
@@ -64,7 +64,7 @@ class Lowered:
         return import_module(self._staged.compiler_ir("stablehlo"))
 
     def program(self, capabilities: Capabilities | None = None) -> Program:
-        """Return the kernels and the buffer plan for a device with these capabilities: by default the chosen device's."""
+        """Return the kernels and the buffer plan for these capabilities, by default the chosen device's."""
         return compiler.compile_graph(self.graph, _capabilities() if capabilities is None else capabilities)
 
     def as_text(self, stage: str = "schedule", capabilities: Capabilities | None = None) -> str:

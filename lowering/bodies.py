@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from . import dtypes
-from .graph import Graph, Value
+from .graph import Graph, Node, Value
 
 # operation of a two-operand body -> kind
 _BINARY = {"add": "add", "multiply": "mul", "maximum": "max", "minimum": "min", "and": "and", "or": "or", "xor": "xor"}
@@ -31,6 +33,38 @@ def scatter_kind(body: Graph) -> str | None:
     if len(body.outputs) == 1 and len(body.inputs) == 2 and body.outputs[0] == body.inputs[1]:
         return "set"
     return _binary_kind(body) if len(body.outputs) == 1 else None
+
+
+def identity(kind: str, dtype: str) -> object:
+    """Return the number that changes nothing under a kind of reduction; argmax and argmin have none."""
+    if kind in ("add", "or", "xor"):
+        return 0
+    if kind == "mul":
+        return 1
+    if kind == "and":
+        return True if dtype == "bool" else (-1 if dtype in dtypes.SIGNED else int(np.iinfo(dtypes.NUMPY[dtype]).max))
+    return _extreme(dtype, is_lowest=kind == "max")
+
+
+def accumulator(kind: str, dtype: str) -> str:
+    """Return the dtype that a running reduction is kept in."""
+    return "f32" if dtype in ("f16", "bf16") and kind in ("add", "mul") else dtype
+
+
+def binary_body(kind: str, dtype: str) -> Graph:
+    """Return the body of two numbers that `reduction_kind` recognises as this kind."""
+    left, right, result = (Value(i, dtype, ()) for i in range(3))
+    (op,) = (op for op, name in _BINARY.items() if name == kind)
+    return Graph("body", (left, right), (Node(op, (left, right), (result,)),), (result,))
+
+
+def _extreme(dtype: str, *, is_lowest: bool) -> object:
+    if dtype == "bool":
+        return not is_lowest
+    if dtype in dtypes.FLOATS:
+        return -np.inf if is_lowest else np.inf
+    limits = np.iinfo(dtypes.NUMPY[dtype])
+    return int(limits.min if is_lowest else limits.max)
 
 
 def _binary_kind(body: Graph) -> str | None:

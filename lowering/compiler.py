@@ -44,8 +44,8 @@ def compile_watched(graph: Graph, capabilities: Capabilities) -> tuple[Program, 
 
 
 def optimise(graph: Graph, capabilities: Capabilities) -> Graph:
-    """Return the fused graph. The order: clean first, so that rewrites meet one form of everything; cut long
-    reductions before fusion, so that both stages take neighbours in."""
+    """Return the fused graph of a program on a device."""
+    # Clean first, so that others meet one form of everything; cut before fusing, so that all parts take neighbours in.
     return verify(fuse(split_reduce(split_dot(clean(graph), capabilities), capabilities)))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from math import prod
 
 from . import dtypes
-from .program import ArrayType, Dispatch, Program, Repeat, Step
+from .program import ArrayType, Dispatch, Program, Repeat, Step, While
 
 
 def program_cost(program: Program) -> dict[str, float]:
@@ -33,7 +33,7 @@ def _executed(steps: Sequence[Step], times: int) -> Iterator[tuple[Dispatch, int
             yield step, times
         elif isinstance(step, Repeat):
             yield from _executed(step.body, times * step.count)
-        elif not isinstance(step, Dispatch) and hasattr(step, "condition"):
+        elif isinstance(step, While):
             yield from _executed(step.condition, times)
             yield from _executed(step.body, times)
 

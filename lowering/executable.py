@@ -36,12 +36,12 @@ class Executable:
 
     @property
     def input_types(self) -> tuple[ArrayType, ...]:
-        """dtype and shape of each input."""
+        """Dtype and shape of each input."""
         return self.program.inputs
 
     @property
     def output_types(self) -> tuple[ArrayType, ...]:
-        """dtype and shape of each output."""
+        """Dtype and shape of each output."""
         return self.program.outputs
 
     @property
@@ -90,7 +90,7 @@ class Executable:
 
     def _check(self, arrays: Sequence[np.ndarray]) -> None:
         wanted = [f"{kind.dtype}[{','.join(map(str, kind.shape))}]" for kind in self.program.inputs]
-        given = [f"{dtypes.NAMES.get(a.dtype, str(a.dtype))}[{','.join(map(str, a.shape))}]" for a in map(np.asarray, arrays)]
+        given = [_type_text(np.asarray(array)) for array in arrays]
         if wanted != given:
             raise InputError(
                 message(
@@ -100,6 +100,10 @@ class Executable:
                     fix="convert the arguments, or compile for these shapes.",
                 )
             )
+
+
+def _type_text(array: np.ndarray) -> str:
+    return f"{dtypes.NAMES.get(array.dtype, str(array.dtype))}[{','.join(map(str, array.shape))}]"
 
 
 def load(path: str | Path, device: Device | None = None) -> Executable:

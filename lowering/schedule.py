@@ -1,4 +1,4 @@
-"""Schedule: how one fusion is laid over workgroups and lanes. A plain record, chosen by rules, printed and tested as text."""
+"""Schedule: how one fusion is laid over workgroups and lanes. A plain record, chosen by rules, printed as text."""
 
 from __future__ import annotations
 
@@ -15,11 +15,18 @@ from .graph import Node
 class Schedule:
     """How many lanes work together, and on what.
 
-    `workgroup`: invocations of a workgroup. `per_lane`: elements that one lane computes before it moves on.
-    `lanes`: invocations that share one row (1: a lane owns whole rows or columns). `minor_reduced`: lanes run along the
-    reduced axes. `in_registers`: a row is read once and kept. `subgroup`: required subgroup size, 0 for any.
-    `mode`, `owners`: see
-    the head of codegen/scatter.py. `axis`: the axis that crossed inputs are read along (codegen/tiles.py). `tiles`: the tiles of a matrix product.
+    Attributes:
+        kind: the family of kernels.
+        workgroup: invocations of a workgroup.
+        per_lane: elements that one lane computes before it moves on.
+        lanes: invocations that share one row; with 1, a lane owns whole rows or columns.
+        minor_reduced: lanes run along the reduced axes.
+        in_registers: a row is read once and kept.
+        subgroup: required subgroup size, 0 for any.
+        mode: which of a family's ways; see codegen/scatter.py and codegen/tiles.py.
+        owners: lanes that share the places of a scatter.
+        axis: the axis that crossed inputs are read along (codegen/tiles.py).
+        tiles: the tiles of a matrix product.
     """
 
     kind: str

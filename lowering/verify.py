@@ -55,12 +55,12 @@ class VerifiedExecutable:
 
     @property
     def input_types(self) -> tuple[ArrayType, ...]:
-        """dtype and shape of each input."""
+        """Dtype and shape of each input."""
         return self._plain.input_types
 
     @property
     def output_types(self) -> tuple[ArrayType, ...]:
-        """dtype and shape of each output."""
+        """Dtype and shape of each output."""
         return self._plain.output_types
 
     @property

@@ -1,0 +1,1 @@
+"""Kernels from fusions: expressions evaluated at positions, in the frame that each kind of fusion has."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from shaders.spirv import Value as Register
 
 from .. import dtypes
+from ..bodies import accumulator, identity
 from ..graph import Node, Value
 from . import scalar
 from .expression import Expression, Scalar, parts, rebuild
@@ -22,11 +23,17 @@ State = list[Register]
 class Reduction:
     """One reduce node inside a kernel: how its running state starts, grows and ends.
 
-    A state is the flat list of registers of all operands. Sums and products of 16-bit floats run in f32.
+    A state is the flat list of registers of all operands. Sums and products of 16-bit floats run in f32. A rule of the
+    user's own, argmax and argmin start from the initial values; every other kind starts from its identity.
     """
 
     expression: Expression
     node: Node
+
+    @property
+    def has_identity(self) -> bool:
+        """Whether the kind has a number that changes nothing."""
+        return self.node.attributes["kind"] not in (None, "argmax", "argmin")
 
     @property
     def operands(self) -> tuple[Value, ...]:
@@ -36,10 +43,10 @@ class Reduction:
     def identity(self) -> State:
         """Return the state of no elements."""
         builder, kind = self.expression.builder, self.node.attributes["kind"]
-        if kind in ("argmax", "argmin"):
+        if not self.has_identity:
             return self._flat(self.initial())
         (operand,) = self.operands
-        return self._flat([scalar.constant(builder, operand.dtype, _identity_value(kind, operand.dtype))])
+        return self._flat([scalar.constant(builder, operand.dtype, identity(kind, operand.dtype))])
 
     def initial(self) -> list[Scalar]:
         """Return the initial values that the node is given."""
@@ -53,7 +60,7 @@ class Reduction:
     def merge(self, first: State, second: State) -> State:
         """Return the state of two sets of elements, the first coming before the second."""
         builder, kind = self.expression.builder, self.node.attributes["kind"]
-        if kind in ("argmax", "argmin"):
+        if not self.has_identity:
             arguments = [*self._elements(first), *self._elements(second)]
             return self._flat(self.expression.call(self.node.attributes["body"], arguments))
         (operand,) = self.operands
@@ -63,10 +70,10 @@ class Reduction:
     def finish(self, state: State) -> list[Scalar]:
         """Return the results: the state joined with the initial values, in the operands' dtypes."""
         kind = self.node.attributes["kind"]
-        if kind in ("argmax", "argmin"):
+        if not self.has_identity:
             return self._elements(state)
         (operand,) = self.operands
-        if not self._starts_at_identity():
+        if not starts_at_identity(self.node, self.expression.producers):
             state = self.merge(self._flat(self.initial()), state)
         running = accumulator(kind, operand.dtype)
         (result,) = self._elements(state)
@@ -120,37 +127,13 @@ class Reduction:
             place += width
         return result
 
-    def _starts_at_identity(self) -> bool:
-        node = self.expression.producers.get(self.node.inputs[1])
-        if node is None or node.op != "constant":
-            return False
-        (operand,) = self.operands
-        given = node.attributes["value"].reshape(-1)[0]
-        wanted = dtypes.NUMPY[operand.dtype].type(_identity_value(self.node.attributes["kind"], operand.dtype))
-        return bool(given == wanted)
 
-
-def accumulator(kind: str, dtype: str) -> str:
-    """Return the dtype that a running reduction is kept in."""
-    return "f32" if dtype in ("f16", "bf16") and kind in ("add", "mul") else dtype
-
-
-def _identity_value(kind: str, dtype: str) -> object:
-    if kind in ("add", "or", "xor"):
-        return 0
-    if kind == "mul":
-        return 1
-    if kind == "and":
-        return True if dtype == "bool" else (-1 if dtype in dtypes.SIGNED else int(np.iinfo(dtypes.NUMPY[dtype]).max))
-    return _extreme(dtype, lowest=kind == "max")
-
-
-def _extreme(dtype: str, *, lowest: bool) -> object:
-    if dtype == "bool":
-        return not lowest
-    if dtype in dtypes.FLOATS:
-        return -np.inf if lowest else np.inf
-    limits = np.iinfo(dtypes.NUMPY[dtype])
-    return int(limits.min if lowest else limits.max)
-
-
+def starts_at_identity(node: Node, producers: Mapping[Value, Node]) -> bool:
+    """Tell whether a reduction's initial value is a constant that changes nothing."""
+    kind = node.attributes["kind"]
+    start = producers.get(node.inputs[-1])
+    if kind in (None, "argmax", "argmin") or start is None or start.op != "constant":
+        return False
+    dtype = node.inputs[0].dtype
+    given = start.attributes["value"].reshape(-1)[0]
+    return bool(given == np.asarray(identity(kind, dtype)).astype(dtypes.NUMPY[dtype]))

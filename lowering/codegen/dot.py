@@ -1,4 +1,4 @@
-"""Matrix products: dot_general with any batch, free and contracting dimensions becomes batch x rows x columns x depth."""
+"""Matrix products: dot_general with any dimensions becomes batch x rows x columns x depth."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from math import prod
 
 from shaders.capabilities import Capabilities
 from shaders.library import matmul
+from shaders.library.complex import Complex
 from shaders.library.matmul import MatmulAccess, MatmulProblem, MatmulTiles
 from shaders.spirv import Builder
 from shaders.spirv import Value as Register
@@ -173,7 +174,7 @@ def _plain_source(expression: Expression, operand: Value) -> Value | None:
 
 def _vector_store(
     expression: Expression, fusion: Node, node: Node, sides: tuple[Layout, Layout]
-) -> Callable[[Builder, Register, Register, Register, Register], None] | None:
+) -> Callable[[Builder, Register, Register, Register, Scalar], None] | None:
     """Return the store of neighbouring columns, if the product is all that the kernel computes."""
     lhs, rhs = sides
     columns = rhs.extent(rhs.free)
@@ -182,7 +183,8 @@ def _vector_store(
         return None
     rows = lhs.extent(lhs.free)
 
-    def store(_: Builder, batch: Register, row: Register, column: Register, value: Register) -> None:
+    def store(_: Builder, batch: Register, row: Register, column: Register, value: Scalar) -> None:
+        assert not isinstance(value, Complex)
         number = expression.number
         linear = (batch * number(rows) + row) * number(columns) + column
         expression.buffers[node.output].store(linear, value)

@@ -6,7 +6,7 @@ value computed inside a block is never used where that block does not dominate.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -47,7 +47,7 @@ class Expression:
 
     # -- scopes ------------------------------------------------------------------------------------------------------
     @contextmanager
-    def scope(self) -> Iterator[None]:
+    def scope(self) -> Generator[None]:
         """Forget on exit what was computed inside: for the inside of a block."""
         self._scopes.append({})
         try:
@@ -193,7 +193,7 @@ class Expression:
             return rule(self, node, index)
         if node.where:
             self.builder.source(*_file_and_line(node.where))
-        operands = [self._known(operand, index if operand.shape else SCALAR) for operand in node.inputs]
+        operands = [self.at(operand, index if operand.shape else SCALAR) for operand in node.inputs]
         dtypes = [operand.dtype for operand in node.inputs]
         return scalar.emit(self.builder, node.op, operands, dtypes, value.dtype, node.attributes)
 

@@ -1,4 +1,4 @@
-"""Where an expression is evaluated: a position in an array, known by its dimensions, by its linear place, or by both."""
+"""Where an expression is evaluated: a position in an array, known by its dimensions, its linear place, or both."""
 
 from __future__ import annotations
 

@@ -81,12 +81,11 @@ def template(fusion: Node, schedule: Schedule) -> Template:
 def parameter_names(body: Graph) -> dict[Value, Parameter]:
     """Return the kernel parameter of each input and output of a body; complex arrays are buffers of their parts."""
     result: dict[Value, Parameter] = {}
-    updated = {node.inputs[0] for node in body.nodes if node.op in ("scatter", "update")}
+    scattered = {value for node in body.nodes if node.op == "scatter" for value in node.outputs}
     for position, value in enumerate(body.inputs):
-        access = "rw" if value in updated else "r"
-        result[value] = Parameter(f"in{position}", dtypes.real_part(value.dtype), access)
+        result[value] = Parameter(f"in{position}", dtypes.real_part(value.dtype), "r")
     for position, value in enumerate(body.outputs):
-        access = "rw" if any(value in node.outputs and node.op == "scatter" for node in body.nodes) else "w"
+        access = "rw" if value in scattered else "w"
         result.setdefault(value, Parameter(f"out{position}", dtypes.real_part(value.dtype), access))
     return result
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from shaders.library.complex import Complex
 from shaders.spirv import Value as Register
 
 from ..graph import Node
@@ -193,7 +194,9 @@ def start_position(expression: Expression, element: Scalar, dtype: str, room: in
     # An index dtype too narrow for `room` cannot reach it: clamping to its own largest value changes nothing.
     high = scalar.constant(builder, dtype, min(room, _largest(dtype)))
     clamped = scalar.emit(builder, "clamp", [low, element, high], [dtype] * 3, dtype, {})
-    return scalar.emit(builder, "convert", [clamped], [dtype], expression.index_dtype, {})
+    place = scalar.emit(builder, "convert", [clamped], [dtype], expression.index_dtype, {})
+    assert not isinstance(place, Complex)
+    return place
 
 
 def _largest(dtype: str) -> int:

@@ -24,6 +24,9 @@ from .combine import Reduction, State
 from .expression import Expression
 from .index import Index
 
+# The body of a loop: from its counter and what it carries to what it carries on.
+Body = Callable[[Register, list[Register]], list[Register]]
+
 
 def groups(fusion: Node, schedule: Schedule) -> int:
     """Return the number of workgroups: rows over the rows of one workgroup."""
@@ -70,7 +73,7 @@ def phases(body: Graph) -> list[list[Node]]:
     found: dict[int, list[Node]] = {}
     for node in body.nodes:
         level = max((depth.get(value, 0) for value in node.inputs), default=0)
-        if node.op in ("reduce", "partial_reduce"):
+        if node.op in _REDUCTIONS:
             found.setdefault(level, []).append(node)
             level += 1
         for value in node.outputs:
@@ -80,23 +83,23 @@ def phases(body: Graph) -> list[list[Node]]:
 
 def settle(expression: Expression, body: Graph) -> None:
     """Compute, once a row, what depends on the row's results and on nothing that changes along it."""
-    uniform = set(expression.fixed)
+    uniform = {*expression.fixed, *(value for value in body.inputs if value.size == 1)}
     for node in body.nodes:
-        if node.op == "constant" or (node.op in _SPREADING and node.inputs[0].size == 1):
-            uniform.update(node.outputs)
-    for node in body.nodes:
-        if node.outputs[0] in expression.fixed or (node.op in moves.RULES and node.op not in _SPREADING):
+        # A reduction that is not known yet belongs to a later phase, however few its results are.
+        known = node.outputs[0] in expression.fixed
+        if known or node.op in _REDUCTIONS or (node.op in moves.RULES and node.op not in _SPREADING):
             continue
-        if not any(value in expression.fixed for value in node.inputs):
+        if not all(value in uniform for value in node.inputs):
             continue
-        if all(value in uniform or value.size == 1 for value in node.inputs):
-            value = node.output
+        value = node.output
+        uniform.add(value)
+        if any(operand in expression.fixed for operand in node.inputs):
             expression.fixed[value] = expression.at(value, moves.origin(expression, value.shape))
-            uniform.add(value)
 
 
+_REDUCTIONS = frozenset({"reduce", "partial_reduce"})
 # A row's result keeps its value through these, wherever along the row it is asked for.
-_SPREADING = frozenset({"broadcast_in_dim", "reshape"})
+_SPREADING = frozenset({"broadcast_in_dim", "reshape", "constant"})
 
 
 def _across(reduction: Reduction, state: State, schedule: Schedule) -> State:
@@ -186,13 +189,15 @@ class _Walk:
         self._loop(body, [])
 
     def held(self) -> list[tuple[Index, Register | None]]:
-        """Return the positions of a row that is kept in registers: the same ones in each phase, so nothing is read twice."""
+        """Return the positions of a row kept in registers: the same in each phase, so that nothing is read twice."""
         if self._held is None:
             steps = -(-self.row.count // self.schedule.lanes)
             self._held = [self._position(self.row.lane, step * self.schedule.lanes) for step in range(steps)]
         return self._held
 
-    def _loop(self, body: Callable[[Register, list[Register]], list[Register]], carries: list[Register]) -> list[Register]:
+    def _loop(
+        self, body: Callable[[Register, list[Register]], list[Register]], carries: list[Register]
+    ) -> list[Register]:
         number = self.expression.number
         stride = self.schedule.lanes * self.schedule.per_lane
         builder = self.expression.builder
@@ -245,16 +250,18 @@ def _cut(flat: list[Register], widths: list[int]) -> Iterator[State]:
         place += width
 
 
-def _finish(
-    builder: Builder, expression: Expression, fusion: Node, schedule: Schedule, row: _Row, walk: _Walk
-) -> None:
+def _finish(builder: Builder, expression: Expression, fusion: Node, schedule: Schedule, row: _Row, walk: _Walk) -> None:
     """Write the results of rows once, and what has the domain's size element by element."""
     outputs = list(zip(fusion.attributes["body"].outputs, fusion.attributes["output_axes"], strict=True))
     if fusion.attributes["kind"] == "partial":
         _store_once(builder, expression, schedule, row, [(value, row.number) for value, _ in outputs])
         return
     wide = {axis for axis, extent in enumerate(fusion.attributes["domain"]) if extent != 1}
-    full = [(v, a) for v, a in outputs if {x for x in a if x is not None} == wide and wide & set(fusion.attributes["reduced"])]
+    full = [
+        (v, a)
+        for v, a in outputs
+        if {x for x in a if x is not None} == wide and wide & set(fusion.attributes["reduced"])
+    ]
     small = [(v, a) for v, a in outputs if (v, a) not in full]
     if small:
         _store_rows(builder, expression, fusion, schedule, row, small)
@@ -328,5 +335,3 @@ def _store_full(
         store()
     else:
         builder.when(condition, store)
-
-

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from math import prod
 
 from shaders.capabilities import Capabilities
+from shaders.library.complex import Complex
 from shaders.spirv import Builder
 from shaders.spirv import Value as Register
 
@@ -38,23 +39,28 @@ class Problem:
 
     @property
     def count(self) -> int:
+        """Number of operands, each with its own updates."""
         return len(self.node.outputs)
 
     @property
     def update_shape(self) -> tuple[int, ...]:
+        """Shape of the updates."""
         return self.node.inputs[self.count + 1].shape
 
     @property
     def scatter_dims(self) -> tuple[int, ...]:
+        """Dimensions of the updates that count index vectors."""
         window = self.node.attributes["update_window_dims"]
         return tuple(i for i in range(len(self.update_shape)) if i not in window)
 
     @property
     def updates(self) -> int:
+        """Number of index vectors."""
         return prod(self.update_shape[i] for i in self.scatter_dims)
 
     @property
     def window(self) -> tuple[int, ...]:
+        """Shape of one update."""
         return tuple(self.update_shape[i] for i in self.node.attributes["update_window_dims"])
 
     @property
@@ -73,6 +79,7 @@ class Problem:
 
     @property
     def places(self) -> int:
+        """Number of places a window can start at, where windows are disjoint."""
         shape, window = self.node.inputs[0].shape, self.operand_window
         moved = {*self.node.attributes["scatter_dims_to_operand_dims"], *self.node.attributes["input_batching_dims"]}
         return prod(shape[axis] if window[axis] == 1 else 1 for axis in moved)
@@ -199,9 +206,7 @@ def _pull(expression: Expression, problem: Problem, lane: Register, schedule: Sc
     builder.loop(number(0), number(problem.updates), number(1), [], step)
 
 
-def _start(
-    expression: Expression, problem: Problem, update: Register
-) -> tuple[Register, tuple[Register, ...]]:
+def _start(expression: Expression, problem: Problem, update: Register) -> tuple[Register, tuple[Register, ...]]:
     """Return whether the whole window of an update lies inside the operand, and where it starts."""
     node, a, builder, number = problem.node, problem.node.attributes, expression.builder, expression.number
     indices = node.inputs[problem.count]
@@ -210,9 +215,7 @@ def _start(
     start = [number(0) for _ in shape]
     inside = builder.const("bool", True)
     for part, axis in enumerate(a["scatter_dims_to_operand_dims"]):
-        element = expression.at(
-            indices, component(expression, indices.shape, list(batch), a["index_vector_dim"], part)
-        )
+        element = expression.at(indices, component(expression, indices.shape, list(batch), a["index_vector_dim"], part))
         room = shape[axis] - window[axis]
         place, legal = _legal(expression, element, indices.dtype, room)
         inside = legal if inside.constant is True else builder.logical_and(inside, legal)
@@ -227,8 +230,11 @@ def _legal(expression: Expression, element: Scalar, dtype: str, room: int) -> tu
     """Return a run-time index as a position, and whether it lies in [0, room]."""
     builder = expression.builder
     place = scalar.emit(builder, "convert", [element], [dtype], expression.index_dtype, {})
+    assert not isinstance(element, Complex)
+    assert not isinstance(place, Complex)
     if dtype in dtypes.UNSIGNED:
         wide = scalar.emit(builder, "convert", [element], [dtype], "u64" if dtype == "u64" else "u32", {})
+        assert not isinstance(wide, Complex)
         return place, wide <= builder.const(wide.dtype, room)
     signed = "i64" if dtype == "i64" else "i32"
     low = element >= builder.const(signed, 0)
@@ -251,9 +257,7 @@ def _flatten(
     return expression.flatten(dims, problem.node.inputs[0].shape)
 
 
-def _updates(
-    expression: Expression, problem: Problem, update: Register, offsets: tuple[Register, ...]
-) -> list[Scalar]:
+def _updates(expression: Expression, problem: Problem, update: Register, offsets: tuple[Register, ...]) -> list[Scalar]:
     """Return the update elements that one window element receives."""
     batch = iter(expression.split(update, tuple(problem.update_shape[i] for i in problem.scatter_dims)))
     rest = iter(offsets)

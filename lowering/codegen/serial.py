@@ -8,8 +8,8 @@ from shaders.spirv import Value as Register
 from ..graph import Node
 from ..schedule import Schedule, extents
 from . import maps
-from .expression import Expression, parts, rebuild
-from .index import SCALAR
+from .combine import Reduction
+from .expression import Expression
 
 
 def groups(fusion: Node, schedule: Schedule) -> int:
@@ -21,10 +21,9 @@ def groups(fusion: Node, schedule: Schedule) -> int:
 
 def emit(builder: Builder, expression: Expression, fusion: Node, schedule: Schedule) -> None:
     """A lane starts from the initial values and applies the rule to its row's elements in order."""
-    body = fusion.attributes["body"]
-    node = body.nodes[-1]
-    operands = node.inputs[: len(node.outputs)]
-    domain, reduced = operands[0].shape, node.attributes["dimensions"]
+    node = fusion.attributes["body"].nodes[-1]
+    reduction = Reduction(expression, node)
+    domain, reduced = node.inputs[0].shape, node.attributes["dimensions"]
     kept, count = extents(domain, reduced)
     number = expression.number
     row = maps.global_index(expression, schedule.workgroup) + maps.local_index(expression)
@@ -37,25 +36,15 @@ def emit(builder: Builder, expression: Expression, fusion: Node, schedule: Sched
             rest = iter(expression.split(row, kept_shape))
             dims = tuple(along[axis] if axis in along else next(rest) for axis in range(len(domain)))
             index = expression.index(domain, dims=dims)
-            running = _elements(node, carries)
-            fresh = [expression.at(operand, index) for operand in operands]
-            return [r for e in expression.call(node.attributes["body"], [*running, *fresh]) for r in parts(e)]
+            return reduction.add(carries, [expression.at(operand, index) for operand in reduction.operands])
 
     def reduce_row() -> None:
         with expression.scope():
-            initial = [r for v in node.inputs[len(operands) :] for r in parts(expression.at(v, SCALAR))]
-            final = builder.loop(number(0), number(count), number(1), initial, step) if count else initial
-            for value, element in zip(node.outputs, _elements(node, final), strict=True):
+            state = reduction.identity()
+            if count:
+                state = builder.loop(number(0), number(count), number(1), state, step)
+            for value, element in zip(node.outputs, reduction.finish(state), strict=True):
                 if value in expression.buffers:
                     expression.store(value, row, element)
 
     builder.when(row < number(kept), reduce_row)
-
-
-def _elements(node: Node, registers: list[Register]) -> list:
-    result, place = [], 0
-    for value in node.outputs:
-        width = 2 if value.dtype in ("c64", "c128") else 1
-        result.append(rebuild(value.dtype, registers[place : place + width]))
-        place += width
-    return result

@@ -1,5 +1,7 @@
-"""Maps that read some arrays across their order (transposes): through a square of shared memory, so that neighbouring
-lanes read neighbours and write neighbours."""
+"""Maps that read some arrays across their order (transposes), through squares of shared memory.
+
+Neighbouring lanes read neighbours into a square, and after a barrier compute and write neighbours.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,7 @@ PITCH = SIDE + 1
 
 
 def choose(fusion: Node, capabilities: Capabilities) -> Schedule | None:
-    """Return the tiled schedule where it pays: on a GPU, for arrays read along another axis than the results' fastest."""
+    """Return the tiled schedule where it pays: on a GPU, for arrays read along another axis than results."""
     if capabilities.is_cpu or fusion.attributes["kind"] != "map":
         return None
     for crossing in range(len(fusion.attributes["domain"])):
@@ -59,8 +61,7 @@ def crossed(fusion: Node, axis: int) -> dict[Value, Axes]:
 
 
 def emit(builder: Builder, expression: Expression, fusion: Node, schedule: Schedule) -> None:
-    """A workgroup fills a square of each crossed input, lanes along its fastest dimension, then computes the square of
-    results, lanes along theirs."""
+    """Fill a square of each crossed input, lanes along its fastest dimension; then compute one of results."""
     inputs = crossed(fusion, schedule.axis)
     square = _Square(expression, fusion, schedule)
     memory = {value: [builder.shared(r, SIDE * PITCH) for r in _registers(value)] for value in inputs}

@@ -5,27 +5,30 @@ from __future__ import annotations
 from shaders.spirv import Builder
 from shaders.spirv import Value as Register
 
-from ..graph import Node, Value
+from ..graph import Graph, Node, Value
 from ..schedule import Schedule
 from . import maps
-from .combine import Reduction
-from .expression import Expression, parts, rebuild
-from .index import SCALAR, Index, size_of
+from .combine import Reduction, starts_at_identity
+from .expression import Expression
+from .index import Index, size_of
+
+# Kinds for which seeing a number twice is as good as seeing it once.
+IDEMPOTENT = frozenset({"max", "min", "and", "or", "argmax", "argmin"})
 
 
 def groups(fusion: Node, schedule: Schedule) -> int:
     """Return the number of workgroups: one lane for each line or each output element."""
-    node = fusion.attributes["body"].nodes[-1]
-    axis = running_axis(node)
-    elements = size_of(node.outputs[0].shape)
-    lanes = elements if axis is None else elements // node.outputs[0].shape[axis]
+    body: Graph = fusion.attributes["body"]
+    shape, axis = body.nodes[-1].outputs[0].shape, running_axis(body)
+    lanes = size_of(shape) if axis is None else size_of(shape) // shape[axis]
     return -(-lanes // schedule.workgroup)
 
 
-def running_axis(node: Node) -> int | None:
+def running_axis(body: Graph) -> int | None:
     """Return the axis of a cumulative reduction, whose window reaches from each element to the start or to the end."""
+    node = body.nodes[-1]
     a = node.attributes
-    if a["kind"] is None or len(node.outputs) != 1:
+    if not is_padding_silent(body) or len(node.outputs) != 1:
         return None
     shape = node.inputs[0].shape
     plain = all(n == 1 for key in ("strides", "base_dilation", "window_dilation") for n in a[key])
@@ -40,10 +43,16 @@ def running_axis(node: Node) -> int | None:
     return axis
 
 
+def is_padding_silent(body: Graph) -> bool:
+    """Tell whether padding, which counts as initial values, changes nothing."""
+    node = body.nodes[-1]
+    return node.attributes["kind"] in IDEMPOTENT or starts_at_identity(node, body.producers())
+
+
 def emit(builder: Builder, expression: Expression, fusion: Node, schedule: Schedule) -> None:
     """A lane computes one line of a running reduction, or one element of any other."""
     node = fusion.attributes["body"].nodes[-1]
-    axis = running_axis(node)
+    axis = running_axis(fusion.attributes["body"])
     lane = maps.global_index(expression, schedule.workgroup) + maps.local_index(expression)
     shape = node.outputs[0].shape
     total = size_of(shape) if axis is None else size_of(shape) // shape[axis]
@@ -76,38 +85,36 @@ def _line(builder: Builder, expression: Expression, node: Node, line: Register, 
             expression.store(output, expression.linear(index), element)
             return state
 
-    builder.loop(number(0), number(operand.shape[axis]), number(1), reduction.identity(), step)
+    _ = builder.loop(number(0), number(operand.shape[axis]), number(1), reduction.identity(), step)
 
 
 def _window(builder: Builder, expression: Expression, node: Node, lane: Register) -> None:
-    """Apply the rule to every element of the window that lies inside the array."""
-    a = node.attributes
-    operands = node.inputs[: len(node.outputs)]
+    """Join every element of the window in order; padding and the holes of a dilated array are initial values."""
+    reduction = Reduction(expression, node)
+    window = tuple(node.attributes["window"])
     number = expression.number
     place = expression.split(lane, node.outputs[0].shape)
+    is_silent = is_padding_silent(expression.body)
 
     def step(count: Register, carries: list[Register]) -> list[Register]:
         with expression.scope():
-            offsets = expression.split(count, tuple(a["window"]))
-            inside, index = _tap(expression, node, place, offsets, operands[0])
+            offsets = expression.split(count, window)
+            inside, index = _tap(expression, node, place, offsets, reduction.operands[0])
 
             def take() -> list[Register]:
                 with expression.scope():
-                    running = _elements(node, carries)
-                    fresh = [expression.at(operand, index) for operand in operands]
-                    return [r for e in _apply(expression, node, running, fresh) for r in parts(e)]
+                    return reduction.add(carries, [expression.at(operand, index) for operand in reduction.operands])
 
-            return take() if inside is None else builder.branch(inside, take, lambda: carries)
+            def pad() -> list[Register]:
+                with expression.scope():
+                    return carries if is_silent else reduction.add(carries, reduction.initial())
 
-    initial = [r for v in node.inputs[len(operands) :] for r in parts(expression.at(v, SCALAR))]
-    final = builder.loop(number(0), number(size_of(tuple(a["window"]))), number(1), initial, step)
-    for value, element in zip(node.outputs, _elements(node, final), strict=True):
+            return take() if inside is None else builder.branch(inside, take, pad)
+
+    state = builder.loop(number(0), number(size_of(window)), number(1), reduction.identity(), step)
+    for value, element in zip(node.outputs, reduction.finish(state), strict=True):
         if value in expression.buffers:
             expression.store(value, lane, element)
-
-
-def _apply(expression: Expression, node: Node, running: list, fresh: list) -> list:
-    return expression.call(node.attributes["body"], [*running, *fresh])
 
 
 def _tap(
@@ -121,7 +128,7 @@ def _tap(
         spot = place[axis] * number(a["strides"][axis]) + offsets[axis] * number(a["window_dilation"][axis])
         low, gap = a["low"][axis], a["base_dilation"][axis]
         spot = spot - number(low) if low >= 0 else spot + number(-low)
-        tests = []
+        tests: list[Register] = []
         if gap > 1:
             tests = [(spot % number(gap)) == number(0), spot < number((extent - 1) * gap + 1)]
             spot = spot // number(gap)
@@ -131,12 +138,3 @@ def _tap(
             inside = test if inside is None else builder.logical_and(inside, test)
         dims.append(spot)
     return inside, expression.index(operand.shape, dims=tuple(dims))
-
-
-def _elements(node: Node, registers: list[Register]) -> list:
-    result, at = [], 0
-    for value in node.outputs:
-        width = 2 if value.dtype in ("c64", "c128") else 1
-        result.append(rebuild(value.dtype, registers[at : at + width]))
-        at += width
-    return result

@@ -23,9 +23,7 @@ def operand_axes(node: Node, position: int, axes: Axes) -> Axes | None:
     operand = node.inputs[position]
     if node.op == "broadcast_in_dim":
         source = node.attributes["dimensions"]
-        return tuple(
-            None if extent == 1 else axes[source[i]] for i, extent in enumerate(operand.shape)
-        )
+        return tuple(None if extent == 1 else axes[source[i]] for i, extent in enumerate(operand.shape))
     if node.op == "transpose":
         result: list[int | None] = [None] * len(axes)
         for place, source in enumerate(node.attributes["permutation"]):

@@ -12,8 +12,8 @@ from .axes import Axes, identity, operand_axes, reads
 class Cluster:
     """Roots that one kernel will compute. `axes` maps each root's dimensions to the domain's.
 
-    Kinds: map, rows (reductions and what surrounds them), dot, serial, partial, window, scatter; view, constant, control
-    are no kernels.
+    Kinds: map, rows (reductions and what surrounds them), dot, serial, partial, window, scatter, update; view, constant
+    and control are no kernels.
     """
 
     kind: str

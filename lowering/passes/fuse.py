@@ -91,7 +91,9 @@ def _build(clusters: Clusters, cluster: Cluster) -> Node | None:
     if cluster.kind in ("view", "constant"):
         return first
     body_nodes, reads = clusters.body(cluster)
-    outputs = [v for node in cluster.roots for v in node.outputs if clusters.needed_outside(v, cluster)]
+    results = [v for node in cluster.roots for v in node.outputs]
+    # A scatter works in the memory of its results: all of them, used or not.
+    outputs = [v for v in results if cluster.kind == "scatter" or clusters.needed_outside(v, cluster)]
     if not outputs:
         outputs = list(cluster.roots[-1].outputs)
     number = _Renumber()

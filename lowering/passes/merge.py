@@ -1,4 +1,4 @@
-"""Decide which clusters become one kernel: along edges (a value never reaches memory) and beside each other (read once)."""
+"""Decide which clusters become one kernel: along edges (nothing is stored between) and side by side (read once)."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def _fits_epilogue(clusters: Clusters, producer: Cluster, consumer: Cluster) -> 
 
 
 def _same_space(producer: Cluster, consumer: Cluster, match: Match) -> Cluster | None:
-    """map + map, dot + map: every element of the consumer needs the same element of the producer."""
+    """Map + map, dot + map: every element of the consumer needs the same element of the producer."""
     if producer.domain == consumer.domain and _is_identity(match) and set(match) == _wide(consumer.domain):
         return Cluster(producer.kind, [], producer.domain, frozenset(), {**producer.axes, **consumer.axes})
     wide = _wide(producer.domain)
@@ -131,7 +131,7 @@ def _same_space(producer: Cluster, consumer: Cluster, match: Match) -> Cluster |
 
 
 def _map_after_rows(producer: Cluster, consumer: Cluster, match: Match) -> Cluster | None:
-    """rows + map: an epilogue on each row's results, or a pass over the rows that uses them."""
+    """Rows + map: an epilogue on each row's results, or a pass over the rows that uses them."""
     kept = _wide(producer.domain) - producer.reduced
     if producer.domain == consumer.domain and _is_identity(match):
         if not _fills(producer):
@@ -142,13 +142,11 @@ def _map_after_rows(producer: Cluster, consumer: Cluster, match: Match) -> Clust
     image = set(match.values())
     if image != kept and not (image == _wide(producer.domain) and _fills(producer) and _monotone(match)):
         return None
-    return Cluster(
-        "rows", [], producer.domain, producer.reduced, {**producer.axes, **_rename(consumer.axes, match)}
-    )
+    return Cluster("rows", [], producer.domain, producer.reduced, {**producer.axes, **_rename(consumer.axes, match)})
 
 
 def _rows_after_map(producer: Cluster, consumer: Cluster, match: Match) -> Cluster | None:
-    """map + rows: the reduction computes what the map would have stored, and stores it if others want it."""
+    """Map + rows: the reduction computes what the map would have stored, and stores it if others want it."""
     back = {ours: theirs for theirs, ours in match.items()}
     if set(back) != _wide(producer.domain):
         return None
@@ -161,7 +159,7 @@ def _rows_after_map(producer: Cluster, consumer: Cluster, match: Match) -> Clust
 
 
 def _rows_after_rows(producer: Cluster, consumer: Cluster, match: Match) -> Cluster | None:
-    """rows + rows: a second reduction over the same rows."""
+    """Rows + rows: a second reduction over the same rows."""
     same = (producer.domain, producer.reduced) == (consumer.domain, consumer.reduced)
     if not same or not _is_identity(match) or not _fills(producer):
         return None

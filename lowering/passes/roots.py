@@ -9,9 +9,7 @@ from ..graph import Graph, Node, Value
 from .axes import reads
 
 # One kernel of its own: these read or write memory in ways that an expression cannot.
-ANCHORS = frozenset(
-    {"reduce", "partial_reduce", "reduce_window", "dot_general", "scatter", "while", "case", "copy"}
-)
+ANCHORS = frozenset({"reduce", "partial_reduce", "reduce_window", "dot_general", "scatter", "while", "case", "copy"})
 
 # Cost of computing one element, in units of one cheap instruction; operations not listed cost one.
 COSTS: Mapping[str, int] = {
@@ -149,7 +147,7 @@ def _reads_memory(user: Node, value: Value, producers: dict[Value, Node]) -> boo
 def _dot_source(value: Value, producers: dict[Value, Node]) -> Value:
     """Return what a matrix product loads from memory for an operand: the start of a chain of moves.
 
-    Every element is loaded many times, so arithmetic comes before the product, and so does a narrowing: it halves loads.
+    Every element is loaded many times, so arithmetic comes before the product, and so does a narrowing.
     """
     node = producers.get(value)
     while node is not None and (node.op in DOT_MOVES or _widens_elements(node)):

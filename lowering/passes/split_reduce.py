@@ -1,16 +1,23 @@
 """Cut long reductions with few results in parts that run side by side, then reduce the parts.
 
 Before                                                    After
-  %2 = reduce(%0: f32[67108864], %1) {dimensions=(0)}       %3 = partial_reduce(%0, %1) {parts=512} : f32[512]
-                                                            %2 = reduce(%3, %1) {dimensions=(0)}
+  %2 = reduce(%0: f32[67108864], %1) {dimensions=(0)}       %3 = constant 0
+                                                            %4 = partial_reduce(%0, %3) {parts=512} : f32[512]
+                                                            %2 = reduce(%4, %1) {dimensions=(0)}
 """
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
 from dataclasses import replace
+
+import numpy as np
 
 from shaders.capabilities import Capabilities
 
+from .. import dtypes
+from ..bodies import accumulator, binary_body, identity
 from ..graph import Graph, Node, Value
 from ..schedule import extents, minor_is_reduced
 
@@ -26,23 +33,60 @@ LONGEST_PART = 1 << 20
 def split_reduce(graph: Graph, capabilities: Capabilities) -> Graph:
     """Return the graph with long reductions in two stages; regions of loops and branches as well."""
     fresh = 1 + max((v.id for v in (*graph.inputs, *(v for n in graph.nodes for v in n.outputs))), default=0)
+    number = itertools.count(fresh)
     nodes: list[Node] = []
     for node in graph.nodes:
         if node.op in ("while", "case"):
             nodes.append(replace(node, attributes={k: _regions(v, capabilities) for k, v in node.attributes.items()}))
             continue
         parts = part_count(node, capabilities)
-        if parts == 1:
-            nodes.append(node)
-            continue
-        kept = node.outputs[0].shape
-        partial = tuple(Value(fresh + i, v.dtype, (*kept, parts)) for i, v in enumerate(node.outputs))
-        fresh += len(partial)
-        inits = node.inputs[len(node.outputs) :]
-        nodes.append(Node("partial_reduce", node.inputs, partial, {**node.attributes, "parts": parts}, node.where))
-        last = {**node.attributes, "dimensions": (len(kept),)}
-        nodes.append(Node("reduce", (*partial, *inits), node.outputs, last, node.where))
+        nodes.extend([node] if parts == 1 else _split(node, parts, number))
     return replace(graph, nodes=tuple(nodes))
+
+
+def _split(node: Node, parts: int, number: Iterator[int]) -> list[Node]:
+    """Return the two stages of a reduction, and what surrounds them.
+
+    The parts of 16-bit sums are kept in 32 bits. Each part starts from the kind's identity, so that initial values
+    count once; argmax and argmin have none, but taking their initial value more than once changes nothing.
+    """
+    kind, where = node.attributes["kind"], node.where
+    if kind in ("argmax", "argmin"):
+        return _stages(node, parts, number, starts=node.inputs[len(node.outputs) :])
+    (array, initial), result = node.inputs, node.output
+    running = accumulator(kind, result.dtype)
+    made: list[Node] = []
+    if running != result.dtype:
+        array, initial = (_convert(value, running, number, made, where) for value in (array, initial))
+    start = Value(next(number), running, ())
+    one = np.asarray(identity(kind, running)).astype(dtypes.NUMPY[running])
+    made.append(Node("constant", (), (start,), {"value": one}, where))
+    total = result if running == result.dtype else Value(next(number), running, result.shape)
+    attributes = {**node.attributes, "body": binary_body(kind, running)}
+    made += _stages(Node("reduce", (array, initial), (total,), attributes, where), parts, number, starts=(start,))
+    if total is not result:
+        made.append(Node("convert", (total,), (result,), {}, where))
+    return made
+
+
+def _stages(node: Node, parts: int, number: Iterator[int], *, starts: tuple[Value, ...]) -> list[Node]:
+    """Return the reduction of parts, which begin with `starts`, and the reduction of their results."""
+    count = len(node.outputs)
+    kept = node.outputs[0].shape
+    partial = tuple(Value(next(number), value.dtype, (*kept, parts)) for value in node.outputs)
+    first = {**node.attributes, "parts": parts}
+    last = {**node.attributes, "dimensions": (len(kept),)}
+    return [
+        Node("partial_reduce", (*node.inputs[:count], *starts), partial, first, node.where),
+        Node("reduce", (*partial, *node.inputs[count:]), node.outputs, last, node.where),
+    ]
+
+
+def _convert(value: Value, dtype: str, number: Iterator[int], made: list[Node], where: str) -> Value:
+    """Append a conversion to `made` and return its result."""
+    result = Value(next(number), dtype, value.shape)
+    made.append(Node("convert", (value,), (result,), {}, where))
+    return result
 
 
 def part_count(node: Node, capabilities: Capabilities) -> int:

@@ -1,0 +1,1 @@
+"""Programs from fused graphs: order, memory, loops and barriers."""

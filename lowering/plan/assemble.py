@@ -26,11 +26,9 @@ class Assembler:
     constants: list[bytes] = field(default_factory=list)
     _kernel_numbers: dict[int, int] = field(default_factory=dict)
     _constant_numbers: dict[bytes, int] = field(default_factory=dict)
-    _temporaries: int = 0
 
     def temporary(self, nbytes: int) -> Storage:
         """Return new memory in the arena."""
-        self._temporaries += 1
         return Storage("arena", 0, nbytes)
 
     def constant(self, node: Node) -> Storage:
@@ -57,7 +55,12 @@ class Assembler:
         return Launch(number, arguments, groups, node.attributes["label"], node.where, guard)
 
     def region(
-        self, graph: Graph, places: dict[Value, Storage], wanted: dict[int, Storage], mutable: set[Value], guard: Guard | None
+        self,
+        graph: Graph,
+        places: dict[Value, Storage],
+        wanted: dict[int, Storage],
+        mutable: set[Value],
+        guard: Guard | None,
     ) -> tuple[list[Level], list[Storage]]:
         """Return the levels of a graph whose inputs are in `places`, and the memory that each output ends up in.
 
@@ -81,9 +84,20 @@ class Assembler:
 
 def assemble(graph: Graph, kernel_of: KernelOf) -> Program:
     """Return the program of a fused and scheduled graph."""
+    aliases = {output: source for source, output in graph.aliases}
+    while True:
+        program = _with_aliases(graph, aliases, kernel_of)
+        kept = {output: source for source, output in program.aliases}
+        if kept == aliases:
+            return program
+        # An input whose memory no output takes belongs to the caller: plan again, so that nothing writes into it.
+        aliases = kept
+
+
+def _with_aliases(graph: Graph, aliases: dict[int, int], kernel_of: KernelOf) -> Program:
+    """Return the program that may overwrite the inputs of `aliases` (output -> input), and the aliases that held."""
     assembler = Assembler(kernel_of)
     places = {value: Storage("input", i, value.nbytes) for i, value in enumerate(graph.inputs)}
-    aliases = dict((output, source) for source, output in graph.aliases)
     wanted: dict[int, Storage] = {}
     for i, value in enumerate(graph.outputs):
         source = aliases.get(i)
@@ -93,11 +107,10 @@ def assemble(graph: Graph, kernel_of: KernelOf) -> Program:
     kept = _honoured(graph, aliases, ends, places)
     levels += _copies(assembler, graph, ends, kept)
     arena, bound = memory.plan_arena(levels)
-    steps = barriers.finish(levels, assembler.kernels)
     return Program(
         name=graph.name,
         kernels=tuple(assembler.kernels),
-        steps=steps,
+        steps=barriers.finish(levels, assembler.kernels),
         inputs=tuple(ArrayType(v.dtype, v.shape) for v in graph.inputs),
         outputs=tuple(ArrayType(v.dtype, v.shape) for v in graph.outputs),
         constants=tuple(assembler.constants),

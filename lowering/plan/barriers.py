@@ -44,9 +44,7 @@ class _Writer:
             self._barrier(result)
         self.read += reads
         self.written += writes
-        result.append(
-            Dispatch(launch.kernel, regions, (launch.groups, 1, 1), launch.label, launch.where, guard)
-        )
+        result.append(Dispatch(launch.kernel, regions, (launch.groups, 1, 1), launch.label, launch.where, guard))
 
     def _loop(self, step: Rounds | Loop, result: list[Step]) -> None:
         self._barrier(result)

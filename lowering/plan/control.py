@@ -28,9 +28,7 @@ def copy_node(source: Value, target: Value) -> Node:
     return _map_node(body, (source,), (target,), "copy")
 
 
-def copy(
-    assembler: Assembler, value: Value, source: Storage, target: Storage, guard: Guard | None
-) -> Launch | None:
+def copy(assembler: Assembler, value: Value, source: Storage, target: Storage, guard: Guard | None) -> Launch | None:
     """Return the dispatch that copies an array from one memory to another."""
     twin = Value(value.id + 1, value.dtype, value.shape)
     return assembler.launch(copy_node(value, twin), {value: source, twin: target}, guard)
@@ -67,7 +65,9 @@ def _while(assembler: Assembler, node: Node, places: dict[Value, Storage], guard
     levels.append(Level([_first_flag(assembler, flag, guard)]))
     inner = Guard(flag, 1)
     condition = _condition(assembler, node.attributes["cond"], carried, captured, inner)
-    levels.append(Level([Loop(condition, flag, _round(assembler, body, carried, captured, inner), tuple(carried), label)]))
+    levels.append(
+        Level([Loop(condition, flag, _round(assembler, body, carried, captured, inner), tuple(carried), label)])
+    )
     return levels
 
 
@@ -132,24 +132,54 @@ def _condition(
     return [*levels, Level([launch])]
 
 
+class _Scalars:
+    """Writes the body of a kernel that computes one i32 from a few scalars."""
+
+    def __init__(self) -> None:
+        self.inputs: dict[Value, Storage] = {}
+        self.nodes: list[Node] = []
+        self._count = 0
+
+    def read(self, dtype: str, place: Storage) -> Value:
+        """Return the scalar in some memory."""
+        value = self._fresh(dtype)
+        self.inputs[value] = place
+        return value
+
+    def number(self, value: int) -> Value:
+        """Return an i32 constant."""
+        return self.apply("constant", "i32", value=np.array(value, np.int32))
+
+    def compare(self, direction: str, left: Value, right: Value) -> Value:
+        """Return whether left stands in a relation to right."""
+        return self.apply("compare", "bool", left, right, direction=direction, total_order=False)
+
+    def apply(self, op: str, dtype: str, *inputs: Value, **attributes: object) -> Value:
+        """Return the result of an operation."""
+        value = self._fresh(dtype)
+        self.nodes.append(Node(op, inputs, (value,), attributes))
+        return value
+
+    def launch(self, assembler: Assembler, result: Value, target: Storage, label: str) -> Launch:
+        """Return the dispatch that stores the result; it runs whatever branch is taken."""
+        body = Graph("map", tuple(self.inputs), tuple(self.nodes), (result,))
+        node = _map_node(body, tuple(self.inputs), (result,), label)
+        launch = assembler.launch(node, {**self.inputs, result: target}, None)
+        assert launch is not None, "a scalar is never empty"
+        return launch
+
+    def _fresh(self, dtype: str) -> Value:
+        self._count += 1
+        return Value(self._count, dtype, ())
+
+
 def _first_flag(assembler: Assembler, flag: Storage, guard: Guard | None) -> Launch:
     """Return the dispatch that sets a loop's flag: one, or zero where the surrounding branch is not taken."""
-    target = Value(9, "i32", ())
+    body = _Scalars()
     if guard is None:
-        one = Node("constant", (), (target,), {"value": np.array(1, np.int32)})
-        launch = assembler.launch(_map_node(Graph("map", (), (one,), (target,)), (), (target,), "begin"), {target: flag}, None)
-        assert launch is not None
-        return launch
-    outer, wanted, equal = Value(0, "i32", ()), Value(1, "i32", ()), Value(2, "bool", ())
-    nodes = (
-        Node("constant", (), (wanted,), {"value": np.array(guard.expected, np.int32)}),
-        Node("compare", (outer, wanted), (equal,), {"direction": "EQ", "total_order": False}),
-        Node("convert", (equal,), (target,)),
-    )
-    node = _map_node(Graph("map", (outer,), nodes, (target,)), (outer,), (target,), "begin")
-    launch = assembler.launch(node, {outer: guard.flag, target: flag}, None)
-    assert launch is not None
-    return launch
+        return body.launch(assembler, body.number(1), flag, "begin")
+    taken = body.compare("EQ", body.read("i32", guard.flag), body.number(guard.expected))
+    return body.launch(assembler, body.apply("convert", "i32", taken), flag, "begin")
 
 
 def _case(assembler: Assembler, node: Node, places: dict[Value, Storage], guard: Guard | None) -> list[Level]:
@@ -170,31 +200,12 @@ def _branch_flag(
     assembler: Assembler, index: Value, place: Storage, flag: Storage, count: int, guard: Guard | None
 ) -> Launch:
     """Return the dispatch that writes which branch to take, -1 for none; out of range takes the last branch."""
-    given, target = Value(0, index.dtype, ()), Value(20, "i32", ())
-    wide = Value(1, "i32", ())
-    zero, last, inside, low, high = Value(2, "i32", ()), Value(3, "i32", ()), Value(4, "bool", ()), Value(5, "bool", ()), Value(6, "bool", ())
-    chosen = target if guard is None else Value(7, "i32", ())
-    nodes = [
-        Node("convert", (given,), (wide,)),
-        Node("constant", (), (zero,), {"value": np.array(0, np.int32)}),
-        Node("constant", (), (last,), {"value": np.array(count - 1, np.int32)}),
-        Node("compare", (wide, zero), (low,), {"direction": "GE", "total_order": False}),
-        Node("compare", (wide, last), (high,), {"direction": "LE", "total_order": False}),
-        Node("and", (low, high), (inside,)),
-        Node("select", (inside, wide, last), (chosen,)),
-    ]
-    inputs: tuple[Value, ...] = (given,)
-    arguments = {given: place, target: flag}
+    body = _Scalars()
+    wide = body.apply("convert", "i32", body.read(index.dtype, place))
+    last = body.number(count - 1)
+    inside = body.apply("and", "bool", body.compare("GE", wide, body.number(0)), body.compare("LE", wide, last))
+    chosen = body.apply("select", "i32", inside, wide, last)
     if guard is not None:
-        outer, wanted, taken, none = Value(8, "i32", ()), Value(9, "i32", ()), Value(10, "bool", ()), Value(11, "i32", ())
-        nodes += [
-            Node("constant", (), (wanted,), {"value": np.array(guard.expected, np.int32)}),
-            Node("constant", (), (none,), {"value": np.array(-1, np.int32)}),
-            Node("compare", (outer, wanted), (taken,), {"direction": "EQ", "total_order": False}),
-            Node("select", (taken, chosen, none), (target,)),
-        ]
-        inputs, arguments[outer] = (given, outer), guard.flag
-    node = _map_node(Graph("map", inputs, tuple(nodes), (target,)), inputs, (target,), "branch")
-    launch = assembler.launch(node, arguments, None)
-    assert launch is not None
-    return launch
+        taken = body.compare("EQ", body.read("i32", guard.flag), body.number(guard.expected))
+        chosen = body.apply("select", "i32", taken, chosen, body.number(-1))
+    return body.launch(assembler, chosen, flag, "branch")

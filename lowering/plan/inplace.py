@@ -65,7 +65,7 @@ def _with_copies(graph: Graph, mutable: set[Value]) -> Graph:
     nodes: list[Node] = []
     for node in graph.nodes:
         operands = list(node.inputs)
-        for operand, result in _updated(node):
+        for operand, _ in _updated(node):
             if _may_overwrite(graph, base, order, producers, mutable, operand, node):
                 continue
             twin = Value(fresh, operand.dtype, operand.shape)
@@ -116,7 +116,7 @@ def _may_overwrite(
     others = [n for n in _readers(graph, base, memory) if n is not node]
     if any(_updated(other) and base.get(_updated(other)[0][0], _updated(other)[0][0]) is memory for other in others):
         return False
-    if node.inputs.count(operand) > 1:
+    if sum(base.get(value, value) is memory for value in node.inputs) > 1:
         return False
     views = {n.output for n in others if n.op in ("reshape", "bitcast_convert")}
     firsts = [order.place[id(n)] for n in others if not views.intersection(n.outputs)]
@@ -159,7 +159,7 @@ class _Arranger:
         self._keep_update_order()
 
     def settle_output(self, position: int, storage: Storage) -> None:
-        """Make the memory of an output the wanted one, if its value is computed here and nothing else needs that memory."""
+        """Make an output in the wanted memory, if its value is computed here and nothing else needs that memory."""
         value = self.origin[self.graph.outputs[position]]
         producer = self.producers.get(value)
         if producer is None or producer.op == "constant" or value in self.claimed or value in self.places:
@@ -197,9 +197,7 @@ class _Arranger:
             return
         shared = {result: self.places[operand] for operand, result in _updated(node)}
         for value in node.outputs:
-            self.places[value] = (
-                shared.get(value) or self.claimed.get(value) or self.assembler.temporary(value.nbytes)
-            )
+            self.places[value] = shared.get(value) or self.claimed.get(value) or self.assembler.temporary(value.nbytes)
 
     def _may_take(self, owner: Value, value: Value, producer: Node) -> bool:
         """Tell whether `value` may be made in the memory of the input `owner`; orders the owner's readers before it."""

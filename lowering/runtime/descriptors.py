@@ -25,8 +25,14 @@ from .structs import Struct, StructArray
 RANGE_BYTES = 16
 
 
-def run_with_descriptors(device: Device, program: Program, inputs: Sequence[Buffer]) -> list[Buffer]:
-    """Run a program of descriptor kernels once, wait, and return its outputs. Constants are uploaded for the run."""
+def run_with_descriptors(
+    device: Device, program: Program, inputs: Sequence[Buffer], *, exact: bool = False
+) -> list[Buffer]:
+    """Run a program of descriptor kernels once, wait, and return its outputs. Constants are uploaded for the run.
+
+    `exact`: give each argument of a dispatch a VkBuffer of its own that ends where the argument ends, for layers that
+    compare indices with the size of the buffer and not with the range of the descriptor.
+    """
     parts = device.parts
     recipe = build_recipe(program, Limits(parts.context.facts.limits["maxComputeWorkGroupCount"]))
     memory = [device.allocate(len(value)) for value in program.constants]
@@ -34,7 +40,7 @@ def run_with_descriptors(device: Device, program: Program, inputs: Sequence[Buff
         device.upload(buffer, value)
     outputs = [device.allocate(array_nbytes(kind)) for kind in program.outputs]
     buffers = [*inputs, *outputs, *memory, device.allocate(program.arena_bytes)]
-    run = _Run(parts, program, recipe, buffers)
+    run = _Run(parts, program, recipe, buffers, exact=exact)
     try:
         run.run()
     finally:
@@ -45,11 +51,15 @@ def run_with_descriptors(device: Device, program: Program, inputs: Sequence[Buff
 class _Run:
     """The layouts, pipelines and descriptor sets of one run."""
 
-    def __init__(self, parts: Parts, program: Program, recipe: Recipe, buffers: Sequence[Buffer]) -> None:
+    def __init__(
+        self, parts: Parts, program: Program, recipe: Recipe, buffers: Sequence[Buffer], *, exact: bool
+    ) -> None:
         self._parts = parts
         self._program = program
         self._recipe = recipe
         self._buffers = buffers
+        self._exact = exact
+        self._views: dict[tuple[Any, int, int], Any] = {}
         self._bindings = max((len(kernel.parameters) + kernel.guarded for kernel in program.kernels), default=1)
         self._set_layout = self._create_set_layout()
         self._layout = create_layout(parts.context, self._set_layout)
@@ -77,6 +87,8 @@ class _Run:
             self._parts.queue.free_command_buffers_locked([self._commands])
         for handle in self._handles:
             self._parts.pipelines.destroy(handle)
+        for view in self._views.values():
+            functions.vkDestroyBuffer(context.handle, view, null)
         functions.vkDestroyDescriptorPool(context.handle, self._pool, null)
         functions.vkDestroyPipelineLayout(context.handle, self._layout, null)
         functions.vkDestroyDescriptorSetLayout(context.handle, self._set_layout, null)
@@ -143,6 +155,8 @@ class _Run:
         buffer = self._buffers[base_index(self._program, region)]
         window, offset, left = buffer.block.window(buffer.offset + region.offset)
         nbytes = min(left, max(1, -(-region.nbytes // RANGE_BYTES)) * RANGE_BYTES)
+        if self._exact:
+            window, offset = self._view(buffer, region.offset, nbytes), 0
         where = Struct("VkDescriptorBufferInfo", buffer=window, offset=offset, range=nbytes)
         write = Struct(
             "VkWriteDescriptorSet",
@@ -154,3 +168,19 @@ class _Run:
         )
         context = self._parts.context
         context.functions.vkUpdateDescriptorSets(context.handle, 1, write.pointer, 0, interface().NULL)
+
+    def _view(self, buffer: Buffer, offset: int, nbytes: int) -> Any:
+        """Return a VkBuffer over some bytes of a buffer's memory."""
+        ffi, context = interface(), self._parts.context
+        memory, start = buffer.block.memory, buffer.offset + offset
+        key = (memory, start, nbytes)
+        if key not in self._views:
+            info = Struct("VkBufferCreateInfo", size=nbytes, usage=constants().VK_BUFFER_USAGE_STORAGE_BUFFER_BIT)
+            handle = ffi.new("VkBuffer*")
+            check("vkCreateBuffer", context.functions.vkCreateBuffer(context.handle, info.pointer, ffi.NULL, handle))
+            self._views[key] = handle[0]
+            # The layer wants to see that someone asked.
+            record = ffi.new("VkMemoryRequirements*")
+            context.functions.vkGetBufferMemoryRequirements(context.handle, handle[0], record)
+            check("vkBindBufferMemory", context.functions.vkBindBufferMemory(context.handle, handle[0], memory, start))
+        return self._views[key]

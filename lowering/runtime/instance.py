@@ -14,6 +14,10 @@ from .structs import Struct, enumerate_records, string_array, text_of
 LOGGER = logging.getLogger("qga.vulkan")
 API_VERSION = (1 << 22) | (3 << 12)
 VALIDATION_LAYER = "VK_LAYER_KHRONOS_validation"
+VALIDATION_FEATURES = {
+    "sync": "VK_VALIDATION_FEATURE_ENABLE_SYNCHRONIZATION_VALIDATION_EXT",
+    "gpu": "VK_VALIDATION_FEATURE_ENABLE_GPU_ASSISTED_EXT",
+}
 # A layer older than the driver says this of extensions it has never heard of; it says nothing about the program.
 LAYER_IS_OLDER = ("structure with unknown VkStructureType", "is not supported by this layer")
 
@@ -91,10 +95,9 @@ class Instance:
         application = Struct("VkApplicationInfo", pApplicationName="qga", pEngineName="qga", apiVersion=API_VERSION)
         layer_names, extension_names = string_array(layers), string_array(self.extensions)
         fields: dict[str, Any] = {}
-        if settings.validation == "sync":
-            enabled = ffi.new(
-                "VkValidationFeatureEnableEXT[]", [values.VK_VALIDATION_FEATURE_ENABLE_SYNCHRONIZATION_VALIDATION_EXT]
-            )
+        if settings.validation in VALIDATION_FEATURES:
+            feature = getattr(values, VALIDATION_FEATURES[settings.validation])
+            enabled = ffi.new("VkValidationFeatureEnableEXT[]", [feature])
             fields["pNext"] = Struct(
                 "VkValidationFeaturesEXT", enabledValidationFeatureCount=1, pEnabledValidationFeatures=enabled
             )

@@ -9,7 +9,7 @@ from typing import Literal
 
 from ..errors import InputError, message
 
-Validation = Literal["", "core", "sync"]
+Validation = Literal["", "core", "sync", "gpu"]
 LoaderChoice = Literal["auto", "direct"]
 
 
@@ -19,7 +19,8 @@ class Settings:
 
     Attributes:
         selector: index, part of a name or UUID of the device; empty picks the best one.
-        validation: "core" turns the Khronos validation layer on, "sync" adds synchronization validation.
+        validation: "core" turns the Khronos validation layer on, "sync" adds synchronization validation, "gpu" adds
+            instructions to every kernel that check its addresses and indices.
         labels: put dispatch labels into command buffers, for capture tools and validation messages.
         loader: "direct" opens the driver's library without the Vulkan loader.
         is_staged: use staging memory even where the host sees device memory, to test that road everywhere.
@@ -33,9 +34,10 @@ class Settings:
 
 
 def settings_from_environment(environment: Mapping[str, str] | None = None) -> Settings:
-    """Read QGA_VULKAN_DEVICE, QGA_VALIDATION (0, 1, sync), QGA_LABELS (0, 1) and QGA_VULKAN_LOADER (auto, direct)."""
+    """Read QGA_VULKAN_DEVICE, QGA_VALIDATION (0, 1, sync, gpu), QGA_LABELS (0, 1), QGA_VULKAN_LOADER (auto, direct)."""
     source = os.environ if environment is None else environment
-    validation = _choice(source, "QGA_VALIDATION", {"": "", "0": "", "1": "core", "core": "core", "sync": "sync"})
+    known = {"": "", "0": "", "1": "core", "core": "core", "sync": "sync", "gpu": "gpu"}
+    validation = _choice(source, "QGA_VALIDATION", known)
     loader = _choice(source, "QGA_VULKAN_LOADER", {"": "auto", "auto": "auto", "direct": "direct"})
     labels = _choice(source, "QGA_LABELS", {"": "", "0": "", "1": "1"})
     return Settings(
