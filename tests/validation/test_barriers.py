@@ -1,15 +1,19 @@
-"""The barriers of compiled programs: enough, none idle, and our hazard checker sees what synchronization validation sees."""
+"""Barriers of compiled programs: enough, none idle, and synchronization validation hears what our checker finds."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from lowering.program import Program
+from lowering.program import Dispatch, Program, Repeat, Step, While
 from lowering.runtime import Device
 from lowering.runtime.hazard import find_hazards
 from shaders.capabilities import Capabilities
+from shaders.kernel import Kernel
+from shaders.spirv.grammar import Decoration, Op
 
 from .listening import PROGRAMS, arguments, compiled, count_barriers, heard, run_described, styled, without_barrier
 
@@ -46,12 +50,45 @@ def test_checker_and_layer_notice_a_removed_barrier(synchronized_device: Device,
 
 
 def _as_the_layer_reads(program: Program) -> Program:
-    """Return the program as the layer sees it: whatever may be written is written, and not read as well."""
+    """Return the program as the layer sees it.
+
+    Whatever may be written is written, and not read as well; a buffer that no instruction reaches is not touched.
+    """
     kernels = []
     for kernel in program.kernels:
         parameters = [replace(one, access="w") if one.access == "rw" else one for one in kernel.parameters]
         kernels.append(replace(kernel, parameters=tuple(parameters)))
-    return replace(program, kernels=tuple(kernels))
+
+    def seen(steps: Sequence[Step]) -> tuple[Step, ...]:
+        return tuple(_reached(step, kernels) if isinstance(step, Dispatch) else inside(step) for step in steps)
+
+    def inside(step: Step) -> Step:
+        if isinstance(step, Repeat):
+            return replace(step, body=seen(step.body))
+        return replace(step, condition=seen(step.condition), body=seen(step.body)) if isinstance(step, While) else step
+
+    return replace(program, kernels=tuple(kernels), steps=seen(program.steps))
+
+
+def _reached(dispatch: Dispatch, kernels: Sequence[Kernel]) -> Dispatch:
+    kernel = kernels[dispatch.kernel]
+    bindings = _bindings(kernel)
+    regions = enumerate(dispatch.arguments, int(kernel.guarded))
+    return replace(
+        dispatch, arguments=tuple(one if slot in bindings else replace(one, nbytes=0) for slot, one in regions)
+    )
+
+
+def _bindings(kernel: Kernel) -> set[int]:
+    """Return the bindings that a kernel declares, which it does where it reaches them."""
+    words = np.frombuffer(kernel.words, np.uint32)
+    found, place = set(), 5
+    while place < len(words):
+        size, opcode = int(words[place]) >> 16, int(words[place]) & 0xFFFF
+        if opcode == Op.Decorate and words[place + 2] == Decoration.Binding:
+            found.add(int(words[place + 3]))
+        place += size
+    return found
 
 
 def test_most_programs_have_barriers(capabilities: Capabilities) -> None:
