@@ -8,27 +8,24 @@ from shaders.spirv import Value as Register
 from ..graph import Graph, Node, Value
 from ..schedule import Schedule
 from . import maps
-from .combine import Reduction, starts_at_identity
+from .combine import Reduction
 from .expression import Expression
 from .index import Index, size_of
-
-# Kinds for which seeing a number twice is as good as seeing it once.
-IDEMPOTENT = frozenset({"max", "min", "and", "or", "argmax", "argmin"})
 
 
 def groups(fusion: Node, schedule: Schedule) -> int:
     """Return the number of workgroups: one lane for each line or each output element."""
     body: Graph = fusion.attributes["body"]
-    shape, axis = body.nodes[-1].outputs[0].shape, running_axis(body)
+    node = body.nodes[-1]
+    shape, axis = node.outputs[0].shape, running_axis(node)
     lanes = size_of(shape) if axis is None else size_of(shape) // shape[axis]
     return -(-lanes // schedule.workgroup)
 
 
-def running_axis(body: Graph) -> int | None:
+def running_axis(node: Node) -> int | None:
     """Return the axis of a cumulative reduction, whose window reaches from each element to the start or to the end."""
-    node = body.nodes[-1]
     a = node.attributes
-    if not is_padding_silent(body) or len(node.outputs) != 1:
+    if a["kind"] is None or len(node.outputs) != 1:
         return None
     shape = node.inputs[0].shape
     plain = all(n == 1 for key in ("strides", "base_dilation", "window_dilation") for n in a[key])
@@ -43,16 +40,10 @@ def running_axis(body: Graph) -> int | None:
     return axis
 
 
-def is_padding_silent(body: Graph) -> bool:
-    """Tell whether padding, which counts as initial values, changes nothing."""
-    node = body.nodes[-1]
-    return node.attributes["kind"] in IDEMPOTENT or starts_at_identity(node, body.producers())
-
-
 def emit(builder: Builder, expression: Expression, fusion: Node, schedule: Schedule) -> None:
     """A lane computes one line of a running reduction, or one element of any other."""
     node = fusion.attributes["body"].nodes[-1]
-    axis = running_axis(fusion.attributes["body"])
+    axis = running_axis(node)
     lane = maps.global_index(expression, schedule.workgroup) + maps.local_index(expression)
     shape = node.outputs[0].shape
     total = size_of(shape) if axis is None else size_of(shape) // shape[axis]
@@ -89,12 +80,14 @@ def _line(builder: Builder, expression: Expression, node: Node, line: Register, 
 
 
 def _window(builder: Builder, expression: Expression, node: Node, lane: Register) -> None:
-    """Join every element of the window in order; padding and the holes of a dilated array are initial values."""
+    """Join, in order, every element of the window that lies inside the array.
+
+    StableHLO pads with the initial values, which a reduction may see any number of times; like XLA, see them once.
+    """
     reduction = Reduction(expression, node)
     window = tuple(node.attributes["window"])
     number = expression.number
     place = expression.split(lane, node.outputs[0].shape)
-    is_silent = is_padding_silent(expression.body)
 
     def step(count: Register, carries: list[Register]) -> list[Register]:
         with expression.scope():
@@ -105,11 +98,7 @@ def _window(builder: Builder, expression: Expression, node: Node, lane: Register
                 with expression.scope():
                     return reduction.add(carries, [expression.at(operand, index) for operand in reduction.operands])
 
-            def pad() -> list[Register]:
-                with expression.scope():
-                    return carries if is_silent else reduction.add(carries, reduction.initial())
-
-            return take() if inside is None else builder.branch(inside, take, pad)
+            return take() if inside is None else builder.branch(inside, take, lambda: carries)
 
     state = builder.loop(number(0), number(size_of(window)), number(1), reduction.identity(), step)
     for value, element in zip(node.outputs, reduction.finish(state), strict=True):

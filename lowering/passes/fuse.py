@@ -27,11 +27,17 @@ class _Renumber:
     """Hand out fresh value numbers, so that equal bodies print alike and share one kernel."""
 
     names: dict[Value, Value] = field(default_factory=dict)
+    count: int = 0
 
     def __call__(self, value: Value) -> Value:
         if value not in self.names:
-            self.names[value] = Value(len(self.names), value.dtype, value.shape)
+            self.names[value] = self.fresh(value)
         return self.names[value]
+
+    def fresh(self, value: Value) -> Value:
+        """Return a new value of the same type."""
+        self.count += 1
+        return Value(self.count - 1, value.dtype, value.shape)
 
 
 def fuse(graph: Graph) -> Graph:
@@ -75,6 +81,10 @@ KERNEL_OF = {
 }
 
 
+# Kernels that work in the memory of what they update.
+IN_PLACE = frozenset({"scatter", "update"})
+
+
 def _reduce_cluster(node: Node) -> Cluster:
     domain = node.inputs[0].shape
     reduced = frozenset(node.attributes["dimensions"])
@@ -96,12 +106,7 @@ def _build(clusters: Clusters, cluster: Cluster) -> Node | None:
     outputs = [v for v in results if cluster.kind == "scatter" or clusters.needed_outside(v, cluster)]
     if not outputs:
         outputs = list(cluster.roots[-1].outputs)
-    number = _Renumber()
-    inputs = tuple(number(value) for value in reads)
-    nodes = tuple(
-        replace(n, inputs=tuple(map(number, n.inputs)), outputs=tuple(map(number, n.outputs))) for n in body_nodes
-    )
-    body = Graph(cluster.kind, inputs, nodes, tuple(map(number, outputs)))
+    inputs, body = _body(cluster, body_nodes, reads, outputs)
     attributes = {
         "kind": cluster.kind,
         "domain": cluster.domain,
@@ -111,7 +116,28 @@ def _build(clusters: Clusters, cluster: Cluster) -> Node | None:
         "body": body,
     }
     where = next((node.where for node in cluster.roots if node.where), "")
-    return Node("fusion", tuple(reads), tuple(outputs), attributes, where)
+    return Node("fusion", inputs, tuple(outputs), attributes, where)
+
+
+def _body(
+    cluster: Cluster, nodes: list[Node], reads: list[Value], outputs: list[Value]
+) -> tuple[tuple[Value, ...], Graph]:
+    """Return what a cluster reads, and its body over inputs for that.
+
+    What an in-place kernel overwrites comes first, and once more if it is also read: the plan may then give the two
+    different memory.
+    """
+    number = _Renumber()
+    *inner, root = nodes
+    count = len(root.outputs) if cluster.kind in IN_PLACE else 0
+    operands = root.inputs[:count]
+    elsewhere = {value for node in inner for value in node.inputs} | set(root.inputs[count:])
+    rest = [value for value in reads if value not in operands or value in elsewhere]
+    inputs = tuple([number.fresh(value) for value in operands] + [number(value) for value in rest])
+    renamed = [replace(n, inputs=tuple(map(number, n.inputs)), outputs=tuple(map(number, n.outputs))) for n in inner]
+    arguments = (*inputs[:count], *map(number, root.inputs[count:]))
+    renamed.append(replace(root, inputs=arguments, outputs=tuple(map(number, root.outputs))))
+    return (*operands, *rest), Graph(cluster.kind, inputs, tuple(renamed), tuple(map(number, outputs)))
 
 
 def _fuse_regions(value: object) -> object:

@@ -71,7 +71,7 @@ def _with_copies(graph: Graph, mutable: set[Value]) -> Graph:
             twin = Value(fresh, operand.dtype, operand.shape)
             fresh += 1
             nodes.append(control.copy_node(operand, twin))
-            operands[node.inputs.index(operand)] = twin
+            operands[operands.index(operand)] = twin
         nodes.append(Node(node.op, tuple(operands), node.outputs, node.attributes, node.where))
     return Graph(graph.name, graph.inputs, tuple(nodes), graph.outputs, graph.aliases, graph.input_names)
 
