@@ -16,14 +16,14 @@ from .index import Index, size_of
 def groups(fusion: Node, schedule: Schedule) -> int:
     """Return the number of workgroups: one lane for each line or each output element."""
     body: Graph = fusion.attributes["body"]
-    node = body.nodes[-1]
-    shape, axis = node.outputs[0].shape, running_axis(node)
+    shape, axis = body.nodes[-1].outputs[0].shape, running_axis(body)
     lanes = size_of(shape) if axis is None else size_of(shape) // shape[axis]
     return -(-lanes // schedule.workgroup)
 
 
-def running_axis(node: Node) -> int | None:
+def running_axis(body: Graph) -> int | None:
     """Return the axis of a cumulative reduction, whose window reaches from each element to the start or to the end."""
+    node = body.nodes[-1]
     a = node.attributes
     if a["kind"] is None or len(node.outputs) != 1:
         return None
@@ -43,7 +43,7 @@ def running_axis(node: Node) -> int | None:
 def emit(builder: Builder, expression: Expression, fusion: Node, schedule: Schedule) -> None:
     """A lane computes one line of a running reduction, or one element of any other."""
     node = fusion.attributes["body"].nodes[-1]
-    axis = running_axis(node)
+    axis = running_axis(fusion.attributes["body"])
     lane = maps.global_index(expression, schedule.workgroup) + maps.local_index(expression)
     shape = node.outputs[0].shape
     total = size_of(shape) if axis is None else size_of(shape) // shape[axis]
