@@ -8,7 +8,7 @@ from shaders.capabilities import Capabilities
 from shaders.kernel import Kernel
 
 from . import schedule as schedules
-from .codegen import dot, kernels, scatter, tiles
+from .codegen import dot, kernels, running, scatter, tiles
 from .graph import Graph, Node, verify
 from .passes.degenerate import degenerate
 from .passes.fuse import fuse
@@ -103,14 +103,10 @@ class KernelMaker:
 
 def choose(fusion: Node, capabilities: Capabilities) -> Schedule:
     """Return the schedule of a fusion."""
-    if fusion.attributes["kind"] == "dot":
-        return dot.choose(fusion, capabilities)
-    if fusion.attributes["kind"] == "scatter":
-        return scatter.choose(fusion, capabilities)
-    tiled = tiles.choose(fusion, capabilities)
-    if tiled is not None:
-        return tiled
-    return schedules.choose(fusion, capabilities)
+    special = {"dot": dot.choose, "scatter": scatter.choose, "map": tiles.choose, "window": running.choose}
+    kind = fusion.attributes["kind"]
+    chosen = special[kind](fusion, capabilities) if kind in special else None
+    return schedules.choose(fusion, capabilities) if chosen is None else chosen
 
 
 def fusion_text(fusion: Node) -> str:

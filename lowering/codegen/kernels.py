@@ -12,7 +12,7 @@ from shaders.spirv import Builder
 from .. import dtypes
 from ..graph import Graph, Node, Value
 from ..schedule import Schedule
-from . import dot, maps, rows, scatter, serial, tiles, update, window
+from . import dot, maps, rows, running, scatter, serial, tiles, update, window
 from .expression import Expression
 
 Emit = Callable[[Builder, Expression, Node, Schedule], None]
@@ -30,6 +30,7 @@ class Template:
 TEMPLATES: Mapping[str, Template] = {
     "map": Template(maps.emit, maps.groups),
     "map tile": Template(tiles.emit, tiles.groups),
+    "window scan": Template(running.emit, running.groups),
     "rows": Template(rows.emit, rows.groups),
     "partial": Template(rows.emit, rows.groups),
     "serial": Template(serial.emit, serial.groups),
@@ -75,7 +76,8 @@ def groups(fusion: Node, schedule: Schedule) -> int:
 
 def template(fusion: Node, schedule: Schedule) -> Template:
     """Return the family of kernels that a fusion belongs to."""
-    return TEMPLATES["map tile" if schedule.mode == "tile" else fusion.attributes["kind"]]
+    kind = fusion.attributes["kind"]
+    return TEMPLATES.get(f"{kind} {schedule.mode}", TEMPLATES[kind])
 
 
 def parameter_names(body: Graph) -> dict[Value, Parameter]:

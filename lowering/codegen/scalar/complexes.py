@@ -46,6 +46,11 @@ BINARY: Final[dict[str, Binary]] = {
 }
 
 
+def clamp(b: Builder, low: Complex, x: Complex, high: Complex) -> Complex:
+    """Return min(max(low, x), high) in the order of pairs (real, imaginary); `high` where x is NaN."""
+    return functions.minimum(b, functions.maximum(b, low, x), high)
+
+
 def apply(b: Builder, op: str, operands: Sequence[Operand]) -> Scalar | None:
     """Compute one element, or return None for an operation without a complex meaning."""
     if op in UNARY:

@@ -101,8 +101,12 @@ def _structural(
 
 def _clamp(b: Builder, operands: Sequence[Operand]) -> Scalar:
     low, x, high = operands
+    if x.dtype in dtypes.COMPLEX:
+        return complexes.clamp(b, low.complex, x.complex, high.complex)
     if x.dtype in dtypes.FLOATS:
         return floats.clamp(b, low.real, x.real, high.real)
+    if x.dtype == "bool":
+        return (x.real | low.real) & high.real
     return integers.clamp(b, low.real, x.real, high.real)
 
 
