@@ -49,6 +49,11 @@ def _even(x: Any) -> Any:
     return lax.round(x, lax.RoundingMethod.TO_NEAREST_EVEN)
 
 
+def _clamp_pairs(low: Any, x: Any, high: Any) -> Any:
+    # StableHLO orders complex numbers by pairs; XLA's own clamp on the CPU looks at real parts only.
+    return lax.min(lax.max(low, x), high)
+
+
 def _unary(tolerance: float, **functions: Callable[..., Any]) -> list[Call]:
     return [Call(op, function, (X,), tolerance) for op, function in functions.items()]
 
@@ -89,6 +94,7 @@ _COMPLEX = [
     *_binary(3, multiply=lax.mul, divide=lax.div),
     *_unary(0, negate=lax.neg, real=lax.real, imag=lax.imag),
     *_unary(3, abs=lax.abs, sign=lax.sign),
+    Call("clamp", _clamp_pairs, (X, Y, Z)),
 ]
 _DIRECTIONS = {"EQ": lax.eq, "NE": lax.ne, "LT": lax.lt, "LE": lax.le, "GT": lax.gt, "GE": lax.ge}
 
@@ -102,7 +108,7 @@ def calls(dtype: str) -> list[Call]:
     if dtype in COMPLEX:
         return [*_COMPLEX, *shared]
     if dtype == "bool":
-        return [*_BITWISE, *shared, *_binary(0, maximum=lax.max, minimum=lax.min)]
+        return [*_BITWISE, *shared, *_binary(0, maximum=lax.max, minimum=lax.min), Call("clamp", lax.clamp, (X, Y, Z))]
     absolute = [Call("abs", lax.abs, (X,))] if dtype in dtypes.SIGNED else []
     return [*_INTEGER, *absolute, *shared]
 
