@@ -10,6 +10,8 @@ import jax
 from jax.extend.mlir import ir
 
 _LIBRARY = os.path.dirname(os.path.abspath(jax.__file__)) + os.sep
+# This package's own folder: its frames, and what called them, asked for the program and are no part of it.
+_OWN = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
 # function name (or ""), file, line
 Frame = tuple[str, str, int]
@@ -40,6 +42,8 @@ def argument_name(location: Any) -> str:
 def _where(location: Any) -> str:
     library = ""
     for function, file, line in _frames(location):
+        if file.startswith(_OWN):
+            break
         text = f"{os.path.basename(file)}:{line}" + (f" in {function}" if function else "")
         if not file.startswith(_LIBRARY):
             return text

@@ -62,7 +62,7 @@ def _text(graph: Graph, missing: dict[str, list[str]]) -> str:
         "import_module: everything in the program must have a Vulkan lowering.",
         got="; ".join(parts),
         want=f"the {len(ops.TABLE)} operations of lowering.ops.TABLE over static shapes of {', '.join(dtypes.NUMPY)}",
-        fix="replace these operations, or run this function on another platform, e.g. under jax.default_device(cpu).",
+        fix='replace these operations, or run this function on the CPU: jax.default_device(jax.devices("cpu")[0]).',
         at=graph.name,
         stage="import",
     )

@@ -11,6 +11,7 @@ import pytest
 from jax import lax
 from jax.extend.mlir.dialects import stablehlo
 
+from lowering.api import lower
 from lowering.errors import GraphError
 from lowering.graph import Graph, verify
 from lowering.stablehlo import import_module
@@ -98,6 +99,12 @@ def test_import_gives_the_users_line() -> None:
     graph = graph_of(lambda x: jnp.tanh(x), normal(2))
     assert graph.nodes[-1].where.startswith("test_module.py:")
     assert graph.nodes[-1].where.endswith("<lambda>")
+
+
+def test_import_never_names_a_line_of_the_compiler() -> None:
+    """JAX leaves its own frames out: what remains of a library function's are ours, which called it."""
+    graph = lower(jax.nn.softmax)(normal(2, 3)).graph
+    assert {node.where for node in graph.nodes} == {""}
 
 
 def test_import_turns_if_into_case() -> None:
