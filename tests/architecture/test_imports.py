@@ -27,7 +27,7 @@ class Import:
 # What a room may import besides the standard library and itself. The first match from the top decides, so that a folder
 # may say more, or less, than its room.
 ALLOWED: dict[str, frozenset[str]] = {
-    "qga.app": frozenset({"jax", "jaxtyping", "lowering", "matplotlib", "numpy", "optax", "safetensors"}),
+    "qga.app": frozenset({"jax", "jaxtyping", "lowering", "numpy", "optax", "safetensors"}),
     # numpy holds what is known while JAX traces: counts, permutations, tables of constants.
     "qga": frozenset({"jax", "jaxtyping", "numpy"}),
     "shaders": frozenset({"numpy"}),
