@@ -1,5 +1,5 @@
 # Each command sets up everything it needs on a fresh machine; see .ci/setup.
-.PHONY: run test check conformance devices clean
+.PHONY: run test check conformance devices bench clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -24,6 +24,10 @@ conformance: ## every primitive harness of jax on Vulkan against the CPU; ARGS="
 devices: ## which Vulkan devices are here, what is missing and the fix
 	@.ci/setup
 	@.venv/bin/qga devices $(ARGS)
+
+bench: ## build, check and time everything on the Vulkan device, beside JAX; ARGS="--help" teaches
+	@.ci/setup
+	@.venv/bin/python -m tests.bench $(ARGS)
 
 clean: ## remove the virtual environment, build outputs and caches
 	rm -rf .venv build dist .pytest_cache .ruff_cache .hypothesis lowering/pjrt/_native.abi3.so

@@ -1,0 +1,139 @@
+"""Time a matrix product under many schedules, so that rows of the tuning data can be chosen from one run.
+
+A candidate is a row as shaders/tuning/*.toml writes it, and a band; both go into the record.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from lowering import lower
+from lowering.codegen import dot, kernels
+from lowering.compiler import KernelMaker, choose, optimise
+from lowering.graph import Graph, Node
+from lowering.plan.assemble import assemble
+from lowering.program import Program
+from lowering.runtime import Buffer, Device
+from shaders.capabilities import Capabilities
+from shaders.kernel import Kernel
+from shaders.library.matmul import MatmulProblem, MatmulTiles, misfit, subgroup_size, workgroup
+from shaders.library.matmul.choose import tiles_of_row
+from shaders.library.matmul.problem import transpose_problem
+
+from .cases import Case
+from .check import checked_run, difference, reference
+from .kernels import profile, upload
+from .timing import timing_of
+
+MATRIX_TILES = ((128, 128), (256, 128), (128, 256), (64, 128), (128, 64), (64, 64))
+MATRIX_PARTS = ((64, 32), (64, 64), (32, 64), (32, 32))
+TILED_TILES = ((128, 128), (128, 64), (64, 128), (64, 64), (256, 128))
+TILED_PARTS = ((8, 8), (8, 4), (4, 8), (16, 8), (4, 4))
+REGISTER_PARTS = ((16, 8), (8, 8), (8, 4), (24, 6))
+BANDS = (8, 4, 16, 1)
+MOST_SUBGROUPS = 16
+
+
+@dataclass(slots=True)
+class Prepared:
+    """A case whose inputs are on the device and whose reference is known; made once, used by every candidate."""
+
+    case: Case
+    fused: Graph
+    inputs: list[Buffer]
+    wanted: list[np.ndarray]
+
+
+@dataclass
+class TilesMaker(KernelMaker):
+    """Emits kernels as the compiler does, but for matrix products with given tiles."""
+
+    tiles: MatmulTiles | None = None
+    used: list[Kernel] = field(default_factory=list)
+
+    def kernel_of(self, fusion: Node, guarded: bool) -> tuple[Kernel, int]:
+        """Return a fusion's kernel and its number of workgroups."""
+        if fusion.attributes["kind"] != "dot" or self.tiles is None:
+            return super().kernel_of(fusion, guarded)
+        chosen = choose(fusion, self.capabilities)
+        threads, lanes = workgroup(self.tiles)[0], subgroup_size(self.tiles) or 0
+        schedule = replace(chosen, tiles=self.tiles, workgroup=threads, subgroup=lanes)
+        kernel = kernels.emit_kernel(fusion, schedule, self.capabilities, guarded=guarded)
+        self.used.append(kernel)
+        return kernel, kernels.groups(fusion, schedule)
+
+
+def candidates(problem: MatmulProblem, capabilities: Capabilities, *, is_quick: bool) -> list[dict[str, Any]]:
+    """List the rows to try: those that the device can run, the most promising shapes first."""
+    rows: list[dict[str, Any]] = []
+    for row in _rows(capabilities, narrow=problem.lhs in ("f16", "bf16")):
+        tiles = tiles_of(row, problem, capabilities)
+        if tiles is not None and misfit(problem, tiles, capabilities) is None:
+            rows.append(row)
+    return rows[:3] if is_quick else rows
+
+
+def _rows(capabilities: Capabilities, *, narrow: bool) -> Iterator[dict[str, Any]]:
+    if capabilities.is_cpu:
+        yield from ({"kernel": "registers", "part": list(part)} for part in REGISTER_PARTS)
+        return
+    if narrow and capabilities.matrices:
+        for depth, tile, part in itertools.product((32, 64, 16), MATRIX_TILES, MATRIX_PARTS):
+            subgroups = (tile[0] // part[0]) * (tile[1] // part[1])
+            if 2 <= subgroups <= MOST_SUBGROUPS:
+                yield {"kernel": "matrix", "tile": [*tile, depth], "part": list(part)}
+        yield from ({"kernel": "matrix", "tile": [128, 128, 32], "part": [64, 32], "band": band} for band in BANDS[1:])
+        return
+    for depth, tile, part in itertools.product((16, 8, 32), TILED_TILES, TILED_PARTS):
+        if 64 <= (tile[0] // part[0]) * (tile[1] // part[1]) <= 512:
+            yield {"kernel": "tiled", "tile": [*tile, depth], "part": list(part)}
+    yield from ({"kernel": "tiled", "tile": [128, 128, 16], "part": [8, 8], "band": band} for band in BANDS[1:])
+
+
+def tiles_of(row: dict[str, Any], problem: MatmulProblem, capabilities: Capabilities) -> MatmulTiles | None:
+    """Return the schedule that a candidate describes, None where the device lacks its matrix product."""
+    plain = {key: value for key, value in row.items() if key != "band"}
+    viewed = transpose_problem(problem) if row.get("transposed") else problem
+    tiles = tiles_of_row(plain, viewed, capabilities)
+    return tiles if tiles is None or "band" not in row else replace(tiles, band=row["band"])
+
+
+def prepare(device: Device, case: Case, seed: int) -> Prepared:
+    """Fuse the case's graph, put its inputs on the device and compute its reference."""
+    arrays = case.arrays(seed)
+    fused = optimise(lower(case.function)(*case.structures()).graph, device.capabilities)
+    return Prepared(case, fused, upload(device, arrays), reference(case, arrays))
+
+
+def problem_of(fused: Graph) -> MatmulProblem:
+    """Return the one matrix product of a fused graph."""
+    fusion = next(node for node in fused.nodes if node.attributes.get("kind") == "dot")
+    return dot.problem(dot.dot_node(fusion.attributes["body"]))
+
+
+def program_with(prepared: Prepared, tiles: MatmulTiles, capabilities: Capabilities) -> Program:
+    """Compile the case with given tiles."""
+    return assemble(prepared.fused, TilesMaker(capabilities, tiles=tiles).kernel_of)
+
+
+def measure_row(device: Device, prepared: Prepared, row: dict[str, Any], seconds: float) -> dict[str, Any]:
+    """Check and time one candidate."""
+    case, capabilities = prepared.case, device.capabilities
+    tiles = tiles_of(row, problem_of(prepared.fused), capabilities)
+    assert tiles is not None, "candidates that the device cannot run are not listed"
+    program = program_with(prepared, tiles, capabilities)
+    loaded = device.load(program)
+    results, _ = checked_run(device, loaded, prepared.inputs)
+    answer: dict[str, Any] = {"row": row, "tiles": str(tiles), "code_bytes": len(program.kernels[0].words)}
+    wrong = difference(case, results, prepared.wanted)
+    if wrong:
+        return {**answer, "status": "wrong", "why": wrong}
+    profiles = profile(loaded, prepared.inputs, seconds)
+    timing = timing_of([sum(entry.total_ns for entry in entries) / 1e3 for entries in profiles])
+    rate = case.operations / timing.median_us / 1e6
+    return {**answer, "status": "ok", "device": asdict(timing), "tflop_per_s": rate}
