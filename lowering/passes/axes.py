@@ -31,6 +31,8 @@ def operand_axes(node: Node, position: int, axes: Axes) -> Axes | None:
         return tuple(result)
     if node.op == "reshape":
         return _through_reshape(operand.shape, node.output.shape, axes)
+    if node.op == "dynamic_update_slice" and position == 0:
+        return axes
     if node.op in OPAQUE:
         return None
     if operand.shape == ():
@@ -38,7 +40,7 @@ def operand_axes(node: Node, position: int, axes: Axes) -> Axes | None:
     return axes
 
 
-# Operations that read operands at other places than their own result's.
+# Operations that read operands at other places than their own result's; an update reads its first one at the same.
 OPAQUE = frozenset(
     {
         "slice", "reverse", "pad", "concatenate", "gather", "dynamic_slice", "dynamic_update_slice", "bitcast_convert",

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..graph import Graph, Node, Value
-from ..passes.axes import reads
+from ..passes.axes import Axes, identity, reads
 from . import control
 from .order import Dependencies
 from .steps import Storage
@@ -168,8 +168,6 @@ class _Arranger:
         if value.nbytes != storage.nbytes:
             return
         if owner is not None and not self._may_take(owner, value, producer):
-            if storage.space == "input":
-                self.claimed[value] = Storage("output", position, value.nbytes)
             return
         self.claimed[value] = storage
         self.taken.add(id(storage))
@@ -203,13 +201,19 @@ class _Arranger:
         """Tell whether `value` may be made in the memory of the input `owner`; orders the owner's readers before it."""
         if owner in self.kept or id(self.places[owner]) in self.taken:
             return False
-        if producer.op != "fusion":
-            return False
         readers = self.readers.get(owner, [])
-        if producer in readers and not _reads_in_step(producer, owner, value, self.base):
+        if producer.op == "while":
+            if not self._starts_alone(owner, value, producer):
+                return False
+        elif producer.op != "fusion" or (producer in readers and not _reads_in_step(producer, owner, value, self.base)):
             return False
         firsts = [self.order.place[id(n)] for n in readers if n is not producer and n.op not in _VIEWS]
         return self.order.try_order(firsts, self.order.place[id(producer)])
+
+    def _starts_alone(self, owner: Value, value: Value, loop: Node) -> bool:
+        """Tell whether a loop's result is carried from `owner`, and the loop reads that memory for nothing else."""
+        origins = [self.origin[operand] for operand in loop.inputs]
+        return origins.count(owner) == 1 and origins[loop.outputs.index(value)] is owner
 
     def _keep_update_order(self) -> None:
         """Order all other readers of an updated operand before its update; copies have made that possible."""
@@ -225,7 +229,7 @@ _VIEWS = ("reshape", "bitcast_convert")
 
 
 def _reads_in_step(node: Node, source: Value, result: Value, base: dict[Value, Value]) -> bool:
-    """Tell whether each lane reads of `source` only the element that it writes of `result`.
+    """Tell whether each lane reads of `source` only the element that it writes of `result`, or reduces it before.
 
     A row's results are written once all its lanes have read what they reduce; what other lanes read of a row after that
     is used for nothing unless the row has outputs of full size.
@@ -239,9 +243,21 @@ def _reads_in_step(node: Node, source: Value, result: Value, base: dict[Value, V
     if not is_full and any(row != axes for row in node.attributes["output_axes"]):
         return False
     inside = [b for b, v in zip(body.inputs, node.inputs, strict=True) if base.get(v, v) is source]
+    if any(value.dtype != result.dtype or value.shape != result.shape for value in inside):
+        return False
+    return all(found == axes for value, found in _body_reads(node) if value in inside)
+
+
+def _body_reads(node: Node) -> Iterator[tuple[Value, Axes | None]]:
+    """Yield what a fusion's body reads from memory, with maps in the coordinates of its domain."""
+    body: Graph = node.attributes["body"]
+    start: list[tuple[Value, Axes | None]] = list(zip(body.outputs, node.attributes["output_axes"], strict=True))
     producers = body.producers()
-    start = list(zip(body.outputs, node.attributes["output_axes"], strict=True))
-    for value, found in reads(start, producers.get):
-        if value in inside and (found != axes or value.shape != result.shape):
-            return False
-    return all(value.dtype == result.dtype for value in inside)
+    for inner in body.nodes:
+        if inner.op == "reduce" and node.attributes["kind"] == "rows":
+            count = len(inner.outputs)
+            start += [(value, identity(node.attributes["domain"])) for value in inner.inputs[:count]]
+            start += [(value, ()) for value in inner.inputs[count:]]
+            for value in inner.outputs:
+                del producers[value]
+    return reads(start, producers.get)

@@ -224,6 +224,8 @@ CASES = (
     ),
     Case("nothing_to_write", nothing_to_write, (normal(4, 3), normal(2, 3, seed=1))),
     Case("running", runs, (IMAGE,), depth=7, floor=4, gradient=(0,), is_mapped=True),
+    Case("running_long", runs, (normal(3, 1301) * 0.05 + 1,), depth=1301, floor=64),
+    Case("running_integers", lambda x: (jnp.cumsum(x, 1), lax.cummin(x, 0, reverse=True)), (integers(3, 1301),)),
     Case("running_over_one", runs, (normal(1, 1),)),
     Case("windows", windows, (IMAGE,), depth=6, floor=2),
     Case("window_pairs", window_pairs, (IMAGE,), depth=6, floor=2),
