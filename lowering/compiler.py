@@ -18,6 +18,7 @@ from .passes.split_dot import split_dot
 from .passes.split_reduce import split_reduce
 from .plan.assemble import assemble
 from .program import Program
+from .requirements import require_features
 from .schedule import Schedule
 from .watch import watched
 
@@ -46,7 +47,7 @@ def compile_watched(graph: Graph, capabilities: Capabilities) -> tuple[Program, 
 def optimise(graph: Graph, capabilities: Capabilities) -> Graph:
     """Return the fused graph of a program on a device."""
     # Clean first, so that others meet one form of everything; cut before fusing, so that all parts take neighbours in.
-    return verify(fuse(split_reduce(split_dot(clean(graph), capabilities), capabilities)))
+    return verify(fuse(split_reduce(split_dot(require_features(clean(graph), capabilities), capabilities), capabilities)))
 
 
 def clean(graph: Graph) -> Graph:

@@ -36,6 +36,9 @@ SUBGROUP_OPERATIONS = {
     0x40: "clustered",
     0x80: "quad",
 }
+# Mesa 26's lavapipe lists matrices of 8 x 8 x 8 at every subgroup size, but its compiler has code for subgroups of 8
+# only: creating any pipeline with a matrix ends the process with a segmentation fault at 16 (LP_NATIVE_VECTOR_WIDTH=512).
+LAVAPIPE_MATRIX_SUBGROUP = 8
 # Capabilities that are one feature of the device.
 SWITCHES = {
     "has_f16": (VULKAN_12, "shaderFloat16"),
@@ -120,6 +123,8 @@ def _subgroup_operations(facts: DeviceFacts) -> frozenset[str]:
 def _usable(facts: DeviceFacts, rows: tuple[MatrixEntry, ...]) -> tuple[MatrixEntry, ...]:
     """Drop rows that need a feature the device does not offer, such as bf16 or workgroup scope."""
     if not facts.has("VkPhysicalDeviceCooperativeMatrixFeaturesKHR", "cooperativeMatrix"):
+        return ()
+    if facts.device_type == "cpu" and facts.properties["subgroupSize"] != LAVAPIPE_MATRIX_SUBGROUP:
         return ()
     return rows
 

@@ -18,6 +18,7 @@ from ..cache import DiskCache
 from ..errors import DeviceError, UnsupportedError, message
 from .context import Context
 from .loader import check, constants, interface, result_name
+from .needs import missing_features
 from .structs import Struct
 
 PUSH_BYTES = 16
@@ -235,11 +236,14 @@ def _stage(kernel: Kernel, module: Any) -> Struct:
 
 
 def check_limits(kernel: Kernel, context: Context) -> None:
-    """Refuse a kernel beyond the device's limits: a workgroup beyond them loses a real device instead of failing.
+    """Refuse a kernel beyond the device's features or limits: some drivers crash or lose the device instead of failing.
 
     Raises:
         UnsupportedError: names the limit, what the kernel needs and what the device has.
     """
+    lacking = missing_features(kernel, context.facts)
+    if lacking:
+        raise _lacking(kernel, context, lacking)
     limits, properties = context.facts.limits, context.facts.properties
     invocations = math.prod(kernel.workgroup)
     sizes = limits["maxComputeWorkGroupSize"]
@@ -270,6 +274,17 @@ def is_blob_of(blob: bytes, context: Context) -> bool:
     facts = context.facts
     same = (vendor, device, blob[16:32].hex()) == (facts.vendor_id, facts.device_id, facts.cache_uuid)
     return length >= 32 and version == 1 and same
+
+
+def _lacking(kernel: Kernel, context: Context, features: Sequence[str]) -> UnsupportedError:
+    return UnsupportedError(
+        message(
+            f"The kernel {kernel.name} must use only what {context.facts.name} has.",
+            got=f"a kernel that needs {', '.join(features)}",
+            want="features that this device offers",
+            fix="compile the function for this device, or choose another one with QGA_VULKAN_DEVICE.",
+        )
+    )
 
 
 def _beyond(kernel: Kernel, context: Context, got: str, want: str) -> UnsupportedError:
