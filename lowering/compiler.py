@@ -47,7 +47,8 @@ def compile_watched(graph: Graph, capabilities: Capabilities) -> tuple[Program, 
 def optimise(graph: Graph, capabilities: Capabilities) -> Graph:
     """Return the fused graph of a program on a device."""
     # Clean first, so that others meet one form of everything; cut before fusing, so that all parts take neighbours in.
-    return verify(fuse(split_reduce(split_dot(require_features(clean(graph), capabilities), capabilities), capabilities)))
+    cleaned = require_features(clean(graph), capabilities)
+    return verify(fuse(split_reduce(split_dot(cleaned, capabilities), capabilities)))
 
 
 def clean(graph: Graph) -> Graph:
