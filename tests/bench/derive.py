@@ -91,7 +91,7 @@ def promises(record: Record, cases: dict[str, Case]) -> list[Record]:
     """List what was promised and this run can judge, what was found, and whether it holds."""
     results = record["cases"]
     fine = {name: answer for name, answer in results.items() if answer.get("status") == "ok"}
-    rows = [*_speeds(record, fine, cases), *_compile_times(fine)]
+    rows = [*_speeds(record, fine), *_compile_times(fine)]
     worst = max(_plan_ratios(results), default=None)
     if worst is not None:
         rows.append(_row("arena over its bound, worst program", worst, at_most=PLAN_RATIO))
@@ -100,13 +100,15 @@ def promises(record: Record, cases: dict[str, Case]) -> list[Record]:
     return [*rows, _row(f"wrong results among {len(checked)} checked", wrong, at_most=0)]
 
 
-def _speeds(record: Record, fine: Record, cases: dict[str, Case]) -> list[Record]:
+def _speeds(record: Record, fine: Record) -> list[Record]:
     """Judge what is promised of GPUs, at full sizes."""
     if record["device"]["type"] == "cpu" or record["quick"]:
         return []
     rows = []
     if record.get("peer", {}).get("platform") not in (None, "cpu"):
-        named = [name for name in fine if name in cases and name.startswith(("chain", "softmax", "layer_norm"))]
+        named = [
+            name for name in fine if name.startswith(("chain", "softmax", "layer_norm")) and fine[name].get("ratio")
+        ]
         rows += [_row(f"{name}: rate over the peer's", fine[name]["ratio"], at_least=BANDWIDTH_RATIO) for name in named]
     for name, least in (("matmul_f16", F16_TFLOPS), ("matmul_f32", F32_TFLOPS)):
         if name in fine:

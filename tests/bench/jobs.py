@@ -101,6 +101,9 @@ def _compile(run: Run) -> dict[str, Any]:
         answers[name] = run.ask(run.ours, "compile", LONG_LIMIT_S, **request)
         if answers[name]["status"] != "ok":
             return {**answers, "status": answers[name]["status"], "why": answers[name]["why"]}
+    if not answers["cold"]["was_compiled"] or answers["cached"]["was_compiled"]:
+        # The compiler's own source is part of the key: somebody may have edited it between the two.
+        return {**answers, "status": "error", "why": "the second process did not find what the first one stored"}
     return {**answers, "status": "ok"}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -54,28 +55,30 @@ class Worker:
             line = b""
         if line is None:
             process.kill()
-            self.stop()
+            _ = self.stop()
             return {"status": "timeout", "why": f"no answer within {limit_s:.0f} s"}
         if not line.endswith(b"\n"):
-            status = self._reap(process)
-            return {"status": "crash", "why": f"exit status {status}; {self._tail()}"}
+            return {"status": "crash", "why": f"exit status {self.stop()}; {self._tail()}"}
         answer = json.loads(line)
         if "lost" in str(answer.get("why", "")).lower():
-            self.stop()  # a lost device stays lost in its process
+            _ = self.stop()  # a lost device stays lost in its process
         return {**answer, "took_s": round(time.perf_counter() - began, 2)}
 
-    def stop(self) -> None:
-        """End the process; the next request starts another."""
+    def stop(self) -> int | None:
+        """End the process and return its exit status; the next request starts another."""
         process, self._process = self._process, None
         if process is None:
-            return
-        assert process.stdin is not None
-        process.stdin.close()
-        try:
-            _ = process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            _ = process.wait()
+            return None
+        # Closing its input ends it; leaving the block closes the other pipe and waits.
+        with process:
+            assert process.stdin is not None
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.close()
+            try:
+                _ = process.wait(timeout=10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+        return process.returncode
 
     def _start(self) -> subprocess.Popen[bytes]:
         environment = {name: value for name, value in os.environ.items() if name not in DROPPED}
@@ -87,10 +90,6 @@ class Worker:
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, cwd=ROOT, env=environment,
             )  # fmt: skip
         return self._process
-
-    def _reap(self, process: subprocess.Popen[bytes]) -> int:
-        self._process = None
-        return process.wait()
 
     def _tail(self) -> str:
         text = self.log.read_text(errors="replace")[-TAIL_CHARACTERS:]

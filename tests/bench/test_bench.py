@@ -23,6 +23,7 @@ from .derive import derive, promises
 from .jobs import FIRST, Run, do, select, select_sweep
 from .kernels import measure_case, upload
 from .machine import record_name, source_digest
+from .processes import Worker
 from .roof import copy_program, known_matrix_rate
 from .sweep import candidates, prepare, problem_of, program_with, tiles_of
 from .table import table
@@ -191,6 +192,9 @@ class Answering:
         self.asked.append(task)
         return self.answer(task)
 
+    def stop(self) -> None:
+        """Nothing runs."""
+
 
 def run_with(ours: Answering, peer: Answering, end: float) -> Run:
     record = {"peer": {"platform": "cpu"}}
@@ -207,6 +211,25 @@ def test_nothing_starts_when_the_time_is_over() -> None:
     ours = Answering(lambda _: {"status": "ok"})
     assert do(run_with(ours, ours, 0.0), "chain")["status"] == "not run"
     assert ours.asked == []
+
+
+@pytest.mark.parametrize(("was_compiled", "status"), [(False, "ok"), (True, "error")])
+def test_compile_must_find_its_cache(was_compiled: bool, status: str) -> None:
+    answers = iter([{"status": "ok", "was_compiled": True}, {"status": "ok", "was_compiled": was_compiled}])
+    ours = Answering(lambda _: next(answers))
+    assert do(run_with(ours, ours, float("inf")), "compile")["status"] == status
+
+
+def test_process_that_dies_is_reported(tmp_path: Path) -> None:
+    answer = Worker("nonsense", tmp_path, tmp_path).ask("greet", 60.0)
+    assert answer["status"] == "crash"
+    assert "KeyError" in answer["why"]
+
+
+def test_process_that_is_silent_is_ended(tmp_path: Path) -> None:
+    worker = Worker("peer", tmp_path, tmp_path)
+    assert worker.ask("greet", 0.01)["status"] == "timeout"
+    assert worker._process is None
 
 
 # --- derived numbers --------------------------------------------------------------------------------------------------
