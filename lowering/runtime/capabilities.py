@@ -36,7 +36,7 @@ SUBGROUP_OPERATIONS = {
     0x40: "clustered",
     0x80: "quad",
 }
-# Mesa 26's lavapipe lists matrices of 8 x 8 x 8 also at LP_NATIVE_VECTOR_WIDTH=512, where subgroups have 16 invocations,
+# Mesa 26's lavapipe lists matrices of 8 x 8 x 8 also at LP_NATIVE_VECTOR_WIDTH=512, where a subgroup has 16 lanes,
 # but has code for subgroups of 8 only: creating any pipeline with a matrix ends the process with a segmentation fault.
 LAVAPIPE_MATRIX_SUBGROUP = 8
 # Capabilities that are one feature of the device.
