@@ -29,7 +29,10 @@ PROMISED_DTYPES = frozenset("bool i8 i16 i32 i64 u8 u16 u32 u64 f16 bf16 f32 f64
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The outcome of one case; `detail` is empty when it passed."""
+    """The outcome of one case.
+
+    `detail` is empty when it passed against JAX's CPU; `roundings` is the largest difference in the unit of `Bound`.
+    """
 
     name: str
     primitive: str
@@ -38,6 +41,7 @@ class Result:
     outcome: str
     detail: str = ""
     seconds: float = 0.0
+    roundings: float = 0.0
 
     def as_record(self) -> dict[str, Any]:
         """Return plain data for the record file."""

@@ -6,7 +6,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from tests.conformance.tolerance import Bound, bound_for, difference
+from tests.conformance.tolerance import Bound, bound_for, difference, roundings_used
 
 ONE = Bound(roundings=1)
 
@@ -74,6 +74,27 @@ def test_bound_of_data_movement_is_exact() -> None:
     assert bound_for("transpose", 1, []).roundings == 0
 
 
-def test_bound_of_complex_arithmetic_counts_its_real_operations() -> None:
-    real, imaginary = (bound_for("mul", 1, [np.ones(1, dtype)]) for dtype in (np.float32, np.complex64))
+@pytest.mark.parametrize("primitive", ["mul", "div", "integer_pow"])
+def test_bound_of_complex_arithmetic_counts_its_real_operations(primitive: str) -> None:
+    real, imaginary = (bound_for(primitive, 1, [np.ones(1, dtype)]) for dtype in (np.float32, np.complex64))
     assert imaginary.roundings > real.roundings
+
+
+@pytest.mark.parametrize("primitive", ["add", "sub", "neg", "reduce_sum", "exp", "sin"])
+def test_bound_of_complex_sums_and_functions_is_that_of_real_ones(primitive: str) -> None:
+    real, imaginary = (bound_for(primitive, 1, [np.ones(1, dtype)]) for dtype in (np.float32, np.complex64))
+    assert imaginary.roundings == real.roundings
+
+
+def test_bound_of_complex_powers_grows_with_the_angle() -> None:
+    base = np.array([2 + 1j], np.complex64)
+    small, large = (bound_for("pow", 1, [base, np.array([power], np.complex64)]).roundings for power in (1, 10))
+    assert large > 5 * (small - bound_for("pow", 1, [np.ones(1, np.float32)]).roundings)
+
+
+def test_roundings_used_counts_in_units_of_the_bound() -> None:
+    assert roundings_used(one_ulp_above(1.0, np.float32), np.ones(1, np.float32), ONE) == pytest.approx(1, rel=1e-5)
+
+
+def test_roundings_used_of_a_nan_that_moved_is_infinite() -> None:
+    assert roundings_used(np.array([math.nan], np.float32), np.ones(1, np.float32), ONE) == math.inf

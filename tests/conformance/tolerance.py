@@ -17,12 +17,12 @@ import numpy as np
 
 # One correctly rounded operation: Vulkan and the CPU agree but for the rounding of a fused multiply-add.
 ARITHMETIC = 2
-# A complex product is four products and two sums; division and roots are a few of those.
-COMPLEX_FACTOR = 4
+# A complex product errs by up to 2 sqrt(2), a quotient by 4 sqrt(2) units of half an eps of its modulus (Higham,
+# Accuracy and Stability, lemma 3.5); both sides err. A power by squaring is three products.
+COMPLEX_PRODUCT = 3
+COMPLEX_QUOTIENT = 6
 # Two good implementations of exp, sin, ... each a few units in the last place from the truth.
 ELEMENTARY = 8
-# x^y = exp(y log x): the rounding of the logarithm is multiplied by the exponent, up to ten in the harnesses.
-POWER = 4 * ELEMENTARY
 # Series and continued fractions in the working precision: both sides amplify their roundings.
 SPECIAL = 512
 
@@ -34,7 +34,20 @@ SPECIAL_PRIMITIVES = frozenset(
     "igamma igammac lgamma digamma polygamma zeta bessel_i0e bessel_i1e erf_inv regularized_incomplete_beta "
     "random_gamma custom_linear_solve tridiagonal_solve triangular_solve cholesky lu qr svd eigh eig schur".split()
 )
-ROWS = dict.fromkeys(ARITHMETIC_PRIMITIVES, ARITHMETIC) | dict.fromkeys(SPECIAL_PRIMITIVES, SPECIAL) | {"pow": POWER}
+ROWS: dict[str, int] = {
+    **dict.fromkeys(ARITHMETIC_PRIMITIVES, ARITHMETIC),
+    **dict.fromkeys(SPECIAL_PRIMITIVES, SPECIAL),
+}
+# Where complex operands need more than the row above. Moduli, directions and roots are several operations, as elementary
+# functions are; sums are one for each part.
+COMPLEX_ROWS: dict[str, int] = dict.fromkeys(
+    "mul square reduce_prod cumprod dot_general scatter_mul reduce reduce_window_mul conv_general_dilated".split(),
+    COMPLEX_PRODUCT,
+) | {
+    "div": COMPLEX_QUOTIENT,
+    "integer_pow": 3 * COMPLEX_PRODUCT,
+    **dict.fromkeys(["abs", "rsqrt", "sign", "sqrt"], ELEMENTARY),
+}
 # Their results cross zero away from a zero of their argument, so the error scales with one, not with the result.
 AROUND_ONE = frozenset("sin cos tan lgamma digamma erf_inv log logistic cumlogsumexp".split())
 EXACT_PRIMITIVES = frozenset(
@@ -60,12 +73,21 @@ def bound_for(primitive: str, depth: int, inputs: list[np.ndarray]) -> Bound:
     """Look up a primitive's row; `depth` and `inputs` describe the case at hand."""
     if primitive in EXACT_PRIMITIVES:
         return Bound(0)
-    roundings = ROWS.get(primitive, ELEMENTARY)
+    roundings: float = ROWS.get(primitive, ELEMENTARY)
     if any(array.dtype.kind == "c" for array in inputs):
-        roundings *= COMPLEX_FACTOR
+        roundings = COMPLEX_ROWS.get(primitive, roundings)
+        if primitive == "pow":
+            roundings += COMPLEX_PRODUCT * _largest_exponent(*inputs)
     floor = 1.0 if primitive in AROUND_ONE or primitive in SPECIAL_PRIMITIVES else 0.0
     scale = input_scale(primitive, inputs) if depth > 1 else 0.0
     return Bound(roundings, depth, floor, scale)
+
+
+def _largest_exponent(base: np.ndarray, power: np.ndarray) -> float:
+    """Return the largest |y log x|: x^y = exp(y log x), and an error of the product turns the result by as much."""
+    with np.errstate(all="ignore"):
+        product = np.abs(power.astype(np.complex128) * np.log(base.astype(np.complex128)))
+    return _largest(product) if product.size else 0.0
 
 
 def input_scale(primitive: str, inputs: list[np.ndarray]) -> float:
@@ -88,21 +110,12 @@ def difference(got: np.ndarray, want: np.ndarray, bound: Bound) -> str | None:
     if not is_inexact(want.dtype):
         wrong = got != want
         return _first(got, want, wrong) if wrong.any() else None
-    eps, smallest = _precision(want.dtype)
-    wide = np.complex128 if want.dtype.kind == "c" else np.float64
-    high, low = got.astype(wide), want.astype(wide)
-    special = ~(np.isfinite(high) & np.isfinite(low))
-    wrong = special & ~_same_special(high, low)
-    if wrong.any():
-        return _first(got, want, wrong)
-    with np.errstate(all="ignore"):
-        error = np.where(special, 0.0, np.abs(high - low))
-        magnitude = np.where(special, 0.0, np.abs(low))
-    scale = np.maximum(magnitude, bound.floor)
-    if bound.depth > 1 and magnitude.size:
-        scale = np.full_like(scale, max(float(magnitude.max()), bound.input_scale, bound.floor))
+    error, rounding, smallest = _errors(got, want, bound)
+    moved = np.isnan(error)
+    if moved.any():
+        return _first(got, want, moved)
     # Below the smallest normal number a device may flush to zero.
-    allowed = bound.roundings * eps * math.sqrt(bound.depth) * scale + smallest
+    allowed = bound.roundings * rounding + smallest
     wrong = error > allowed
     if not wrong.any():
         return None
@@ -111,6 +124,31 @@ def difference(got: np.ndarray, want: np.ndarray, bound: Bound) -> str | None:
         f"element {tuple(map(int, worst))}: got {got[worst]}, want {want[worst]}, "
         f"off by {error[worst]:.3g}, allowed {allowed[worst]:.3g}; {int(wrong.sum())} of {wrong.size} differ"
     )
+
+
+def roundings_used(got: np.ndarray, want: np.ndarray, bound: Bound) -> float:
+    """Return the largest difference in the unit that `Bound.roundings` counts; infinite where a NaN moved."""
+    if got.dtype != want.dtype or got.shape != want.shape or not is_inexact(want.dtype) or not want.size:
+        return 0.0 if np.array_equal(got, want) else math.inf
+    error, rounding, smallest = _errors(got, want, bound)
+    with np.errstate(all="ignore"):
+        used = np.where(error <= smallest, 0.0, (error - smallest) / rounding)
+    return math.inf if np.isnan(error).any() else float(used.max())
+
+
+def _errors(got: np.ndarray, want: np.ndarray, bound: Bound) -> tuple[np.ndarray, np.ndarray, float]:
+    """Return each element's error (NaN where a special value moved), what one rounding may add, the smallest normal."""
+    eps, smallest = _precision(want.dtype)
+    wide = np.complex128 if want.dtype.kind == "c" else np.float64
+    high, low = got.astype(wide), want.astype(wide)
+    special = ~(np.isfinite(high) & np.isfinite(low))
+    with np.errstate(all="ignore"):
+        error = np.where(special, np.where(_same_special(high, low), 0.0, math.nan), np.abs(high - low))
+        magnitude = np.where(special, 0.0, np.abs(low))
+    scale = np.maximum(magnitude, bound.floor)
+    if bound.depth > 1 and magnitude.size:
+        scale = np.full_like(scale, max(float(magnitude.max()), bound.input_scale, bound.floor))
+    return error, eps * math.sqrt(bound.depth) * scale, smallest
 
 
 def _precision(dtype: np.dtype) -> tuple[float, float]:

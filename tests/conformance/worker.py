@@ -10,7 +10,13 @@ import os
 import sys
 import time
 import traceback
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Arrays = list[np.ndarray]
 
 # What a line of the record keeps of an error.
 DETAIL_CHARACTERS = 2000
@@ -30,35 +36,59 @@ def main(platform: str) -> None:
     for line in sys.stdin:
         name = line.strip()
         start = time.monotonic()
-        outcome, detail = judge(name, known[name].primitive, device, reference)
-        answer = {"outcome": outcome, "detail": detail[:DETAIL_CHARACTERS], "seconds": time.monotonic() - start}
+        verdict = judge(name, known[name].primitive, device, reference)
+        answer = asdict(verdict) | {"detail": verdict.detail[:DETAIL_CHARACTERS], "seconds": time.monotonic() - start}
         print(json.dumps(answer), file=answers)
 
 
-def judge(name: str, primitive: str, device: Any, reference: Any) -> tuple[str, str]:
-    """Run one case on both devices; return its outcome and what to say about it."""
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The outcome of a case, what to say about it, and how far the results lie apart."""
+
+    outcome: str
+    detail: str = ""
+    roundings: float = 0.0
+
+
+def judge(name: str, primitive: str, device: Any, reference: Any) -> Verdict:
+    """Run one case on both devices and compare."""
     from . import harnesses, outcomes
-    from .tolerance import bound_for, difference
 
     reason = harnesses.skip_reason(name)
     if reason is not None:
-        return outcomes.NO_REFERENCE, reason
+        return Verdict(outcomes.NO_REFERENCE, reason)
     try:
         (want,), depth, inputs = harnesses.run_case(name, [reference])
     except Exception as error:  # whatever JAX raises on its own CPU: nothing to compare with
-        return outcomes.NO_REFERENCE, f"{type(error).__name__}: {error}"
+        return Verdict(outcomes.NO_REFERENCE, f"{type(error).__name__}: {error}")
     try:
         (got,), _, _ = harnesses.run_case(name, [device])
     except Exception as error:  # the point of the run is to collect every error
         text = f"{type(error).__name__}: {error}"
         outcome = outcomes.outcome_of_error(text)
-        return outcome, text if outcome != outcomes.ERROR else traceback.format_exc()[-DETAIL_CHARACTERS:]
+        return Verdict(outcome, text if outcome != outcomes.ERROR else traceback.format_exc()[-DETAIL_CHARACTERS:])
     if len(got) != len(want):
-        return outcomes.WRONG, f"{len(got)} results, want {len(want)}"
+        return Verdict(outcomes.WRONG, f"{len(got)} results, want {len(want)}")
+    return compare(primitive, depth, inputs, got, want)
+
+
+def compare(primitive: str, depth: int, inputs: Arrays, got: Arrays, want: Arrays) -> Verdict:
+    """Compare results with JAX's CPU; where they are apart, with a more precise answer if the primitive has one."""
+    from . import outcomes, truth
+    from .tolerance import bound_for, difference, roundings_used
+
     bound = bound_for(primitive, depth, inputs)
-    found = (difference(*pair, bound) for pair in zip(got, want, strict=True))
-    worst = next((text for text in found if text is not None), None)
-    return (outcomes.PASS, "") if worst is None else (outcomes.WRONG, worst)
+    pairs = list(zip(got, want, strict=True))
+    roundings = max((roundings_used(*pair, bound) for pair in pairs), default=0.0)
+    worst = next((text for pair in pairs if (text := difference(*pair, bound)) is not None), None)
+    if worst is None:
+        return Verdict(outcomes.PASS, "", roundings)
+    true = truth.result(primitive, inputs, want)
+    if true is None or difference(got[0], true, bound) is not None:
+        return Verdict(outcomes.WRONG, worst, roundings)
+    ours, theirs = (roundings_used(result, true, bound) for result in (got[0], want[0]))
+    said = f"{truth.REASONS[primitive]}; from the truth: this platform {ours:.2g}, JAX's CPU {theirs:.3g} roundings"
+    return Verdict(outcomes.PASS, said, ours)
 
 
 if __name__ == "__main__":
