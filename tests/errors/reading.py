@@ -12,7 +12,7 @@ PARTS = ("got", "want", "fix")
 
 
 def parts(text: str) -> dict[str, str]:
-    """Split a message into its rule and its lines got, want, fix, at and in; require the four that every message has."""
+    """Split a message into its rule, got, want, fix, at and in; require the four lines that every message has."""
     lines = text.splitlines()
     found = {"rule": lines[0]}
     for line in lines[1:]:
