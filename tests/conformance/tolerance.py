@@ -38,8 +38,8 @@ ROWS: dict[str, int] = {
     **dict.fromkeys(ARITHMETIC_PRIMITIVES, ARITHMETIC),
     **dict.fromkeys(SPECIAL_PRIMITIVES, SPECIAL),
 }
-# Where complex operands need more than the row above. Moduli, directions and roots are several operations, as elementary
-# functions are; sums are one for each part.
+# Where complex operands need more than the row above. Moduli, directions and roots are several operations, as
+# elementary functions are; sums are one for each part.
 COMPLEX_ROWS: dict[str, int] = dict.fromkeys(
     "mul square reduce_prod cumprod dot_general scatter_mul reduce reduce_window_mul conv_general_dilated".split(),
     COMPLEX_PRODUCT,
