@@ -14,6 +14,7 @@ from shaders.capabilities import Capabilities
 
 from . import compiler
 from .cache import DiskCache
+from .compat import kept_arguments
 from .cost import program_cost
 from .errors import GraphError, InputError, message
 from .executable import Executable
@@ -21,6 +22,7 @@ from .graph import Graph
 from .program import Program
 from .program_file import decode, encode
 from .runtime import Device
+from .signature import Signature
 from .stablehlo import import_module
 from .verify import VerifiedExecutable
 
@@ -29,6 +31,9 @@ STAGES = ("stablehlo", "graph", "schedule", "spirv")
 
 def lower(function: Callable[..., Any], **options: Any) -> Callable[..., Lowered]:
     """Return a function that lowers instead of computing: `lower(f)(*arguments)`.
+
+    Every argument is an input of the program, used or not; a function that is jitted already keeps those that its
+    `jax.jit` keeps.
 
     Args:
         function: any function that `jax.jit` accepts, jitted or not.
@@ -40,7 +45,8 @@ def lower(function: Callable[..., Any], **options: Any) -> Callable[..., Lowered
         >>> "exponential" in lowered.as_text("graph")
         True
     """
-    jitted: Any = function if hasattr(function, "trace") else jax.jit(function, **options)
+    is_jitted = hasattr(function, "trace")
+    jitted: Any = function if is_jitted and not options else jax.jit(function, **{"keep_unused": True, **options})
 
     def stage(*arguments: Any, **keywords: Any) -> Lowered:
         return Lowered(jitted.trace(*arguments, **keywords).lower(lowering_platforms=("vulkan",)))
@@ -98,7 +104,14 @@ class Lowered:
     def compile(self, device: Device | None = None) -> Executable:
         """Return the program loaded on a device: the given one, or the one that the environment chooses."""
         chosen = Device.open() if device is None else device
-        return Executable(self.program(chosen.capabilities), chosen)
+        return Executable(self.program(chosen.capabilities), chosen, self.signature)
+
+    @property
+    def signature(self) -> Signature:
+        """How the function is called, and which of its arguments the program takes."""
+        tree = self._staged.in_tree
+        kept = kept_arguments(self._staged, tree.num_leaves)
+        return Signature(self.graph.name, tree, self._staged.out_tree, kept)
 
     def save(self, path: str | Path, capabilities: Capabilities | None = None) -> None:
         """Write the program to a file that `lowering.load` runs without JAX, on devices like the given one."""

@@ -36,6 +36,12 @@ HAS_PLUGIN_LOADER = hasattr(_xla_client, "load_pjrt_plugin_with_c_api")
 HAS_CLIENT_MAKER = hasattr(_xla_bridge, "make_pjrt_c_api_client")
 
 
+def kept_arguments(lowered: Any, count: int) -> tuple[int, ...]:
+    """Return the positions of the `count` flat arguments that a lowered function kept: JAX drops what nobody reads."""
+    kept = getattr(getattr(lowered, "_lowering", None), "compile_args", {}).get("kept_var_idx")
+    return tuple(range(count)) if kept is None else tuple(sorted(kept))
+
+
 def register_platform(name: str, factory: Callable[[], Any], priority: int) -> bool:
     """Tell JAX how to make the client of a platform; return False if the platform is registered already.
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from . import dtypes
 from .cost import program_cost
@@ -15,6 +16,9 @@ from .program import ArrayType, Program
 from .program_file import decode, encode
 from .runtime import Buffer, Device
 
+if TYPE_CHECKING:
+    from .signature import Signature
+
 
 class Executable:
     """A compiled computation, loaded on its device.
@@ -22,10 +26,12 @@ class Executable:
     Args:
         program: what to run.
         device: where; borrowed, the caller closes it.
+        signature: how calls are nested; without one, calls take and return flat arrays.
     """
 
-    def __init__(self, program: Program, device: Device) -> None:
+    def __init__(self, program: Program, device: Device, signature: Signature | None = None) -> None:
         self.program = program
+        self._signature = signature
         self.device = device
         self._loaded = device.load(program)
 
@@ -57,40 +63,53 @@ class Executable:
         """Return bytes, memory and number of dispatches of one call."""
         return program_cost(self.program)
 
-    def profile(self, *arrays: np.ndarray) -> Any:
-        """Run once and return the time of each dispatch in nanoseconds."""
-        return self._loaded.profile(self._upload(arrays))
+    def profile(self, *arguments: Any, **keywords: Any) -> Any:
+        """Run once, with arguments as for a call, and return the time of each dispatch in nanoseconds."""
+        return self._loaded.profile(self._upload(self._flatten(arguments, keywords)))
 
-    def __call__(self, *arrays: np.ndarray) -> Any:
-        """Compute with host arrays: one array for each input; returns one array or a tuple of them.
+    def __call__(self, *arguments: Any, **keywords: Any) -> Any:
+        """Compute with host arrays, called as the function was; results are NumPy arrays, nested as it returns them.
+
+        A program from a file takes one array for each input, and returns one array or a tuple of them.
 
         Raises:
-            InputError: a number, shape or dtype differs from the compiled one.
+            InputError: a number, structure, shape or dtype differs from the compiled one.
         """
-        outputs = self.run(self._upload(arrays))
-        results = []
+        outputs = self.run(self._upload(self._flatten(arguments, keywords)))
+        results: list[np.ndarray] = []
         for buffer, kind in zip(outputs, self.program.outputs, strict=True):
             target = np.empty(kind.shape, dtypes.NUMPY[kind.dtype])
             self.device.download(buffer, target)
             results.append(target)
+        if self._signature is not None:
+            return self._signature.unflatten(results)
         return results[0] if len(results) == 1 else tuple(results)
+
+    def _flatten(self, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> list[np.ndarray]:
+        if self._signature is not None:
+            leaves = self._signature.flatten(arguments, keywords)
+        else:
+            leaves = [*arguments, *keywords.values()]
+        kinds = self.program.inputs if len(leaves) == len(self.program.inputs) else [None] * len(leaves)
+        return [_as_array(leaf, kind) for leaf, kind in zip(leaves, kinds, strict=True)]
 
     def save(self, path: str | Path) -> None:
         """Write the program to a file that `lowering.load` reads without JAX."""
         _ = Path(path).write_bytes(encode(self.program))
 
-    def _upload(self, arrays: Sequence[np.ndarray]) -> list[Buffer]:
+    def _upload(self, given: Sequence[ArrayLike]) -> list[Buffer]:
+        arrays = [np.asarray(array, order="C") for array in given]
         self._check(arrays)
-        buffers = []
-        for array, kind in zip(arrays, self.program.inputs, strict=True):
+        buffers: list[Buffer] = []
+        for array in arrays:
             buffer = self.device.allocate(array.nbytes)
-            self.device.upload(buffer, np.ascontiguousarray(array).reshape(kind.shape))
+            self.device.upload(buffer, array)
             buffers.append(buffer)
         return buffers
 
     def _check(self, arrays: Sequence[np.ndarray]) -> None:
         wanted = [f"{kind.dtype}[{','.join(map(str, kind.shape))}]" for kind in self.program.inputs]
-        given = [_type_text(np.asarray(array)) for array in arrays]
+        given = [_type_text(array) for array in arrays]
         if wanted != given:
             raise InputError(
                 message(
@@ -104,6 +123,13 @@ class Executable:
 
 def _type_text(array: np.ndarray) -> str:
     return f"{dtypes.NAMES.get(array.dtype, str(array.dtype))}[{','.join(map(str, array.shape))}]"
+
+
+def _as_array(leaf: Any, kind: ArrayType | None) -> np.ndarray:
+    """Return an array; a plain number takes the dtype that the program wants of a scalar."""
+    if kind is not None and kind.shape == () and isinstance(leaf, (bool, int, float, complex)):
+        return np.asarray(leaf, dtypes.NUMPY[kind.dtype])
+    return np.asarray(leaf)
 
 
 def load(path: str | Path, device: Device | None = None) -> Executable:
