@@ -55,6 +55,8 @@ class Schedule:
 WIDE = 256
 # Elements of a row that one lane may hold in registers; a CPU driver has few, and compiles long code slowly.
 REGISTERS = {True: 16, False: 32}
+# Subgroups that a workgroup may have on every driver that was seen; lavapipe allows no more.
+MOST_SUBGROUPS = 32
 # Elements one lane reads before it combines them, in loops over long rows.
 UNROLL = 4
 
@@ -102,7 +104,7 @@ def _rows(fusion: Node, capabilities: Capabilities) -> Schedule:
     if capabilities.is_cpu or count <= size * REGISTERS[False]:
         lanes, workgroup = size, size if capabilities.is_cpu else 4 * size
     else:
-        lanes = workgroup = min(256, capabilities.max_invocations)
+        lanes = workgroup = min(256, capabilities.max_invocations, MOST_SUBGROUPS * size)
     in_registers = count <= lanes * REGISTERS[capabilities.is_cpu]
     return Schedule(
         kind, workgroup, per_lane=UNROLL, lanes=lanes, minor_reduced=True, in_registers=in_registers, subgroup=size

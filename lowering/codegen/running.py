@@ -11,7 +11,7 @@ from shaders.spirv import Builder
 from shaders.spirv import Value as Register
 
 from ..graph import Node
-from ..schedule import Schedule
+from ..schedule import MOST_SUBGROUPS, Schedule
 from .combine import Reduction, State
 from .expression import Expression
 from .index import Index, size_of
@@ -35,7 +35,8 @@ def choose(fusion: Node, capabilities: Capabilities) -> Schedule | None:
     if not is_minor and size_of(shape) // shape[axis] >= MANY_LINES:
         return None
     size = capabilities.subgroup_size
-    return Schedule("window", WORKGROUP, per_lane=PER_LANE, lanes=WORKGROUP, subgroup=size, mode="scan", axis=axis)
+    lanes = min(WORKGROUP, MOST_SUBGROUPS * size)
+    return Schedule("window", lanes, per_lane=PER_LANE, lanes=lanes, subgroup=size, mode="scan", axis=axis)
 
 
 def groups(fusion: Node, schedule: Schedule) -> int:
