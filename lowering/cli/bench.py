@@ -18,8 +18,9 @@ from ..errors import DeviceError, message
 from .cases import CASES, Case
 
 EXAMPLES = """\
-Each case runs compiled and warm, the two platforms in turn, and reports the median, the spread is that of quartiles.
-A ratio above 1 means Vulkan is faster. Ratios of one run can be compared, times of different runs cannot.
+Each case runs compiled and warm, the two platforms in turn. The time is the median, the spread the distance of the
+quartiles over it. A ratio above 1 means Vulkan is faster. Ratios of one run can be compared, times of different runs
+cannot. A driver that runs on the CPU shares its cores with everything else: expect a large spread and small ratios.
 
 examples:
   qga bench                              every case, small sizes
@@ -40,7 +41,7 @@ class Timing:
 
 def add_parser(subparsers: Any) -> None:
     """Add the subcommand."""
-    names = "\n".join(f"  {name:10} {case.summary}" for name, case in CASES.items())
+    names = "\n".join(f"  {name:11} {case.summary}" for name, case in CASES.items())
     parser = subparsers.add_parser(
         "bench", help="time kernels on a device", description=__doc__, epilog=f"cases:\n{names}\n\n{EXAMPLES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,

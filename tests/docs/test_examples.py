@@ -1,4 +1,8 @@
-"""The programs in README and tour, and the examples in docstrings, run and say what they claim."""
+"""The programs in README and docs, and the examples in docstrings, run and say what they claim.
+
+A page's blocks marked `python` are one program, top to bottom; those marked `python vulkan` need a device. Blocks
+marked `pycon` are sessions whose output is compared.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +19,12 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"^```python *(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+SESSION = re.compile(r"^```pycon\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+PAGES = [str(page.relative_to(ROOT)) for page in sorted((ROOT / "docs").rglob("*.md"))]
+PROGRAMS = [page for page in PAGES if BLOCK.search((ROOT / page).read_text())]
+WITH_DEVICE = [page for page in PROGRAMS if "```python vulkan\n" in (ROOT / page).read_text()]
+SESSIONS = [page for page in PAGES if SESSION.search((ROOT / page).read_text())]
+FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 MODULES = sorted(
     file
     for room in ("qga", "lowering", "shaders")
@@ -50,16 +60,31 @@ def test_readme_example_runs_on_vulkan(tmp_path: Path, vulkan: Any) -> None:
     assert "vulkan" in printed.lower()
 
 
-def test_tour_runs_without_a_device(tmp_path: Path) -> None:
-    run_program(blocks("docs/tour.md", with_device=False), tmp_path, JAX_PLATFORMS="cpu")
+@pytest.mark.parametrize("page", PROGRAMS)
+def test_page_runs_without_a_device(page: str, tmp_path: Path) -> None:
+    run_program(blocks(page, with_device=False), tmp_path, JAX_PLATFORMS="cpu")
 
 
 @pytest.mark.slow
-def test_tour_runs_with_a_device(tmp_path: Path, vulkan: Any) -> None:
-    run_program(blocks("docs/tour.md", with_device=True), tmp_path, JAX_PLATFORMS=f"cpu,{vulkan.platform}")
+@pytest.mark.parametrize("page", WITH_DEVICE)
+def test_page_runs_with_a_device(page: str, tmp_path: Path, vulkan: Any) -> None:
+    run_program(blocks(page, with_device=True), tmp_path, JAX_PLATFORMS=f"cpu,{vulkan.platform}")
 
 
-def test_tour_has_both_kinds_of_blocks() -> None:
+@pytest.mark.parametrize("page", SESSIONS)
+def test_session_prints_what_the_page_shows(page: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    text = "\n".join(SESSION.findall((ROOT / page).read_text()))
+    session = doctest.DocTestParser().get_doctest(text, {}, page, page, None)
+    report: list[str] = []
+    results = doctest.DocTestRunner(optionflags=FLAGS).run(session, out=report.append)
+    assert results.failed == 0, "".join(report)
+    assert results.attempted > 0
+
+
+def test_pages_have_blocks_of_each_kind() -> None:
+    assert "docs/tour.md" in WITH_DEVICE
+    assert "docs/compiler.md" in SESSIONS
     assert len(blocks("docs/tour.md", with_device=True)) > len(blocks("docs/tour.md", with_device=False)) > 0
 
 
@@ -67,6 +92,6 @@ def test_tour_has_both_kinds_of_blocks() -> None:
 def test_docstring_examples_are_true(file: Path) -> None:
     parts = file.relative_to(ROOT).with_suffix("").parts
     module = importlib.import_module(".".join(parts[:-1] if parts[-1] == "__init__" else parts))
-    results = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS)
+    results = doctest.testmod(module, optionflags=FLAGS)
     assert results.failed == 0
     assert results.attempted > 0

@@ -72,6 +72,33 @@ def test_subcommands_exist(page: Path) -> None:
     assert named_commands(page.read_text(), r"(?<![\w.])qga ([a-z]+)") <= set(program._SUBCOMMANDS)
 
 
+def settings(*folders: str) -> set[str]:
+    """Return the environment variables of ours that source files name."""
+    files = [
+        file for name in folders for file in (ROOT / name).rglob("*") if file.suffix in (".py", "") and file.is_file()
+    ]
+    texts = [file.read_text(errors="replace") for file in (*files, ROOT / "hatch_build.py")]
+    return {name for text in texts for name in re.findall(r"\bQGA_[A-Z]+(?:_[A-Z]+)*\b", text)}
+
+
+def test_every_environment_variable_is_explained() -> None:
+    named = settings("lowering", "qga", "shaders", ".ci")
+    explained = set(re.findall(r"^\| `(QGA_\w+)` \|", (ROOT / "docs/guide/vulkan.md").read_text(), re.MULTILINE))
+    assert named == explained
+
+
+def test_every_page_is_listed() -> None:
+    text = (ROOT / "docs" / "index.md").read_text()
+    pages = [page.relative_to(ROOT / "docs") for page in PAGES if page.is_relative_to(ROOT / "docs")]
+    listed = [*LINK.findall(text), "index.md"]
+    assert [str(page) for page in pages if str(page) not in listed and str(page.parent) not in _folders(listed)] == []
+
+
+def _folders(targets: list[str]) -> set[str]:
+    """Return the folders that targets lead to, as folders or by their README."""
+    return {target.removesuffix("/README.md") for target in targets if not target.endswith(".md") or "README" in target}
+
+
 def test_every_decision_is_listed() -> None:
     folder = ROOT / "docs" / "decisions"
     listed = folder.joinpath("README.md").read_text()
