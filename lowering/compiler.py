@@ -15,6 +15,7 @@ from .passes.fuse import fuse
 from .passes.normalise import normalise
 from .passes.simplify import simplify
 from .passes.split_dot import split_dot
+from .passes.split_loops import split_loops
 from .passes.split_reduce import split_reduce
 from .plan.assemble import assemble
 from .program import Program
@@ -48,7 +49,8 @@ def optimise(graph: Graph, capabilities: Capabilities) -> Graph:
     """Return the fused graph of a program on a device."""
     # Clean first, so that others meet one form of everything; cut before fusing, so that all parts take neighbours in.
     cleaned = require_features(clean(graph), capabilities)
-    return verify(fuse(split_reduce(split_dot(cleaned, capabilities), capabilities)))
+    cut = split_reduce(split_loops(split_dot(cleaned, capabilities), capabilities), capabilities)
+    return verify(fuse(cut))
 
 
 def clean(graph: Graph) -> Graph:

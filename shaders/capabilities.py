@@ -115,6 +115,15 @@ class Capabilities:
         """Whether the device is a program on the host's processor, where barriers and shared memory cost most."""
         return self.device_type == "cpu"
 
+    @property
+    def loop_rounds(self) -> int | None:
+        """How often the loops of one invocation may go round in all; `None` for as often as they like.
+
+        llvmpipe counts the rounds of all loops together, nested ones too, and leaves every loop once it has counted
+        65,535 (LP_MAX_TGSI_LOOP_ITERATIONS in Mesa's lp_bld_limits.h). Results are then wrong without a word.
+        """
+        return 65535 if self.driver_name == "llvmpipe" else None
+
     def to_text(self) -> str:
         """Return the record as JSON, keys in the order of the fields and sets sorted."""
         plain = {name: sorted(value) if isinstance(value, frozenset) else value for name, value in asdict(self).items()}

@@ -61,11 +61,21 @@ class Reduction:
         """Return the state of two sets of elements, the first coming before the second."""
         builder, kind = self.expression.builder, self.node.attributes["kind"]
         if not self.has_identity:
+            if kind is not None:
+                first, second = self._by_index(first, second)
             arguments = [*self._elements(first), *self._elements(second)]
             return self._flat(self.expression.call(self.node.attributes["body"], arguments))
         (operand,) = self.operands
         (left,), (right,) = self._elements(first), self._elements(second)
         return self._flat([scalar.combine(builder, kind, accumulator(kind, operand.dtype), left, right)])
+
+    def _by_index(self, first: State, second: State) -> tuple[State, State]:
+        """Return two states of argmax or argmin, the smaller index first: of two NaN the comparator takes the first.
+
+        Lanes hold elements that lie among those of other lanes, so that no order of merging is that of the elements.
+        """
+        swaps = second[-1] < first[-1]
+        return self.keep_if(swaps, second, first), self.keep_if(swaps, first, second)
 
     def finish(self, state: State) -> list[Scalar]:
         """Return the results: the state joined with the initial values, in the operands' dtypes."""

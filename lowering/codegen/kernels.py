@@ -10,6 +10,7 @@ from shaders.kernel import Kernel, Parameter
 from shaders.spirv import Builder
 
 from .. import dtypes
+from ..errors import UnsupportedError, message
 from ..graph import Graph, Node, Value
 from ..schedule import Schedule
 from . import dot, maps, rows, running, scatter, serial, tiles, update, window
@@ -66,7 +67,29 @@ def emit_kernel(
     buffers = {value: builder.buffer(parameter.name) for value, parameter in names.items()}
     expression = Expression(builder, body, buffers, _index_dtype(body))
     template(fusion, schedule).emit(builder, expression, fusion, schedule)
-    return builder.finish()
+    kernel = builder.finish()
+    _require_rounds(fusion, builder.loop_rounds, capabilities)
+    return kernel
+
+
+def _require_rounds(fusion: Node, rounds: int, capabilities: Capabilities) -> None:
+    """Refuse a kernel whose loops the driver would leave early.
+
+    Raises:
+        UnsupportedError: one invocation's loops may go round more often than the driver lets them.
+    """
+    limit = capabilities.loop_rounds
+    if limit is not None and rounds > limit:
+        raise UnsupportedError(
+            message(
+                f"A kernel's loops must go round at most {limit:,} times on {capabilities.device_name}.",
+                got=f"up to {rounds:,} rounds for {fusion.attributes['label']} over {fusion.attributes['domain']}",
+                want=f"at most {limit:,}: past that, this driver leaves every loop without a word",
+                fix="make the window, or the row, that one element needs shorter, or choose another device.",
+                at=fusion.where,
+                stage="compile",
+            )
+        )
 
 
 def groups(fusion: Node, schedule: Schedule) -> int:

@@ -12,10 +12,10 @@ from shaders.spirv import Value as Register
 
 from ..graph import Node
 from ..schedule import MOST_SUBGROUPS, Schedule
+from ..windows import running_axis
 from .combine import Reduction, State
 from .expression import Expression
 from .index import Index, size_of
-from .window import running_axis
 
 WORKGROUP = 256
 PER_LANE = 4
@@ -27,7 +27,7 @@ def choose(fusion: Node, capabilities: Capabilities) -> Schedule | None:
     """Return the schedule where lines are worth a workgroup each."""
     if capabilities.is_cpu or fusion.attributes["kind"] != "window":
         return None
-    axis = running_axis(fusion.attributes["body"])
+    axis = running_axis(fusion.attributes["body"].nodes[-1])
     shape = fusion.attributes["body"].nodes[-1].outputs[0].shape
     if axis is None or shape[axis] < WORKGROUP:
         return None

@@ -7,6 +7,7 @@ from shaders.spirv import Value as Register
 
 from ..graph import Graph, Node, Value
 from ..schedule import Schedule
+from ..windows import running_axis
 from . import maps
 from .combine import Reduction
 from .expression import Expression
@@ -16,34 +17,15 @@ from .index import Index, size_of
 def groups(fusion: Node, schedule: Schedule) -> int:
     """Return the number of workgroups: one lane for each line or each output element."""
     body: Graph = fusion.attributes["body"]
-    shape, axis = body.nodes[-1].outputs[0].shape, running_axis(body)
+    shape, axis = body.nodes[-1].outputs[0].shape, running_axis(body.nodes[-1])
     lanes = size_of(shape) if axis is None else size_of(shape) // shape[axis]
     return -(-lanes // schedule.workgroup)
-
-
-def running_axis(body: Graph) -> int | None:
-    """Return the axis of a cumulative reduction, whose window reaches from each element to the start or to the end."""
-    node = body.nodes[-1]
-    a = node.attributes
-    if a["kind"] is None or len(node.outputs) != 1:
-        return None
-    shape = node.inputs[0].shape
-    plain = all(n == 1 for key in ("strides", "base_dilation", "window_dilation") for n in a[key])
-    wide = [axis for axis, extent in enumerate(a["window"]) if extent != 1]
-    if not plain or len(wide) != 1 or node.outputs[0].shape != shape:
-        return None
-    axis = wide[0]
-    reach = shape[axis] - 1
-    padded = any((a["low"][i], a["high"][i]) != (0, 0) for i in range(len(shape)) if i != axis)
-    if a["window"][axis] != shape[axis] or padded or (a["low"][axis], a["high"][axis]) not in ((reach, 0), (0, reach)):
-        return None
-    return axis
 
 
 def emit(builder: Builder, expression: Expression, fusion: Node, schedule: Schedule) -> None:
     """A lane computes one line of a running reduction, or one element of any other."""
     node = fusion.attributes["body"].nodes[-1]
-    axis = running_axis(fusion.attributes["body"])
+    axis = running_axis(node)
     lane = maps.global_index(expression, schedule.workgroup) + maps.local_index(expression)
     shape = node.outputs[0].shape
     total = size_of(shape) if axis is None else size_of(shape) // shape[axis]

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from ..graph import Node, Value
 from .axes import Axes
 from .clusters import Cluster, Clusters
-from .roots import COSTS
+from .roots import COSTS, goes_round
 
 # A kernel with more roots than this compiles slower than it saves.
 MOST_ROOTS = 48
@@ -66,6 +66,10 @@ def _join_siblings(clusters: Clusters, ids: Iterable[int], second: int) -> None:
 def _try(clusters: Clusters, producer: Cluster, consumer: Cluster) -> Cluster:
     """Return the union of the two if they fit, the consumer as it was otherwise."""
     if (producer.kind, consumer.kind) not in _RULES or len(producer.roots) + len(consumer.roots) > MOST_ROOTS:
+        return consumer
+    if (producer.kind, consumer.kind) != ("map", "map") and any(
+        goes_round(node) for node in (*producer.roots, *consumer.roots)
+    ):
         return consumer
     reads = [(v, axes) for v, axes in clusters.domain_reads(consumer) if clusters.owner.get(v) is producer]
     match = _match(producer, reads)

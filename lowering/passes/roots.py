@@ -42,16 +42,31 @@ def choose_roots(graph: Graph) -> set[Value]:
             roots.update(node.outputs)
             roots.update(_read_before_overwriting(node, roots, producers))
             continue
+        if goes_round(node):
+            roots.add(node.output)
         value = node.outputs[0]
         cost = COSTS.get(node.op, 1) + sum(0 if v in roots else costs.get(v, 0) for v in set(node.inputs))
         costs[value] = cost
-        if value in demanded or is_large_constant(node):
+        if value in roots:
+            costs[value] = 0
+        elif value in demanded or is_large_constant(node):
             roots.add(value)
         elif _too_dear(value, users.get(value, []), cost):
             # A view is as cheap as its operand: that is what memory must hold.
             roots.add(node.inputs[0] if is_view(node) else value)
             costs[value] = 0
     return roots
+
+
+def goes_round(node: Node) -> bool:
+    """Tell whether computing one element takes a loop of its own: inside another, rounds multiply past what drivers allow.
+
+    See `Capabilities.loop_rounds`.
+    """
+    dtype = node.outputs[0].dtype
+    return (node.op == "remainder" and dtype in dtypes.FLOATS) or (
+        node.op == "power" and dtype in dtypes.SIGNED | dtypes.UNSIGNED
+    )
 
 
 def _writes_in_place(node: Node, roots: set[Value], producers: dict[Value, Node]) -> bool:

@@ -28,6 +28,9 @@ BUSY = {True: 8, False: 1024}
 BUSY_COLUMNS = {True: 64, False: 262144}
 # A part is no longer than this, so that running sums keep their accuracy and no lane works for long.
 LONGEST_PART = 1 << 20
+# A CPU driver's lane takes 32 elements of a row a round, or 4 of a column: a kernel may walk either several times
+# within `Capabilities.loop_rounds`.
+LONGEST_CPU_PART = {True: 1 << 18, False: 1 << 15}
 
 
 def split_reduce(graph: Graph, capabilities: Capabilities) -> Graph:
@@ -100,7 +103,8 @@ def part_count(node: Node, capabilities: Capabilities) -> int:
         wanted, shortest = BUSY[cpu] // max(kept, 1), SHORTEST_PART[cpu]
     else:
         wanted, shortest = BUSY_COLUMNS[cpu] // max(kept, 1), SHORTEST_PART[cpu] // 16
-    parts = max(min(wanted, count // shortest), -(-count // LONGEST_PART))
+    longest = LONGEST_CPU_PART[minor_is_reduced(domain, tuple(reduced))] if cpu else LONGEST_PART
+    parts = max(min(wanted, count // shortest), -(-count // longest))
     return max(parts, 1)
 
 

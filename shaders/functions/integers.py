@@ -37,7 +37,7 @@ def power(b: Builder, x: Value, y: Value) -> Value:
         return [b.select((left & 1) != 0, total * square, total), square * square, left >> 1]
 
     start = [b.const(x.dtype, 1), x, b.bitcast(y, unsigned)]
-    result = b.while_loop(lambda carries: carries[2] != 0, body, start)[0]
+    result = b.while_loop(lambda carries: carries[2] != 0, body, start, most=64)[0]
     if scalar_dtype(x) not in _SIGNED:
         return result
     parity = b.select((y & 1) != 0, b.const(x.dtype, -1), b.const(x.dtype, 1))

@@ -7,6 +7,8 @@ from .formats import Format, format_of, magnitude_bits, not_a_number, power_of_t
 
 # Bits that a mantissa can be shifted by without leaving its integer.
 _STEP = {"f32": 8, "f64": 11}
+# Rounds of long division between the largest and the smallest exponent.
+_ROUNDS = 256
 
 
 def remainder(b: Builder, x: Value, y: Value) -> Value:
@@ -45,4 +47,4 @@ def _long_division(b: Builder, dividend: Value, divisor: Value, shift: Value, st
         bits = b.min(left, b.const("i32", step))
         return [(rest << b.bitcast(bits, "u32")) % divisor, left - bits]
 
-    return b.while_loop(lambda carries: carries[1] > 0, body, [dividend % divisor, shift])[0]
+    return b.while_loop(lambda carries: carries[1] > 0, body, [dividend % divisor, shift], most=_ROUNDS)[0]

@@ -51,6 +51,8 @@ class Builder(Module):
         self.descriptors = descriptors
         self.no_contraction = no_contraction
         self.shared_bytes = 0
+        # How often the loops of one invocation go round at most, all together; without constant bounds, once each.
+        self.loop_rounds = 0
         self.specialization: list[tuple[int, int]] = []
         self.require(Capability.PhysicalStorageBufferAddresses)
         self.push = 0

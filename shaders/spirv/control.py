@@ -49,6 +49,7 @@ def loop(
     """
     first, last, by = _bounds(builder, start, stop, step)
     descends = by.constant is not None and by.constant < 0
+    rounds = _most_rounds(first, last, by)
     if first.constant is not None and last.constant is not None and by.constant is not None:
         trips = len(range(int(first.constant), int(last.constant), int(by.constant)))
         if trips <= 1:
@@ -61,7 +62,7 @@ def loop(
         new = _results(body(values[0], values[1:]), carries, "loop")
         return [values[0], *new]
 
-    return _iterate(builder, [first, *carries], condition, advance, by, unroll)[1:]
+    return _iterate(builder, [first, *carries], condition, advance, by, unroll, rounds)[1:]
 
 
 def while_loop(
@@ -71,11 +72,25 @@ def while_loop(
     carries: Sequence[Value],
     *,
     unroll: bool | None = None,
+    most: int = 1,
 ) -> list[Value]:
-    """Run `body(carries) -> new carries` as long as `condition(carries)` holds; return the last carries."""
-    return _iterate(
-        builder, carries, condition, lambda values: _results(body(values), carries, "while_loop"), None, unroll
-    )
+    """Run `body(carries) -> new carries` as long as `condition(carries)` holds; return the last carries.
+
+    `most`: the largest number of rounds that any invocation needs, for `Builder.loop_rounds`.
+    """
+
+    def advance(values: list[Value]) -> list[Value]:
+        return _results(body(values), carries, "while_loop")
+
+    return _iterate(builder, carries, condition, advance, None, unroll, most)
+
+
+def _most_rounds(first: Value, last: Value, by: Value) -> int:
+    """Return how often a counted loop goes round at most: from zero where its start is not known; 1 if nothing is."""
+    if last.constant is None or by.constant is None:
+        return 1
+    start = 0 if first.constant is None else int(first.constant)
+    return len(range(start, int(last.constant), int(by.constant)))
 
 
 _HINTS = {None: LoopControl.None_, True: LoopControl.Unroll, False: LoopControl.DontUnroll}
@@ -88,8 +103,10 @@ def _iterate(
     advance: Callable[[list[Value]], list[Value]],
     step: Value | None,
     unroll: bool | None,
+    rounds: int,
 ) -> list[Value]:
     """Emit the loop; with a `step`, the first carry grows by it in the continue block."""
+    outside, builder.loop_rounds = builder.loop_rounds, 0
     header, check, inside, again, after = (builder.new_id() for _ in range(5))
     before, code = builder.block, builder.code
     variables = {index: Variable(builder, carry.dtype, carry, None) for index, carry in _matrices(carries)}
@@ -121,6 +138,7 @@ def _iterate(
         code[hole] = new[index].id
     builder.forget(mark)
     builder.begin_block(after)
+    builder.loop_rounds = outside + rounds * (1 + builder.loop_rounds)
     return values
 
 

@@ -135,3 +135,15 @@ def test_source_lines_reach_every_block(build):
     text = build(write).text()
     assert '"model.py"' in text
     assert text.count("OpLine") == 3
+
+
+def test_rounds_of_loops_multiply_where_they_nest(build):
+    counted = []
+
+    def write(b):
+        b.loop(0, 100, 1, [], lambda i, c: b.loop(i, 31, 2, [], lambda j, d: b.buffer("u32").store(j, i)) and None)
+        b.while_loop(lambda c: c[0] < b.buffer("u32")[0], lambda c: [c[0] + 1], [b.const("u32", 0)], most=7)
+        counted.append(b.loop_rounds)
+
+    build(write)
+    assert set(counted) == {100 * (1 + 16) + 7}
