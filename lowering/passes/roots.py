@@ -59,7 +59,7 @@ def choose_roots(graph: Graph) -> set[Value]:
 
 
 def goes_round(node: Node) -> bool:
-    """Tell whether computing one element takes a loop of its own: inside another, rounds multiply past what drivers allow.
+    """Tell whether one element takes a loop of its own: inside another, rounds multiply past what drivers allow.
 
     See `Capabilities.loop_rounds`.
     """

@@ -1,7 +1,7 @@
-"""Cut what would make one lane go round a loop for long: user's reductions, running reductions, scatters, deep products.
+"""Cut what makes one lane go round a loop for long: reductions by a user's rule or running ones, scatters, products.
 
-llvmpipe ends the loops of an invocation after 65,535 rounds in all, without a word (`Capabilities.loop_rounds`); on a GPU
-a lane that walks a million elements alone holds up everything else.
+llvmpipe ends the loops of an invocation after 65,535 rounds in all, without a word (`Capabilities.loop_rounds`); on a
+GPU a lane that walks a million elements alone holds up everything else.
 
 Before                                                After
   %2 = scatter(%0: f32[9], %1: i32[70000,1], %2)        %3 = slice(%1) {limit=(32768,1)}  ...

@@ -120,9 +120,8 @@ def _without_batching(rewriter: Rewriter, node: Node) -> Node:
         "scatter_batching_dims": (),
     }
     outputs = tuple(rewriter.new_value(value.dtype, value.shape) for value in node.outputs)
-    return replace(
-        node, inputs=(*node.inputs[:count], joined, *node.inputs[count + 1 :]), outputs=outputs, attributes=attributes
-    )
+    inputs = (*node.inputs[:count], joined, *node.inputs[count + 1 :])
+    return replace(node, inputs=inputs, outputs=outputs, attributes=attributes)
 
 
 def cut_depth(rewriter: Rewriter, node: Node) -> tuple[Value, ...] | None:
