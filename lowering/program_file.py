@@ -47,6 +47,13 @@ def decode(data: bytes) -> Program:
     payload = data[_PREFIX.size :]
     if hashlib.sha256(payload).digest() != digest:
         raise _broken("a damaged program file", "content that matches its checksum")
+    try:
+        return _program(payload, length)
+    except (LookupError, TypeError, ValueError) as error:
+        raise _broken("a header that describes no program", "the header that `encode` writes") from error
+
+
+def _program(payload: bytes, length: int) -> Program:
     header = json.loads(payload[:length])
     place, blobs = length, []
     for size in header["blobs"]:

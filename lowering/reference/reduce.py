@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from ..bodies import identity
 from ..graph import Node
 from ..ops.rules import window_shape
 from .bodies import run_body
@@ -36,11 +37,9 @@ def reduce(node: Node, inputs: Arrays, run: RunGraph) -> tuple[np.ndarray, ...]:
     if kind in _UFUNCS:
         ufunc = _UFUNCS[kind]
         wide = wide_dtype(arrays[0].dtype)
-        total = (
-            ufunc.reduce(arrays[0].astype(wide, copy=False), axis=dimensions, dtype=wide, initial=None)
-            if all(arrays[0].shape[i] for i in dimensions)
-            else np.broadcast_to(inits[0].astype(wide), node.output.shape)
-        )
+        if not all(arrays[0].shape[i] for i in dimensions):
+            return (np.broadcast_to(inits[0], node.output.shape),)
+        total = ufunc.reduce(arrays[0].astype(wide, copy=False), axis=dimensions, dtype=wide, initial=None)
         return (np.asarray(ufunc(inits[0].astype(wide), total)).astype(arrays[0].dtype),)
     return _reduce_with_body(node, arrays, inits, run)
 
@@ -62,21 +61,27 @@ def _reduce_with_body(node: Node, arrays: Arrays, inits: Arrays, run: RunGraph) 
 
 
 def reduce_window(node: Node, inputs: Arrays, run: RunGraph) -> tuple[np.ndarray, ...]:
-    """Combine the elements under each position of a window; padding counts as the init."""
+    """Combine the elements under each position of a window.
+
+    StableHLO pads with the inits, which a reduction may see any number of times. Like XLA, known kinds see them once;
+    for other bodies, whose identity is not known, padding counts as the init.
+    """
     count = len(node.outputs)
     arrays, inits = inputs[:count], inputs[count:]
     found = node.attributes
     shape = window_shape(arrays[0].shape, node)
     if 0 in shape:
         return tuple(np.zeros(shape, array.dtype) for array in arrays)
+    kind = found["kind"]
+    fillers = [np.asarray(identity(kind, node.inputs[0].dtype), arrays[0].dtype)] if kind in _UFUNCS else inits
     padded = [
-        pad_array(array, init, found["low"], found["high"], found["base_dilation"])
-        for array, init in zip(arrays, inits, strict=True)
+        pad_array(array, filler, found["low"], found["high"], found["base_dilation"])
+        for array, filler in zip(arrays, fillers, strict=True)
     ]
     combine = _combine(node, run)
     result: Arrays = [np.broadcast_to(init, shape) for init in inits]
     dtypes_out = [array.dtype for array in arrays]
-    if found["kind"] in _UFUNCS:
+    if kind in _UFUNCS:
         padded = [array.astype(wide_dtype(array.dtype), copy=False) for array in padded]
         result = [array.astype(wide_dtype(array.dtype), copy=False) for array in result]
     for offset in itertools.product(*map(range, found["window"])):

@@ -11,7 +11,6 @@ from jax import lax
 
 from .case import Case, normal
 
-
 # A loop over elementwise operations alone is written out round by round: the bodies here reduce, gather or update.
 
 
