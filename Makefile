@@ -1,9 +1,9 @@
 # Each command sets up everything it needs on a fresh machine; see .ci/setup.
-.PHONY: run test check conformance devices bench clean
+.PHONY: run test check conformance test-drivers devices bench clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 22
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 22
 
 run: ## train and analyse a small transformer on the CPU and through Vulkan; ARGS="--help" teaches
 	@.ci/setup
@@ -20,6 +20,10 @@ check: ## format, lint, types, architecture
 conformance: ## every primitive harness of jax on Vulkan against the CPU; ARGS="--help" teaches
 	@.ci/setup
 	@.ci/run conformance $(ARGS)
+
+test-drivers: ## compiler, runtime and kernels on a newer software driver, at three subgroup sizes; ARGS go to pytest
+	@.ci/setup
+	@.ci/run drivers $(ARGS)
 
 devices: ## which Vulkan devices are here, what is missing and the fix
 	@.ci/setup
