@@ -100,7 +100,7 @@ def cut_scatter(rewriter: Rewriter, node: Node) -> tuple[Value, ...] | None:
 
 
 def _without_batching(rewriter: Rewriter, node: Node) -> Node:
-    """Return the scatter with what it batches over among its indices, so that slices of updates stand for themselves."""
+    """Return the scatter with what it batches over among its indices: slices of updates then stand for themselves."""
     count, a = len(node.outputs), node.attributes
     index, vector = node.inputs[count], a["index_vector_dim"]
     if vector == len(index.shape):
