@@ -17,7 +17,8 @@ RELATIVE = 1e-4
 def _losses(device: jax.Device) -> np.ndarray:
     function, (weights, tokens) = PROGRAMS["transformer_step"]
     step = jax.jit(function)
-    state = jax.device_put(weights, device)
+    # Smaller weights than the table's, so that training descends.
+    state = jax.device_put(jax.tree.map(lambda w: (0.3 * w).astype(w.dtype), weights), device)
     placed = jax.device_put(tokens, device)
     losses = []
     for _ in range(STEPS):
