@@ -19,6 +19,8 @@ from .watch import watched_values
 
 # Units of the last place of the largest element that one kernel may be off, for each square root of its longest sum.
 ALLOWED = 256
+# The same for results of 16 bits, whose sums run in f32: what is left is one rounding for each operation of a kernel.
+ALLOWED_16 = 8
 
 
 class VerificationError(QgaError, ArithmeticError):
@@ -133,7 +135,7 @@ def compare(
         left, right = got.astype(wide), want.astype(wide)
         finite = np.isfinite(right)
         scale = float(np.abs(right[finite]).max()) if finite.any() else 1.0
-        allowed = ALLOWED * max(_eps(value.dtype) * sqrt(terms) * scale, _spread(moved, right))
+        allowed = _rounding(value.dtype, terms) * scale + _units(value.dtype) * _spread(moved, right)
         with np.errstate(invalid="ignore"):
             same = (left == right) | (np.isnan(left) & np.isnan(right))
             wrong = np.where(same, 0.0, np.where(np.isfinite(left) & finite, np.abs(left - right), np.inf))
@@ -141,6 +143,17 @@ def compare(
     if wrong[worst] <= allowed:
         return None
     return Difference(value, tuple(int(i) for i in worst), got[worst], want[worst], allowed)
+
+
+def _units(dtype: str) -> int:
+    return ALLOWED_16 if dtype in ("f16", "bf16") else ALLOWED
+
+
+def _rounding(dtype: str, terms: int) -> float:
+    """Return how far a kernel may be off, relative to its largest element."""
+    if dtype in ("f16", "bf16"):
+        return ALLOWED_16 * _eps(dtype) + ALLOWED * _eps("f32") * sqrt(terms)
+    return ALLOWED * _eps(dtype) * sqrt(terms)
 
 
 def depth(node: Node) -> int:
