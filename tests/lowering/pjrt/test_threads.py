@@ -71,6 +71,8 @@ while engines[0].device.live and time.time() < deadline:
 facts["live"] = engines[0].device.live
 facts["too large"] = outcome(lambda: jax.device_put(np.ones(1 << 23, np.float32), device))
 import signal
+# A process started in the background of a shell ignores interrupts from the start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 def run_interrupted(executable, buffers, donate):
     signal.raise_signal(signal.SIGINT)
     time.sleep(1)
