@@ -15,6 +15,7 @@ from lowering.program_file import MAGIC, decode, encode
 from .plan.support import PLANNED, planned
 from .running import Variant
 
+RULE = "load: a program must come from a file that `save` wrote"
 LINES = (
     r"(?s)load: a program must come from a file that `save` wrote\..*got: {}.*want: {}.*fix:  save the program again"
 )

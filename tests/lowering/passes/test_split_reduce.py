@@ -74,6 +74,10 @@ def all_kinds(x: Any) -> Any:
     )
 
 
+def integer_kinds(x: Any) -> Any:
+    return lax.reduce(x, np.int32(5), lax.add, (0,)), lax.reduce(x, np.int32(1), lax.bitwise_xor, (0,))
+
+
 REDUCTIONS: dict[str, tuple[Callable[..., Any], np.ndarray]] = {
     "kinds": (all_kinds, normal(50000)),
     "columns": (lambda x: (x.sum(0), jnp.argmax(x, 0)), normal(40000, 2)),
