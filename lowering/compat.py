@@ -26,11 +26,17 @@ def _private(name: str) -> Any:
 
 _xla_bridge: Any = _private("xla_bridge")
 _mlir: Any = _private("interpreters.mlir")
+_callback: Any = _private("callback")
+_debugging: Any = _private("debugging")
 _xla_client: Any = getattr(_private("lib"), "xla_client", None)
 
 # The tables of JAX that say which platforms exist and which take donated arguments.
 HAS_PLATFORM_TABLE = isinstance(getattr(_xla_bridge, "_backend_factories", None), dict)
 HAS_DONATION_LIST = isinstance(getattr(_mlir, "_platforms_with_donation", None), list)
+# The tables of JAX that say how a primitive is written as StableHLO, everywhere and on each platform.
+HAS_LOWERING_TABLES = all(
+    isinstance(getattr(_mlir, name, None), dict) for name in ("_lowerings", "_platform_specific_lowerings")
+)
 # Loading a plugin's table from memory and making a client of it.
 HAS_PLUGIN_LOADER = hasattr(_xla_client, "load_pjrt_plugin_with_c_api")
 HAS_CLIENT_MAKER = hasattr(_xla_bridge, "make_pjrt_c_api_client")
@@ -77,6 +83,41 @@ def allow_donation(name: str) -> bool:
     if name not in _mlir._platforms_with_donation:
         _mlir._platforms_with_donation.append(name)
     return True
+
+
+def leave_refusals_to_the_importer(name: str) -> int:
+    """Write primitives that JAX itself refuses on a platform as `custom_call @primitive`; return how many there are.
+
+    JAX stops at the first of them, without a word on what else is missing; the importer names all with their lines.
+    They are the factorisations that only some platforms have (eigh, eig, schur, hessenberg, ...) and calls of Python.
+    """
+    if not HAS_LOWERING_TABLES:
+        return 0
+    on_cpu, everywhere = _mlir._platform_specific_lowerings["cpu"], _mlir._lowerings
+    refused = [primitive for primitive in on_cpu if primitive not in everywhere]
+    refused += [
+        getattr(module, primitive)
+        for module, primitive in (
+            (_callback, "pure_callback_p"), (_callback, "io_callback_p"), (_debugging, "debug_callback_p"),
+        )
+        if hasattr(module, primitive)
+    ]  # fmt: skip
+    for primitive in refused:
+        _mlir.register_lowering(primitive, _custom_call(primitive.name), platform=name)
+    return len(refused)
+
+
+def _custom_call(name: str) -> Callable[..., Any]:
+    def write(context: Any, *operands: Any, **_: Any) -> Any:
+        if len(context.tokens_in):
+            context.set_tokens_out(context.tokens_in)
+        # Made here: what JAX calls for it takes other arguments in each release.
+        types = [
+            _mlir.ir.RankedTensorType.get(aval.shape, _mlir.dtype_to_ir_type(aval.dtype)) for aval in context.avals_out
+        ]
+        return _mlir.custom_call(name, result_types=types, operands=operands, has_side_effect=True).results
+
+    return write
 
 
 def _require(present: bool, what: str) -> None:

@@ -43,6 +43,7 @@ def register(open_engine: Callable[[], Engine]) -> None:
 
     if compat.register_platform(NAME, factory, PRIORITY):
         compat.allow_donation(NAME)
+        compat.leave_refusals_to_the_importer(NAME)
 
 
 def _load() -> type[Platform]:

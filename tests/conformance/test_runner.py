@@ -52,15 +52,22 @@ def test_outcome_of_a_refusal_outside_the_promise_is_fine(got: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "got", ["operation add (1 use)", "operation sort (1 use); operation add (1 use)", "dtype f32 (1 use)", "nothing"]
+    "got",
+    [
+        "operation add (1 use)",
+        "operation sort (1 use); operation add (1 use)",
+        "operation custom_call @Sharding (1 use)",
+        "dtype f32 (1 use)",
+        "nothing",
+    ],
 )
 def test_outcome_of_a_refused_promise_is_missing(got: str) -> None:
     assert outcomes.outcome_of_error(refusal(got)) == outcomes.MISSING
 
 
-def test_outcome_of_a_primitive_without_a_rule_is_a_refusal() -> None:
+def test_outcome_of_a_refusal_by_jax_itself_is_an_error() -> None:
     text = "NotImplementedError: MLIR translation rule for primitive 'eigh' not found for platform vulkan"
-    assert outcomes.outcome_of_error(text) == outcomes.UNSUPPORTED
+    assert outcomes.outcome_of_error(text) == outcomes.ERROR
 
 
 def test_outcome_of_another_error_is_an_error() -> None:

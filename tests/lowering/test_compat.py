@@ -9,8 +9,10 @@ import pytest
 from lowering import compat
 from lowering.errors import DeviceError
 
+FLAGS = "HAS_PLATFORM_TABLE HAS_DONATION_LIST HAS_LOWERING_TABLES HAS_PLUGIN_LOADER HAS_CLIENT_MAKER".split()
 
-@pytest.mark.parametrize("flag", ["HAS_PLATFORM_TABLE", "HAS_DONATION_LIST", "HAS_PLUGIN_LOADER", "HAS_CLIENT_MAKER"])
+
+@pytest.mark.parametrize("flag", FLAGS)
 def test_private_part_is_there(flag: str) -> None:
     assert getattr(compat, flag) is True
 
@@ -38,6 +40,11 @@ def test_donation_is_allowed_once() -> None:
     names = compat._mlir._platforms_with_donation
     assert names.count("somebody") == 1
     names.remove("somebody")
+
+
+def test_absent_lowering_tables_leave_refusals_to_jax(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compat, "HAS_LOWERING_TABLES", False)
+    assert compat.leave_refusals_to_the_importer("nobody") == 0
 
 
 def test_registered_platform_is_not_replaced() -> None:
