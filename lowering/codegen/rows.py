@@ -136,8 +136,22 @@ def _locate(builder: Builder, expression: Expression, fusion: Node, schedule: Sc
         row = builder.min(row, number(total - 1))
     shape = tuple(extent for axis, extent in enumerate(domain) if axis not in reduced)
     chunk = -(-count // parts)
-    place, begin = (row // number(parts), (row % number(parts)) * number(chunk)) if parts > 1 else (row, number(0))
-    return _Row(expression.split(place, shape), lane, begin, chunk, parts, valid, row)
+    place, part = _cut_row(expression, row, kept, parts, side_by_side=schedule.lanes == 1)
+    begin = part * number(chunk)
+    return _Row(expression.split(place, shape), lane, begin, chunk, parts, valid, place * number(parts) + part)
+
+
+def _cut_row(
+    expression: Expression, row: Register, kept: int, parts: int, *, side_by_side: bool
+) -> tuple[Register, Register]:
+    """Return the row and the part of it that a numbered piece of work stands for.
+
+    `side_by_side`: neighbouring lanes take neighbouring rows (columns in memory), so that they read neighbours.
+    """
+    number = expression.number
+    if parts == 1:
+        return row, number(0)
+    return (row % number(kept), row // number(kept)) if side_by_side else (row // number(parts), row % number(parts))
 
 
 class _Walk:

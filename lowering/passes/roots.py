@@ -40,7 +40,8 @@ def choose_roots(graph: Graph) -> set[Value]:
     for node in graph.nodes:
         if node.op in ANCHORS or _writes_in_place(node, roots, producers) or _changes_width(node):
             roots.update(node.outputs)
-            roots.update(_read_before_overwriting(node, roots, producers))
+            # A view is no computation: what must be computed before is what it looks at.
+            roots.update(_memory(value, producers) for value in _read_before_overwriting(node, roots, producers))
             continue
         if goes_round(node):
             roots.add(node.output)

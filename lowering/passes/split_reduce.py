@@ -20,6 +20,7 @@ from .. import dtypes
 from ..bodies import accumulator, binary_body, identity
 from ..graph import Graph, Node, Value
 from ..schedule import extents, minor_is_reduced
+from .merge import ENOUGH_ROWS
 
 # Elements that one part should have at least: shorter parts cost more in launches than they win.
 SHORTEST_PART = {True: 16384, False: 2048}
@@ -100,7 +101,8 @@ def part_count(node: Node, capabilities: Capabilities) -> int:
     kept, count = extents(domain, tuple(reduced))
     cpu = capabilities.is_cpu
     if minor_is_reduced(domain, tuple(reduced)):
-        wanted, shortest = BUSY[cpu] // max(kept, 1), SHORTEST_PART[cpu]
+        # Enough rows to merge with what follows are worth more whole: see `merge.ENOUGH_ROWS`.
+        wanted, shortest = BUSY[cpu] // max(kept, 1) if kept < ENOUGH_ROWS else 1, SHORTEST_PART[cpu]
     else:
         wanted, shortest = BUSY_COLUMNS[cpu] // max(kept, 1), SHORTEST_PART[cpu] // 16
     longest = LONGEST_CPU_PART[minor_is_reduced(domain, tuple(reduced))] if cpu else LONGEST_PART

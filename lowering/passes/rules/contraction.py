@@ -103,4 +103,7 @@ def _spread(
     return broadcast(rewriter, value, output.shape, places, node.where)
 
 
-RULES: dict[str, tuple[Rule, ...]] = {"dot_general": (dot_of_one, dot_of_transpose), "reduce": (reduce_one, reduce_less)}
+RULES: dict[str, tuple[Rule, ...]] = {
+    "dot_general": (dot_of_one, dot_of_transpose),
+    "reduce": (reduce_one, reduce_less),
+}
