@@ -12,7 +12,7 @@ from shaders.spirv import Builder
 
 from .listening import PROGRAMS, STYLES, Style, arguments, compiled, heard, run, run_described, styled
 
-# Instrumented kernels take the driver's compiler ten times as long; of these, `product_f16` stands for the tiles of GPUs.
+# Instrumented kernels take the driver ten times as long to compile; `product_f16` stands for the tiles of GPUs.
 SLOW_INSTRUMENTED = {(name, "gpu") for name in ("transformer_step", "products", "product_bf16", "product_i8")}
 
 
