@@ -67,7 +67,7 @@ def _trim_while(node: Node, needed: set[Value]) -> Node:
 
 
 def _condition(found: Mapping[str, Any]) -> Graph:
-    """Return the condition's graph; that of a loop with a known number of rounds decides nothing and asks for nothing."""
+    """Return the condition's graph; that of a loop with a known number of rounds asks for nothing."""
     cond: Graph = found["cond"]
     if found["trip_count"] is None or not _used_inputs(cond):
         return drop_dead(cond)

@@ -108,18 +108,12 @@ def _iterate(
     """Emit the loop; with a `step`, the first carry grows by it in the continue block."""
     outside, builder.loop_rounds = builder.loop_rounds, 0
     header, check, inside, again, after = (builder.new_id() for _ in range(5))
-    before, code = builder.block, builder.code
+    before = builder.block
     variables = {index: Variable(builder, carry.dtype, carry, None) for index, carry in _matrices(carries)}
     builder.terminate(Op.Branch, header)
     mark = len(builder.log)
     builder.begin_block(header)
-    values, holes = list(carries), {}
-    for index, carry in enumerate(carries):
-        if index not in variables:
-            values[index] = builder.emit(Op.Phi, carry.dtype, carry.id, before, 0, again)
-            holes[index] = len(code) - 2
-    for index, variable in variables.items():
-        values[index] = variable.load()
+    values, holes = _take_carries(builder, carries, variables, before, again)
     builder.perform(Op.LoopMerge, after, again, _HINTS[unroll])
     builder.terminate(Op.Branch, check)
     builder.begin_block(check)
@@ -135,11 +129,25 @@ def _iterate(
         variable.store(new[index])
     builder.terminate(Op.Branch, header)
     for index, hole in holes.items():
-        code[hole] = new[index].id
+        builder.code[hole] = new[index].id
     builder.forget(mark)
     builder.begin_block(after)
     builder.loop_rounds = outside + rounds * (1 + builder.loop_rounds)
     return values
+
+
+def _take_carries(
+    builder: Builder, carries: Sequence[Value], variables: Mapping[int, Variable], before: int, again: int
+) -> tuple[list[Value], dict[int, int]]:
+    """Open a header: return its values, and where in the code each phi still lacks what the continue block gives it."""
+    values, holes = list(carries), {}
+    for index, carry in enumerate(carries):
+        if index not in variables:
+            values[index] = builder.emit(Op.Phi, carry.dtype, carry.id, before, 0, again)
+            holes[index] = len(builder.code) - 2
+    for index, variable in variables.items():
+        values[index] = variable.load()
+    return values, holes
 
 
 def _matrices(values: Sequence[Value]) -> list[tuple[int, Value]]:
