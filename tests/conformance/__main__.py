@@ -21,6 +21,7 @@ EXAMPLES = """examples:
   make conformance ARGS='--filter dot_general'         one primitive, or any part of a case's name
   make conformance ARGS='--sample 200 --seed 3'        a spread over all primitives
   make conformance ARGS='--resume --out run.jsonl'     go on where an interrupted run stopped
+  make conformance ARGS='--report --out run.jsonl'     run nothing; write the table of docs/conformance.md
 
 Columns: pass; unsupported = refused with the error that names operations this release leaves out; no reference = JAX's
 own CPU cannot run the case; the rest are defects: missing = an operation we promise was refused; wrong = values beyond
@@ -43,6 +44,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--limit", type=float, default=60.0, metavar="SECONDS", help="time for one case (default: 60)")
     parser.add_argument("--out", type=Path, default=Path("records/conformance.jsonl"), help="record file")
     parser.add_argument("--resume", action="store_true", help="keep the record and run only the cases it lacks")
+    parser.add_argument("--report", action="store_true", help="print the record as a table in Markdown and run nothing")
     parser.add_argument("--show", type=int, default=20, metavar="N", help="print N defects in words (default: 20)")
     return parser.parse_args(arguments)
 
@@ -114,6 +116,9 @@ def describe(options: argparse.Namespace) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Run what was asked for, print the table, return the exit status."""
     options = parse(arguments)
+    if options.report:
+        print(record.markdown(record.read(options.out)))
+        return 0
     if not options.resume:
         options.out.unlink(missing_ok=True)
     try:
@@ -128,6 +133,8 @@ def main(arguments: list[str] | None = None) -> int:
     results = record.read(options.out)
     for x64 in sorted({result.x64 for result in results}):
         print(f"\nx64 {'on' if x64 else 'off'}\n{record.table([r for r in results if r.x64 == x64])}")
+    for result in record.second_judged(results):
+        print(f"\n{result.name} (x64 {'on' if result.x64 else 'off'}) passes by the second judge: {result.detail}")
     broken = record.defects(results)
     for result in broken[: options.show]:
         print(f"\n{result.outcome}: {result.name} (x64 {'on' if result.x64 else 'off'})\n{result.detail}")

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from .outcomes import FINE, OUTCOMES, Result
+from .outcomes import FINE, OUTCOMES, PASS, Result
 
 
 def append(file: Path, entry: dict[str, Any]) -> None:
@@ -52,6 +52,26 @@ def table(results: Iterable[Result]) -> str:
     for row in rows:
         lines.append("  ".join([row[0].ljust(width), *(c.rjust(w) for c, w in zip(row[1:], widths, strict=True))]))
     return "\n".join(lines)
+
+
+def markdown(results: Iterable[Result]) -> str:
+    """Write the table of `docs/conformance.md`: by primitive, each outcome with x64 off and on; zeros are left out."""
+    counts: dict[str, collections.Counter[tuple[bool, str]]] = collections.defaultdict(collections.Counter)
+    for result in results:
+        for name in (result.primitive, "**all**"):
+            counts[name][result.x64, result.outcome] += 1
+    total = counts.pop("**all**", collections.Counter())
+    columns = [(x64, outcome) for x64 in (False, True) for outcome in OUTCOMES if total[x64, outcome]]
+    heads = [f"{outcome}, x64 {'on' if x64 else 'off'}" for x64, outcome in columns]
+    rows = [[f"`{name}`", *(str(counts[name][column] or "") for column in columns)] for name in sorted(counts)]
+    rows.append(["**all**", *(str(total[column]) for column in columns)])
+    ruler = ["---", *("---:" for _ in columns)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (["primitive", *heads], ruler, *rows))
+
+
+def second_judged(results: Iterable[Result]) -> list[Result]:
+    """Return the results that differ from JAX's CPU and pass against the truth."""
+    return sorted((result for result in results if result.outcome == PASS and result.detail), key=lambda r: r.name)
 
 
 def defects(results: Iterable[Result]) -> list[Result]:

@@ -115,6 +115,26 @@ def test_main_passes_a_primitive_on_the_cpu(tmp_path: Path, capsys: pytest.Captu
     assert "1 cases (3 in the record already)" in capsys.readouterr().out
 
 
+def test_markdown_counts_by_primitive_and_mode() -> None:
+    outcome = {"a": outcomes.PASS, "b": outcomes.UNSUPPORTED, "c": outcomes.PASS}
+    results = [Result(f"{p}_{x64}", p, "float32", x64, outcome[p]) for p in "abc" for x64 in (False, True)]
+    text = record.markdown([*results[1:], Result("a_2", "a", "float32", True, outcomes.WRONG)])
+    assert text.splitlines() == [
+        "| primitive | pass, x64 off | unsupported, x64 off | pass, x64 on | unsupported, x64 on | wrong, x64 on |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+        "| `a` |  |  | 1 |  | 1 |",
+        "| `b` |  | 1 |  | 1 |  |",
+        "| `c` | 1 |  | 1 |  |  |",
+        "| **all** | 1 | 1 | 2 | 1 | 1 |",
+    ]
+
+
+def test_second_judged_are_passes_with_a_word() -> None:
+    plain, judged = (Result(name, "log1p", "float64", True, outcomes.PASS, name) for name in ("", "said"))
+    wrong = Result("w", "log1p", "float64", True, outcomes.WRONG, "off")
+    assert record.second_judged([plain, wrong, judged]) == [judged]
+
+
 class FakeWorker(Worker):
     """A child that answers, dies or hangs, by the name of the case."""
 

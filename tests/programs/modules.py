@@ -58,28 +58,16 @@ class Norms(linen.Module):
         return linen.InstanceNorm()(linen.WeightNorm(linen.Dense(WIDTH))(x))
 
 
-class Transformer(linen.Module):
-    """A block with causal attention, rematerialised, repeated by a scan."""
+class Block(linen.Module):
+    """A transformer's block: causal attention and a gated feed-forward layer."""
 
     @linen.compact
     def __call__(self, x: Any) -> Any:
-        """Return the sequence after two blocks."""
-        stack = linen.scan(
-            linen.remat(Block), variable_axes={"params": 0}, split_rngs={"params": True}, length=2,
-        )  # fmt: skip
-        return stack()(x, None)[0]
-
-
-class Block(linen.Module):
-    """Attention and a gated feed-forward layer."""
-
-    @linen.compact
-    def __call__(self, x: Any, _: None) -> Any:
-        """Return the sequence and no output of its own."""
+        """Return the sequence."""
         mask = linen.make_causal_mask(x[..., 0])
         x = x + linen.MultiHeadDotProductAttention(num_heads=4)(linen.LayerNorm()(x), mask=mask)
         gate, value = jnp.split(linen.Dense(4 * WIDTH)(linen.LayerNorm()(x)), 2, axis=-1)
-        return x + linen.Dense(WIDTH)(linen.gelu(gate) * value), None
+        return x + linen.Dense(WIDTH)(linen.gelu(gate) * value)
 
 
 def _nnx(make: Any) -> Any:
@@ -125,7 +113,7 @@ def _train(tokens: Any) -> Any:
         return optax.softmax_cross_entropy_with_integer_labels(m(tokens), (tokens * 3 + 1) % 11).mean()
 
     losses = []
-    for _ in range(3):
+    for _ in range(2):
         value, gradient = nnx.value_and_grad(loss)(model)
         optimiser.update(model, gradient)
         losses.append(value)
@@ -137,7 +125,7 @@ TOKENS = (normal(BATCH, TIME) * 100).astype("int32") % 11
 PROGRAMS = [
     Program("linen_perceptron", _linen(Perceptron()), (SEQUENCE,), depth=DEPTH),
     Program("linen_norms", _linen(Norms()), (SEQUENCE,), depth=DEPTH),
-    Program("linen_transformer", _linen(Transformer()), (SEQUENCE,), depth=DEPTH),
+    Program("linen_transformer", _linen(Block()), (SEQUENCE,), depth=DEPTH),
     Program(
         "linen_lstm",
         _linen(linen.RNN(linen.OptimizedLSTMCell(8, recurrent_kernel_init=RECURRENT), reverse=True)),

@@ -59,7 +59,6 @@ def _partitioned() -> optax.GradientTransformation:
 
 
 OPTIMISERS: dict[str, optax.GradientTransformation] = {
-    "adafactor": optax.adafactor(0.05, min_dim_size_to_factor=8),
     "adagrad_and_ema": optax.chain(optax.adagrad(0.1), optax.ema(0.9)),
     "adamw_clipped_with_schedule": _chain(),
     "dog": contrib.dog(1.0),
@@ -70,7 +69,6 @@ OPTIMISERS: dict[str, optax.GradientTransformation] = {
     "lion": optax.lion(0.01),
     "partitions": _partitioned(),
     "muon": contrib.muon(0.05),
-    "plateau": optax.chain(optax.rmsprop(0.01, centered=True), contrib.reduce_on_plateau(patience=1)),
     "schedule_free": contrib.schedule_free_adamw(0.05, warmup_steps=2),
 }
 
