@@ -126,12 +126,10 @@ def test_donating_an_argument_used_twice_is_refused(facts: dict[str, Any]) -> No
     assert lines[1].startswith("  got:  one array in several of the arguments [0, 1] of jit")
 
 
-def test_callback_is_refused_when_it_is_lowered(facts: dict[str, Any]) -> None:
-    assert facts["callback"] == "ValueError: `EmitPythonCallback` not supported on vulkan backend."
-
-
-def test_primitive_without_lowering_is_named(facts: dict[str, Any]) -> None:
-    assert facts["eigh"].startswith("NotImplementedError: MLIR translation rule for primitive 'eigh' not found")
+@pytest.mark.parametrize("name", ["callback", "eigh"])
+def test_what_jax_would_refuse_is_refused_by_the_engine(facts: dict[str, Any], name: str) -> None:
+    assert facts[name].startswith("JaxRuntimeError: UNIMPLEMENTED: double: every operation must be supported.")
+    assert "custom_call" in facts[name]
 
 
 def test_missing_operation_keeps_its_four_lines(facts: dict[str, Any]) -> None:
