@@ -157,12 +157,6 @@ def test_missing_operation_is_listed_with_its_line(vulkan: Any) -> None:
     assert "test_vulkan.py" in text
 
 
-def test_callback_is_refused_when_it_is_lowered(vulkan: Any) -> None:
-    x = put(vulkan, 3)
-    with pytest.raises(ValueError, match="not supported on vulkan backend"):
-        _ = jax.jit(lambda a: jax.pure_callback(lambda v: v, x, a))(x)
-
-
 def test_export_runs_where_it_was_not_made(vulkan: Any) -> None:
     pytest.importorskip("flatbuffers", reason="jax.export writes files only where flatbuffers is installed")
     from jax import export
