@@ -23,7 +23,10 @@ def dot_scores(
     Returns:
         Scores in float32 or wider.
     """
-    return scale * _inner(queries, keys)
+    # Scaled before the product: compilers join a product with the subtraction of a row's peak and leave out its
+    # rounding, so that for scores beyond 1e9 the best key would end far from its own peak.
+    scaled = scale * queries.astype(accumulator_dtype(queries, keys))
+    return _inner(scaled.astype(queries.dtype), keys)
 
 
 def fidelity_scores(

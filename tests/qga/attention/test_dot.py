@@ -154,3 +154,13 @@ def test_weights_are_the_attention_of_the_identity(random: np.random.Generator, 
     weights = attention_weights(queries, keys)
     assert_close(dot_attention(queries, keys, identity, tile=8), weights, depth=KEYS)
     assert_close(weights.sum(axis=-1), np.ones((2, 23)), depth=KEYS)
+
+
+@pytest.mark.parametrize("largest", [1e10, 1e30])
+@pytest.mark.parametrize("tile", [1, 8, KEYS])
+def test_huge_scores_choose_the_best_key_under_jit(largest: float, tile: int, random: np.random.Generator) -> None:
+    queries, keys, values = draw(random)
+    big = [jnp.asarray(array * largest**0.5, jnp.float32) for array in (queries, keys)]
+    out = jax.jit(lambda *arrays: dot_attention(*arrays, tile=tile))(*big, jnp.asarray(values, jnp.float32))
+    best = (queries @ keys.T).argmax(axis=1)
+    assert_close(out, values[best], depth=KEYS, scale=float(np.abs(values).max()))
