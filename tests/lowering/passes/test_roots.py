@@ -11,7 +11,7 @@ import pytest
 from jax import lax
 
 from lowering.compiler import clean
-from lowering.graph import Graph
+from lowering.graph import Graph, Node, Value
 from lowering.passes.roots import choose_roots, is_large_constant, is_view
 
 from ..programs import graph_of, normal
@@ -98,3 +98,23 @@ def test_is_view_and_is_large_constant() -> None:
     graph: Graph = graph_of(lambda x: x.reshape(-1) + np.arange(48, dtype=np.float32) * 1.0, X)
     assert [node.op for node in graph.nodes if is_view(node)] == ["reshape"]
     assert [node.output.size for node in graph.nodes if is_large_constant(node)] == [48]
+
+
+def test_what_an_update_destroys_is_rooted_where_a_view_looks_at_it() -> None:
+    x, y = Value(0, "f32", (8, 6)), Value(1, "f32", (8, 6))
+    start = Value(2, "i32", ())
+    row, row_after, view = Value(3, "f32", (6,)), Value(4, "f32", (6,)), Value(5, "f32", (1, 6))
+    nodes = (
+        Node("reshape", (slice_of(x),), (row,)),
+        Node("sine", (row,), (row_after,)),
+        Node("reshape", (row_after,), (view,)),
+        Node("dynamic_update_slice", (x, view, start, start), (y,)),
+    )
+    first = Node("slice", (x,), (slice_of(x),), {"start": (0, 0), "limit": (1, 6), "stride": (1, 1)})
+    roots = choose_roots(Graph("update", (x, start), (first, *nodes), (y,)))
+    assert row_after in roots
+    assert view not in roots
+
+
+def slice_of(x: Value) -> Value:
+    return Value(9, x.dtype, (1, x.shape[1]))
