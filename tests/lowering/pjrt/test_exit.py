@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from subprocess import CompletedProcess
 
@@ -23,7 +25,17 @@ def work(count):
 """
 
 THREADS = "[threading.Thread(target=work, args=(30,)).start() for _ in range(8)]"
-DAEMONS = "[threading.Thread(target=work, args=(10**9,), daemon=True).start() for _ in range(3)]; time.sleep(0.2)"
+DAEMONS = """
+import threading, time
+import jax, numpy as np
+f = jax.jit(lambda a: a * 2 + 1)
+x = jax.device_put(np.ones(3, np.float32), jax.devices("vulkan")[0])
+def work():
+    while True:
+        np.asarray(f(f(x)))
+[threading.Thread(target=work, daemon=True).start() for _ in range(3)]
+time.sleep(1)
+"""
 LARGE = """
 large = f(jax.device_put(np.ones(1 << 20, np.float32), device))
 large.copy_to_host_async()
@@ -63,11 +75,11 @@ def test_exit_is_silent(run_program: Callable[..., CompletedProcess[str]], endin
     assert (done.returncode, done.stderr) == (0, "")
 
 
-@pytest.mark.parametrize("delay", [0, 0.01])
-def test_exit_with_daemons_computing_does_not_crash(
-    run_program: Callable[..., CompletedProcess[str]], delay: float
-) -> None:
-    done = run_program(PROGRAM.format(before="", after=DAEMONS, delay=delay))
+@pytest.mark.usefixtures("vulkan")
+def test_exit_with_daemons_computing_does_not_crash() -> None:
+    # On the real device only: against a double that computes on the host, jaxlib ends the process now and then, as its
+    # own CPU does every time.
+    done = subprocess.run([sys.executable, "-c", DAEMONS], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
 
 
