@@ -9,7 +9,7 @@ from shaders.kernel import Kernel
 
 from . import schedule as schedules
 from .codegen import dot, kernels, running, scatter, tiles
-from .graph import Graph, Node, verify
+from .graph import Graph, Node, map_regions, verify
 from .passes.degenerate import degenerate
 from .passes.fuse import fuse
 from .passes.normalise import normalise
@@ -75,14 +75,7 @@ def with_schedules(graph: Graph, capabilities: Capabilities) -> Graph:
         if node.op == "fusion":
             text = f"<{choose(node, capabilities).text()}>"
             return replace(node, attributes={"schedule": text, **node.attributes})
-        return replace(node, attributes={key: inside(value) for key, value in node.attributes.items()})
-
-    def inside(value: object) -> object:
-        if isinstance(value, Graph):
-            return with_schedules(value, capabilities)
-        if isinstance(value, tuple):
-            return tuple(inside(item) for item in value)
-        return value
+        return map_regions(node, lambda region: with_schedules(region, capabilities))
 
     return replace(graph, nodes=tuple(annotate(node) for node in graph.nodes))
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -124,6 +124,19 @@ def regions(node: Node) -> tuple[Graph, ...]:
         elif isinstance(value, tuple):
             found.extend(item for item in value if isinstance(item, Graph))
     return tuple(found)
+
+
+def map_regions(node: Node, change: Callable[[Graph], Graph]) -> Node:
+    """Return the node with each graph nested in its attributes replaced by what `change` makes of it."""
+
+    def inside(value: object) -> object:
+        if isinstance(value, Graph):
+            return change(value)
+        if isinstance(value, tuple):
+            return tuple(inside(item) for item in value)
+        return value
+
+    return replace(node, attributes={key: inside(value) for key, value in node.attributes.items()})
 
 
 def _define(graph: Graph, value: Value, defined: set[Value], ids: set[int], op: str) -> None:

@@ -12,26 +12,15 @@ from dataclasses import replace
 import numpy as np
 
 from .. import dtypes
-from ..graph import Graph, Node
+from ..graph import Graph, Node, map_regions
 
 
 def degenerate(graph: Graph) -> Graph:
     """Return the graph without operations over nothing; regions as well."""
     nodes: list[Node] = []
     for node in graph.nodes:
-        nodes.extend(_replace(replace(node, attributes=_inside(node))))
+        nodes.extend(_replace(map_regions(node, degenerate) if node.op in ("while", "case") else node))
     return replace(graph, nodes=tuple(nodes))
-
-
-def _inside(node: Node) -> dict[str, object]:
-    def walk(value: object) -> object:
-        if isinstance(value, Graph) and node.op in ("while", "case"):
-            return degenerate(value)
-        if isinstance(value, tuple):
-            return tuple(walk(item) for item in value)
-        return value
-
-    return {key: walk(value) for key, value in node.attributes.items()}
 
 
 def _replace(node: Node) -> list[Node]:

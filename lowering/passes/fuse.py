@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from ..graph import Graph, Node, Value
+from ..graph import Graph, Node, Value, map_regions
 from . import merge
 from .axes import Axes, identity
 from .clusters import Cluster, Clusters
@@ -96,8 +96,7 @@ def _build(clusters: Clusters, cluster: Cluster) -> Node | None:
     """Return the node that stands for a cluster in the fused graph."""
     first = cluster.roots[0]
     if cluster.kind == "control":
-        attributes = {key: _fuse_regions(value) for key, value in first.attributes.items()}
-        return replace(first, attributes=attributes)
+        return map_regions(first, fuse)
     if cluster.kind in ("view", "constant"):
         return first
     body_nodes, reads = clusters.body(cluster)
@@ -138,14 +137,6 @@ def _body(
     arguments = (*inputs[:count], *map(number, root.inputs[count:]))
     renamed.append(replace(root, inputs=arguments, outputs=tuple(map(number, root.outputs))))
     return (*operands, *rest), Graph(cluster.kind, inputs, tuple(renamed), tuple(map(number, outputs)))
-
-
-def _fuse_regions(value: object) -> object:
-    if isinstance(value, Graph):
-        return fuse(value)
-    if isinstance(value, tuple) and any(isinstance(item, Graph) for item in value):
-        return tuple(fuse(item) for item in value)
-    return value
 
 
 LABEL_LENGTH = 60

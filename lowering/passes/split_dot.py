@@ -16,7 +16,7 @@ import numpy as np
 
 from shaders.capabilities import Capabilities
 
-from ..graph import Graph, Node, Value
+from ..graph import Graph, Node, Value, map_regions
 
 # Rows and columns that one workgroup makes in the largest tiles.
 TILE = 128
@@ -34,7 +34,7 @@ def split_dot(graph: Graph, capabilities: Capabilities) -> Graph:
     nodes: list[Node] = []
     for node in graph.nodes:
         if node.op in ("while", "case"):
-            nodes.append(replace(node, attributes={k: _regions(v, capabilities) for k, v in node.attributes.items()}))
+            nodes.append(map_regions(node, lambda region: split_dot(region, capabilities)))
             continue
         parts = part_count(node)
         made = [node] if parts == 1 else _split(node, parts, fresh)
@@ -92,11 +92,3 @@ def _split(node: Node, parts: int, fresh: int) -> list[Node]:
 def _sum() -> Graph:
     left, right, total = Value(0, "f32", ()), Value(1, "f32", ()), Value(2, "f32", ())
     return Graph("body", (left, right), (Node("add", (left, right), (total,)),), (total,))
-
-
-def _regions(value: object, capabilities: Capabilities) -> object:
-    if isinstance(value, Graph):
-        return split_dot(value, capabilities)
-    if isinstance(value, tuple) and any(isinstance(item, Graph) for item in value):
-        return tuple(split_dot(item, capabilities) for item in value)
-    return value

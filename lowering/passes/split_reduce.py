@@ -18,7 +18,7 @@ from shaders.capabilities import Capabilities
 
 from .. import dtypes
 from ..bodies import accumulator, binary_body, identity
-from ..graph import Graph, Node, Value
+from ..graph import Graph, Node, Value, map_regions
 from ..schedule import extents, minor_is_reduced
 from .merge import ENOUGH_ROWS
 
@@ -41,7 +41,7 @@ def split_reduce(graph: Graph, capabilities: Capabilities) -> Graph:
     nodes: list[Node] = []
     for node in graph.nodes:
         if node.op in ("while", "case"):
-            nodes.append(replace(node, attributes={k: _regions(v, capabilities) for k, v in node.attributes.items()}))
+            nodes.append(map_regions(node, lambda region: split_reduce(region, capabilities)))
             continue
         parts = part_count(node, capabilities)
         nodes.extend([node] if parts == 1 else _split(node, parts, number))
@@ -108,11 +108,3 @@ def part_count(node: Node, capabilities: Capabilities) -> int:
     longest = LONGEST_CPU_PART[minor_is_reduced(domain, tuple(reduced))] if cpu else LONGEST_PART
     parts = max(min(wanted, count // shortest), -(-count // longest))
     return max(parts, 1)
-
-
-def _regions(value: object, capabilities: Capabilities) -> object:
-    if isinstance(value, Graph):
-        return split_reduce(value, capabilities)
-    if isinstance(value, tuple) and any(isinstance(item, Graph) for item in value):
-        return tuple(split_reduce(item, capabilities) for item in value)
-    return value
