@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..spirv import Value
+from ..spirv import Builder, Value
 from ..spirv.grammar import Decoration, Op
 
 
@@ -19,3 +19,10 @@ def exact(value: Value) -> Value:
         module.raw[key] = value.id
         module.decorate(value.id, Decoration.NoContraction)
     return value
+
+
+def fused(b: Builder, x: Value, factor: float, addend: Value) -> Value:
+    """Return x factor + addend as one instruction, which a driver may round once or twice but not rearrange."""
+    result = b.math("fma", x, b.const(x.dtype, factor), addend)
+    assert isinstance(result, Value)
+    return exact(result)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from ..spirv import Builder, Value
 from . import coefficients
-from .exact import exact
-from .formats import absolute, copy_sign, format_of, infinity, nearest_whole, polynomial, power_of_two
+from .exact import exact, fused
+from .formats import absolute, copy_sign, format_of, infinity, nearest_exponent, polynomial
 
 # A margin for products with something below 1.
 _LIFT = 8
@@ -22,8 +22,8 @@ def exp(b: Builder, x: Value) -> Value:
     """Return e^x; results below the smallest normal number are 0."""
     form = format_of(x)
     low, high = _EXP_RANGE[form.dtype]
-    count, power = _reduced_expm1(b, x)
-    inside = b.select(x < low, b.const(form.dtype, 0.0), _scale(b, power + 1.0, count))
+    exponent, power = _reduced_expm1(b, x)
+    inside = b.select(x < low, b.const(form.dtype, 0.0), _scale(b, power + 1.0, exponent))
     return b.select(x <= high, inside, x + infinity(b, form.dtype))
 
 
@@ -31,9 +31,9 @@ def scaled_exp(b: Builder, x: Value) -> tuple[Value, Value]:
     """Return y and s with e^x = y s, where y is finite for somewhat larger x than e^x is; s is a power of two."""
     form = format_of(x)
     low, high = _EXP_RANGE[form.dtype]
-    count, power = _reduced_expm1(b, x)
+    exponent, power = _reduced_expm1(b, x)
     is_large = x > 1.0
-    lifted = b.select(is_large, count - _LIFT, count)
+    lifted = b.select(is_large, exponent - (_LIFT << form.mantissa), exponent)
     inside = b.select(x < low, b.const(form.dtype, 0.0), _scale(b, power + 1.0, lifted))
     limit = high + 0.693 * _LIFT
     value = b.select(x <= limit, inside, x + infinity(b, form.dtype))
@@ -41,9 +41,9 @@ def scaled_exp(b: Builder, x: Value) -> tuple[Value, Value]:
 
 
 def _scale(b: Builder, x: Value, exponent: Value) -> Value:
-    """Return x 2^exponent for an i32 exponent, if x and the result are normal."""
+    """Return x 2^k for k in the exponent's place, if x and the result are normal."""
     form = format_of(x)
-    return b.bitcast(b.bitcast(x, form.signed) + (b.convert(exponent, form.signed) << form.mantissa), form.dtype)
+    return b.bitcast(b.bitcast(x, form.signed) + exponent, form.dtype)
 
 
 def expm1(b: Builder, x: Value) -> Value:
@@ -72,15 +72,17 @@ def tanh(b: Builder, x: Value) -> Value:
 
 
 def _reduced_expm1(b: Builder, x: Value) -> tuple[Value, Value]:
-    """Return the i32 k and expm1(r) with x = k ln(2) + r."""
+    """Return k in the exponent's place and expm1(r), with x = k ln(2) + r."""
     high, low = coefficients.LN2[format_of(x).dtype]
-    whole, count = nearest_whole(b, x * coefficients.LOG2_E)
-    r = exact(exact(x - whole * high) - whole * low)
-    return count, r + r * r * polynomial(r, coefficients.EXPM1[format_of(x).dtype])
+    whole, exponent = nearest_exponent(b, x * coefficients.LOG2_E)
+    # k times the high part is exact, so that a driver may round the product or not.
+    r = fused(b, whole, -low, fused(b, whole, -high, x))
+    return exponent, r + r * r * polynomial(r, coefficients.EXPM1[format_of(x).dtype])
 
 
 def _expm1_inside(b: Builder, x: Value) -> Value:
     """Return expm1 between its limits as 2 (2^(k-1) expm1(r) + (2^(k-1) - 1/2)); 2^k itself may be infinite."""
-    count, power = _reduced_expm1(b, x)
-    scale = power_of_two(b, count - 1, format_of(x).dtype)
+    form = format_of(x)
+    exponent, power = _reduced_expm1(b, x)
+    scale = b.bitcast(exponent + ((form.bias - 1) << form.mantissa), form.dtype)
     return exact(scale * power + exact(scale - 0.5)) * 2.0

@@ -98,6 +98,17 @@ def nearest_whole(b: Builder, x: Value) -> tuple[Value, Value]:
     return exact(anchored - anchor), b.convert(bits, "i32")
 
 
+def nearest_exponent(b: Builder, x: Value) -> tuple[Value, Value]:
+    """Return the whole number nearest to x as a float, and as a signed integer that stands in the exponent's place.
+
+    Added to the bits of a float that integer multiplies it by 2^whole. The anchor's own bits are all shifted out.
+    """
+    form = format_of(x)
+    anchor = 1.5 * 2.0**form.mantissa
+    anchored = exact(x + anchor)
+    return exact(anchored - anchor), b.bitcast(anchored, form.signed) << form.mantissa
+
+
 def power_of_two(b: Builder, exponent: Value, dtype: str) -> Value:
     """Return 2^exponent for an i32 exponent within the normal range; outside it the result is meaningless."""
     form = _FORMATS[dtype]

@@ -16,6 +16,8 @@ from .elementwise import NUMPY
 HALF_LN2 = float(np.log(2)) / 2
 QUARTER_PI = float(np.pi) / 4
 ATANH_END = 0.1716
+# The reference and the quotient with it are rounded too, on some machines one unit further than on others.
+MEASURED_TO = 2 * float(np.finfo(EXTENDED).eps)
 TAN_EIGHTH_PI = float(np.tan(np.pi / 8))
 
 Whole = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -57,7 +59,7 @@ def test_polynomial_is_as_close_as_it_says(row: Row, place: int) -> None:
     if place and not HAS_EXTENDED:
         pytest.skip("no float of this machine is finer than f64")
     dtype = ("f32", "f64")[place]
-    assert _largest_error(row[1][dtype], row, dtype) <= 2.0 ** row[5][place]
+    assert _largest_error(row[1][dtype], row, dtype) <= 2.0 ** row[5][place] + MEASURED_TO
 
 
 def test_polynomial_with_one_wrong_digit_is_seen() -> None:
