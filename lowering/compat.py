@@ -7,7 +7,7 @@ of JAX fails where it is used, with its name.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -131,3 +131,81 @@ def _require(present: bool, what: str) -> None:
             fix="install a release of JAX in that range.",
         )
     )
+
+
+# --- Pallas -----------------------------------------------------------------------------------------------------------
+
+_pallas_core: Any = _private("pallas.core")
+_pallas_call: Any = _private("pallas.pallas_call")
+_pallas_interpreter: Any = _private("pallas.hlo_interpreter")
+_core: Any = _private("core")
+
+# A kernel's references written as values, as the interpreter of JAX does it, and the primitive itself.
+HAS_PALLAS = all(
+    hasattr(module, name)
+    for module, name in (
+        (_pallas_interpreter, "kernel_to_hlo_jaxpr"), (_pallas_core, "grid_env"), (_pallas_core, "GridAxis"),
+        (_pallas_core, "_get_block_shape"), (_pallas_core, "Squeezed"), (_pallas_core, "Element"),
+        (_pallas_call, "pallas_call_p"), (_core, "eval_jaxpr"),
+    )
+)  # fmt: skip
+
+
+def pure_kernel(parameters: Mapping[str, Any]) -> tuple[Callable[..., list[Any]], list[Any]]:
+    """Return a kernel without references, and the types of its scratch arrays.
+
+    The function takes the position in the grid, then the value of each reference in the kernel's order, and returns the
+    value of each after the kernel has run.
+    """
+    mapping = parameters["grid_mapping"]
+    jaxpr, constants, scratch = _pallas_interpreter.kernel_to_hlo_jaxpr(parameters["jaxpr"], (), mapping)
+
+    def kernel(position: Sequence[Any], *values: Any) -> list[Any]:
+        with _pallas_core.grid_env(_grid_env(mapping, position)):
+            return list(_core.eval_jaxpr(jaxpr, constants, *values))
+
+    return kernel, [jax.ShapeDtypeStruct(each.shape, each.dtype) for each in scratch]
+
+
+def block_start(mapping: Any, block: Any, position: Sequence[Any], scalars: Sequence[Any]) -> tuple[Any, ...]:
+    """Return the first element of a block, for a position in the grid and the values of prefetched scalars."""
+    with _pallas_core.grid_env(_grid_env(mapping, position)):
+        return tuple(block.compute_start_indices_interpret(tuple(position), *scalars))
+
+
+def _grid_env(mapping: Any, position: Sequence[Any]) -> Any:
+    if mapping.local_grid_env is not None:
+        return mapping.local_grid_env(tuple(position), tuple(mapping.grid))
+    axes = zip(position, mapping.grid, strict=True)
+    return tuple(
+        _pallas_core.GridAxis(index, size)
+        for axis, (index, size) in enumerate(axes)
+        if axis not in mapping.vmapped_dims
+    )
+
+
+def block_shape(block: Any) -> tuple[tuple[int, ...], tuple[bool, ...], tuple[tuple[int, int], ...]]:
+    """Return a block's extents, which of its dimensions the kernel does not see, and what pads the whole array."""
+    dimensions = block.block_shape
+    return (
+        tuple(_pallas_core._get_block_shape(dimensions)),
+        tuple(isinstance(each, _pallas_core.Squeezed) for each in dimensions),
+        tuple(each.padding if isinstance(each, _pallas_core.Element) else (0, 0) for each in dimensions),
+    )
+
+
+def register_pallas(name: str, rule: Callable[..., Any]) -> bool:
+    """Write `pallas_call` on a platform as `rule` does; return False where this release of JAX has another Pallas."""
+    if not HAS_PALLAS:
+        return False
+    _mlir.register_lowering(_pallas_call.pallas_call_p, rule, platform=name)
+    return True
+
+
+def write_custom_call(context: Any, target: str, operands: Sequence[Any], config: Mapping[str, Any]) -> Any:
+    """Write a custom call with the results that a lowering rule must give; return them."""
+    types = [
+        _mlir.ir.RankedTensorType.get(aval.shape, _mlir.dtype_to_ir_type(aval.dtype)) for aval in context.avals_out
+    ]
+    call = _mlir.custom_call(target, result_types=types, operands=operands, backend_config=dict(config), api_version=4)
+    return call.results

@@ -8,7 +8,7 @@ from shaders.capabilities import Capabilities
 from shaders.kernel import Kernel
 
 from . import schedule as schedules
-from .codegen import dot, kernels, running, scatter, tiles
+from .codegen import dot, kernels, running, scatter, tile, tiles
 from .graph import Graph, Node, map_regions, verify
 from .passes.degenerate import degenerate
 from .passes.fuse import fuse
@@ -55,7 +55,16 @@ def optimise(graph: Graph, capabilities: Capabilities) -> Graph:
 
 def clean(graph: Graph) -> Graph:
     """Return the graph in normal form, without anything that need not be computed."""
-    return degenerate(normalise(simplify(normalise(verify(graph)))))
+    return _with_clean_cells(degenerate(normalise(simplify(normalise(verify(graph))))))
+
+
+def _with_clean_cells(graph: Graph) -> Graph:
+    """Clean the cells of tile kernels, wherever they are called."""
+
+    def cleaned(node: Node) -> Node:
+        return map_regions(node, clean if node.op == "tile" else _with_clean_cells)
+
+    return replace(graph, nodes=tuple(cleaned(node) for node in graph.nodes))
 
 
 def schedule_text(graph: Graph, capabilities: Capabilities) -> str:
@@ -100,7 +109,9 @@ class KernelMaker:
 
 def choose(fusion: Node, capabilities: Capabilities) -> Schedule:
     """Return the schedule of a fusion."""
-    special = {"dot": dot.choose, "scatter": scatter.choose, "map": tiles.choose, "window": running.choose}
+    special = {
+        "dot": dot.choose, "scatter": scatter.choose, "map": tiles.choose, "window": running.choose, "tile": tile.choose,
+    }  # fmt: skip
     kind = fusion.attributes["kind"]
     chosen = special[kind](fusion, capabilities) if kind in special else None
     return schedules.choose(fusion, capabilities) if chosen is None else chosen

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from math import prod
+from math import gcd, prod
 
 from shaders.capabilities import Capabilities
 from shaders.library import matmul
 from shaders.library.complex import Complex
-from shaders.library.matmul import MatmulAccess, MatmulProblem, MatmulTiles
+from shaders.library.matmul import MatmulAccess, MatmulProblem, MatmulTiles, Plain
 from shaders.spirv import Builder
 from shaders.spirv import Value as Register
 
@@ -129,6 +129,8 @@ def emit(builder: Builder, expression: Expression, fusion: Node, schedule: Sched
         lhs_vector=_vector_load(expression, node.inputs[0], lhs),
         rhs_vector=_vector_load(expression, node.inputs[1], rhs, depth_first=True),
         store_vector=_vector_store(expression, fusion, node, (lhs, rhs)),
+        lhs_plain=_plain(expression, node.inputs[0], lhs),
+        rhs_plain=_plain(expression, node.inputs[1], rhs),
     )
     matmul.emit(builder, sizes, schedule.tiles, access)
 
@@ -156,6 +158,31 @@ def _vector_load(
             return expression.buffers[source].load(expression.linear(index), WIDTH)
 
     return load
+
+
+def _plain(expression: Expression, operand: Value, layout: Layout) -> Plain | None:
+    """Return how an operand lies in memory, if its free and its contracted dimensions each step evenly through it."""
+    source = _plain_source(expression, operand)
+    runs = _runs(layout)
+    whole = all(tuple(axes) == tuple(getattr(layout, group)) for group, axes in runs if group != "batch")
+    if source is None or not whole or expression.index_dtype != "u32":
+        return None
+    strides = [prod(layout.shape[axis + 1 :]) for axis in range(len(layout.shape))]
+    batch_strides = tuple(strides[axis] for axis in layout.batch)
+
+    def step(axes: tuple[int, ...]) -> int:
+        wide = [axis for axis in axes if layout.shape[axis] != 1]
+        return strides[wide[-1]] if wide else 0
+
+    def start(batch: Register) -> Register:
+        along = expression.split(batch, tuple(layout.shape[axis] for axis in layout.batch))
+        total = expression.number(0)
+        for index, stride in zip(along, batch_strides, strict=True):
+            total = total + index * stride
+        return total
+
+    alignment = gcd(*batch_strides) or operand.size
+    return Plain(expression.buffers[source], start, step(layout.free), step(layout.contract), alignment)
 
 
 # Real types that buffers can hand out four at a time.

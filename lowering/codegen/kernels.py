@@ -13,7 +13,7 @@ from .. import dtypes
 from ..errors import UnsupportedError, message
 from ..graph import Graph, Node, Value
 from ..schedule import Schedule
-from . import dot, maps, rows, running, scatter, serial, tiles, update, window
+from . import dot, maps, rows, running, scatter, serial, tile, tiles, update, window
 from .expression import Expression
 
 Emit = Callable[[Builder, Expression, Node, Schedule], None]
@@ -39,6 +39,7 @@ TEMPLATES: Mapping[str, Template] = {
     "scatter": Template(scatter.emit, scatter.groups),
     "window": Template(window.emit, window.groups),
     "dot": Template(dot.emit, dot.groups),
+    "tile": Template(tile.emit, tile.groups),
 }
 
 # Arrays with more elements than this need 64-bit index arithmetic: SPIR-V reads an index as a signed number, so that a
@@ -68,6 +69,8 @@ def emit_kernel(
     expression = Expression(builder, body, buffers, _index_dtype(body))
     template(fusion, schedule).emit(builder, expression, fusion, schedule)
     kernel = builder.finish()
+    if fusion.attributes["kind"] == "tile":
+        tile.require_shared(fusion, kernel.shared_bytes, capabilities)
     _require_rounds(fusion, builder.loop_rounds, capabilities)
     return kernel
 
@@ -106,7 +109,7 @@ def template(fusion: Node, schedule: Schedule) -> Template:
 def parameter_names(body: Graph) -> dict[Value, Parameter]:
     """Return the kernel parameter of each input and output of a body; complex arrays are buffers of their parts."""
     result: dict[Value, Parameter] = {}
-    scattered = {value for node in body.nodes if node.op == "scatter" for value in node.outputs}
+    scattered = {value for node in body.nodes if node.op in ("scatter", "tile") for value in node.outputs}
     for position, value in enumerate(body.inputs):
         result[value] = Parameter(f"in{position}", dtypes.real_part(value.dtype), "r")
     for position, value in enumerate(body.outputs):

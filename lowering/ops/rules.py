@@ -267,6 +267,23 @@ def case(node: Node) -> str | None:
     return None
 
 
+def tile(node: Node) -> str | None:
+    """The cell reads positions, operands and first contents, each padded; updated operands come first."""
+    found = node.attributes
+    cell, axes, updates = found["cell"], len(found["grid"]), found["updates"]
+    if any((value.dtype, value.shape) != ("i32", ()) for value in cell.inputs[:axes]):
+        return "a position of the grid is not i32"
+    memory = [*node.inputs, *node.outputs]
+    if len(cell.inputs) != axes + len(memory) or len(cell.outputs) != len(node.outputs):
+        return f"a cell of {len(cell.inputs)} inputs and {len(cell.outputs)} outputs"
+    for array, padded in zip((*memory, *node.outputs), (*cell.inputs[axes:], *cell.outputs), strict=True):
+        if array.dtype != padded.dtype or len(array.shape) != len(padded.shape):
+            return f"{array.text} is {padded.text} in the cell"
+        if any(extent > whole for extent, whole in zip(array.shape, padded.shape, strict=True)):
+            return f"{array.text} does not fit into the cell's {padded.text}"
+    return _pairwise(node.inputs[:updates], node.outputs[:updates])
+
+
 def _reduction(node: Node, arrays: Sequence[Value], inits: Sequence[Value], shape: tuple[int, ...]) -> str | None:
     for array, init, output in zip(arrays, inits, node.outputs, strict=True):
         if array.shape != arrays[0].shape or init.shape or array.dtype != output.dtype or output.shape != shape:

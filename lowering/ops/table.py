@@ -66,6 +66,7 @@ _ROWS: tuple[tuple[Family, int | None, Rule, str], ...] = (
     ("gather", None, rules.dynamic_update_slice, "dynamic_update_slice"),
     ("control", None, rules.while_, "while"),
     ("control", None, rules.case, "case"),
+    ("control", None, rules.tile, "tile"),
 )
 
 TABLE: dict[str, Operation] = {

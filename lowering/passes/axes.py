@@ -44,7 +44,7 @@ def operand_axes(node: Node, position: int, axes: Axes) -> Axes | None:
 OPAQUE = frozenset(
     {
         "slice", "reverse", "pad", "concatenate", "gather", "dynamic_slice", "dynamic_update_slice", "bitcast_convert",
-        "reduce_window", "reduce", "dot_general", "scatter", "while", "case", "partial_reduce", "copy",
+        "reduce_window", "reduce", "dot_general", "scatter", "while", "case", "partial_reduce", "copy", "tile",
     }
 )  # fmt: skip
 

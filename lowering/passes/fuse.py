@@ -78,11 +78,12 @@ KERNEL_OF = {
     "scatter": "scatter",
     "dynamic_update_slice": "update",
     "copy": "map",
+    "tile": "tile",
 }
 
 
 # Kernels that work in the memory of what they update.
-IN_PLACE = frozenset({"scatter", "update"})
+IN_PLACE = frozenset({"scatter", "update", "tile"})
 
 
 def _reduce_cluster(node: Node) -> Cluster:
@@ -101,8 +102,8 @@ def _build(clusters: Clusters, cluster: Cluster) -> Node | None:
         return first
     body_nodes, reads = clusters.body(cluster)
     results = [v for node in cluster.roots for v in node.outputs]
-    # A scatter works in the memory of its results: all of them, used or not.
-    outputs = [v for v in results if cluster.kind == "scatter" or clusters.needed_outside(v, cluster)]
+    # A scatter and a tile kernel work in the memory of their results: all of them, used or not.
+    outputs = [v for v in results if cluster.kind in ("scatter", "tile") or clusters.needed_outside(v, cluster)]
     if not outputs:
         outputs = list(cluster.roots[-1].outputs)
     inputs, body = _body(cluster, body_nodes, reads, outputs)
@@ -128,7 +129,7 @@ def _body(
     """
     number = _Renumber()
     *inner, root = nodes
-    count = len(root.outputs) if cluster.kind in IN_PLACE else 0
+    count = root.attributes.get("updates", len(root.outputs)) if cluster.kind in IN_PLACE else 0
     operands = root.inputs[:count]
     elsewhere = {value for node in inner for value in node.inputs} | set(root.inputs[count:])
     rest = [value for value in reads if value not in operands or value in elsewhere]

@@ -9,7 +9,7 @@ from ..graph import Graph, Node, Value
 from .axes import reads
 
 # One kernel of its own: these read or write memory in ways that an expression cannot.
-ANCHORS = frozenset({"reduce", "partial_reduce", "reduce_window", "dot_general", "scatter", "while", "case", "copy"})
+ANCHORS = frozenset({"reduce", "partial_reduce", "reduce_window", "dot_general", "scatter", "while", "case", "copy", "tile"})
 
 # Cost of computing one element, in units of one cheap instruction; operations not listed cost one.
 COSTS: Mapping[str, int] = {
@@ -150,7 +150,7 @@ def _widens(user: Node, value: Value, cost: int) -> bool:
 
 def _reads_memory(user: Node, value: Value, producers: dict[Value, Node]) -> bool:
     """Tell whether the user can take this operand from memory only."""
-    if user.op in ("while", "case", "copy"):
+    if user.op in ("while", "case", "copy", "tile"):
         return True
     if user.op == "scatter":
         count = len(user.outputs)

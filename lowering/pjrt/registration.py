@@ -31,7 +31,7 @@ def initialize() -> None:
 
 def register(open_engine: Callable[[], Engine]) -> None:
     """Register the platform `vulkan` on an engine that is opened when JAX makes its client; the first call wins."""
-    from .. import compat
+    from .. import compat, pallas
 
     made: list[Platform] = []
 
@@ -44,6 +44,7 @@ def register(open_engine: Callable[[], Engine]) -> None:
     if compat.register_platform(NAME, factory, PRIORITY):
         compat.allow_donation(NAME)
         compat.leave_refusals_to_the_importer(NAME)
+        pallas.register(NAME)
 
 
 def _load() -> type[Platform]:

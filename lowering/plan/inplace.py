@@ -15,7 +15,7 @@ from .steps import Storage
 if TYPE_CHECKING:
     from .assemble import Assembler
 
-IN_PLACE = ("update", "scatter")
+IN_PLACE = ("update", "scatter", "tile")
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,10 @@ def _updated(node: Node) -> list[tuple[Value, Value]]:
     inner = body.nodes[-1]
     outside = dict(zip(body.inputs, node.inputs, strict=True))
     results = dict(zip(body.outputs, node.outputs, strict=True))
+    count = inner.attributes.get("updates", len(inner.outputs))
     return [
         (outside[operand], results[result])
-        for operand, result in zip(inner.inputs, inner.outputs, strict=False)
+        for operand, result in zip(inner.inputs[:count], inner.outputs[:count], strict=False)
         if result in results
     ]
 

@@ -9,7 +9,7 @@ import numpy as np
 from .. import dtypes
 from ..errors import GraphError, InputError, UnsupportedError, message
 from ..graph import Graph, Node, Value
-from . import control, dot, elementwise, fused, gather, reduce, shape
+from . import control, dot, elementwise, fused, gather, reduce, shape, tile
 from .meaning import Arrays, Meaning
 
 MEANINGS: dict[str, Meaning] = {
@@ -20,6 +20,7 @@ MEANINGS: dict[str, Meaning] = {
     **gather.MEANINGS,
     **control.MEANINGS,
     **fused.MEANINGS,
+    **tile.MEANINGS,
 }
 
 

@@ -36,9 +36,16 @@ SUBGROUP_OPERATIONS = {
     0x40: "clustered",
     0x80: "quad",
 }
-# Mesa 26's lavapipe lists matrices of 8 x 8 x 8 also at LP_NATIVE_VECTOR_WIDTH=512, where a subgroup has 16 lanes,
-# but has code for subgroups of 8 only: creating any pipeline with a matrix ends the process with a segmentation fault.
+# Mesa 26's lavapipe lists matrices of 8 x 8 x 8 at every width, but has code for subgroups of 8 only. At 4 it leaves
+# the feature off. At 16 it offers it, and a lane holds 4 elements where its compiler walks 16: a pipeline with a
+# product or a constant matrix ends the process with a segmentation fault (26.1.6), whatever the size of the workgroup
+# and whether full subgroups or their size are required; loads and stores alone do not.
 LAVAPIPE_MATRIX_SUBGROUP = 8
+# At LP_NATIVE_VECTOR_WIDTH=512, subgroups of 16, Mesa 26's lavapipe overruns an array of 16 places when it joins two
+# halves of 32 bits ("stack smashing detected", 26.1.6; 25.0.7 and 22.3.6 do not). It does so for each mask of 64 bits
+# with half its bits constant, and a sign bit is one: most functions of f64 need it.
+LAVAPIPE_WIDE_SUBGROUP = 16
+LAVAPIPE_WIDE_SINCE = 26
 # Capabilities that are one feature of the device.
 SWITCHES = {
     "has_f16": (VULKAN_12, "shaderFloat16"),
@@ -87,7 +94,7 @@ def capabilities_of(facts: DeviceFacts) -> Capabilities:
         min_subgroup_size=properties["minSubgroupSize"],
         max_subgroup_size=properties["maxSubgroupSize"],
         subgroup_operations=_subgroup_operations(facts),
-        **{name: facts.has(struct, feature) for name, (struct, feature) in SWITCHES.items()},
+        **_switches(facts),
         max_shared_bytes=limits["maxComputeSharedMemorySize"],
         max_invocations=limits["maxComputeWorkGroupInvocations"],
         max_groups=limits["maxComputeWorkGroupCount"],
@@ -101,6 +108,17 @@ def capabilities_of(facts: DeviceFacts) -> Capabilities:
         unified_memory=facts.device_type in ("cpu", "integrated"),
         host_import_alignment=properties["minImportedHostPointerAlignment"] if has_import else None,
     )
+
+
+def _switches(facts: DeviceFacts) -> dict[str, bool]:
+    found = {name: facts.has(struct, feature) for name, (struct, feature) in SWITCHES.items()}
+    return {**found, "has_f64": found["has_f64"] and not _breaks_on_f64(facts)}
+
+
+def _breaks_on_f64(facts: DeviceFacts) -> bool:
+    """Tell lavapipe at a width where computing in f64 ends the process."""
+    is_wide = facts.properties["subgroupSize"] == LAVAPIPE_WIDE_SUBGROUP
+    return facts.driver_name == "llvmpipe" and is_wide and facts.raw_driver_version >> 22 >= LAVAPIPE_WIDE_SINCE
 
 
 def _float_controls(facts: DeviceFacts) -> frozenset[str]:

@@ -15,6 +15,7 @@ from . import attributes, constants
 from .locations import LocationReader
 from .random import ALGORITHMS, random_bits
 from .scope import Scope, union_of_captures
+from .tilecall import is_tile, read_tile
 from .types import TypeReader
 
 # Custom calls that say where data lives: identity on one device.
@@ -37,8 +38,9 @@ _BODIES = frozenset({"reduce", "reduce_window", "scatter"})
 class Copier:
     """Copies the functions of one module; each function, type and location is decoded once."""
 
-    def __init__(self, functions: dict[str, ir.Operation]) -> None:
+    def __init__(self, functions: dict[str, ir.Operation], read_module: Callable[[bytes], Graph]) -> None:
         self._functions = functions
+        self._read_module = read_module
         self._graphs: dict[str, Graph] = {}
         self._types = TypeReader()
         self._locations = LocationReader()
@@ -150,8 +152,18 @@ class Copier:
     def _custom_call(self, operation: ir.Operation, scope: Scope, where: str) -> None:
         if ir.StringAttr(operation.attributes["call_target_name"]).value in _ANNOTATIONS:
             self._identity(operation, scope, where)
+        elif is_tile(operation):
+            self._tile(operation, scope, where)
         else:
             self._plain(operation, scope, where)
+
+    def _tile(self, operation: ir.Operation, scope: Scope, where: str) -> None:
+        found, operands, outputs = read_tile(operation, self._read_module)
+        inputs = scope.operands(operation.operands)
+        types = [self._types.read(operation.results[number].type) for number in outputs]
+        values = scope.emit("tile", tuple(inputs[number] for number in operands), types, found, where)
+        for number, value in zip(outputs, values, strict=True):
+            scope.bind(operation.results[number], value)
 
     def _tuple(self, operation: ir.Operation, scope: Scope, where: str) -> None:
         del where

@@ -96,10 +96,17 @@ def _import(operation: ir.Operation) -> Graph:
             )
         )
     main = functions["main"]
-    graph = Copier(functions).function("main")
+    graph = Copier(functions, _read_nested).function("main")
     name = ir.StringAttr(operation.attributes["sym_name"]).value if "sym_name" in operation.attributes else "main"
     names = tuple(argument_name(argument.location) for argument in main.regions[0].blocks[0].arguments)
     return verify(replace(graph, name=name, aliases=_aliases(main, graph), input_names=names))
+
+
+def _read_nested(data: bytes) -> Graph:
+    """Return the graph of a module inside a module; what it lacks is reported with the rest of the program."""
+    module = _parse(data)
+    with module.context:
+        return _import(_decomposed(module.operation))
 
 
 def _top_level(operation: ir.Operation) -> Iterator[ir.Operation]:

@@ -1,0 +1,96 @@
+"""Tile kernels: one workgroup runs one cell of a Pallas call.
+
+In order: `blocks` opens the cell's regions, `layout` says where tiles lie, `roles` what is held how, `emit` walks the
+steps; `expression`, `staging`, `dot` and `reduce` do the work.
+"""
+
+from __future__ import annotations
+
+from math import prod
+
+from shaders.capabilities import Capabilities
+from shaders.spirv import Builder
+
+from ...errors import UnsupportedError, message
+from ...graph import Node
+from ...schedule import MOST_SUBGROUPS, Schedule
+from ..expression import Expression
+from .blocks import Block, find_memory, open_cell
+from .emit import Emitter
+from .expression import Array, TileExpression
+from .layout import infer
+from .roles import find_roles
+
+__all__ = ["choose", "emit", "groups"]
+
+# Elements of the largest tile that one invocation holds, where the workgroup may be that large.
+SHARE = 16
+MOST_THREADS = 256
+
+
+def _node(fusion: Node) -> Node:
+    return fusion.attributes["body"].nodes[-1]
+
+
+def choose(fusion: Node, capabilities: Capabilities) -> Schedule:
+    """Return the schedule of a tile kernel: as many invocations as its largest tile keeps busy."""
+    node = _node(fusion)
+    cell = open_cell(node.attributes["cell"])
+    memory = find_memory(cell, len(node.attributes["grid"]))
+    largest = max((v.size for step, _ in cell.walk() for v in step.outputs if v not in memory.arrays), default=1)
+    size = capabilities.subgroup_size
+    limit = min(MOST_THREADS, capabilities.max_invocations, MOST_SUBGROUPS * size)
+    threads = size
+    while threads < limit and threads * SHARE < largest:
+        threads *= 2
+    return Schedule("tile", threads, subgroup=size)
+
+
+def groups(fusion: Node, schedule: Schedule) -> int:
+    """Return the number of workgroups: the cells of the grid."""
+    del schedule
+    return prod(_node(fusion).attributes["grid"])
+
+
+def emit(builder: Builder, expression: Expression, fusion: Node, schedule: Schedule) -> None:
+    """A workgroup runs the cell at its position of the grid."""
+    node = _node(fusion)
+    grid = node.attributes["grid"]
+    cell = open_cell(node.attributes["cell"])
+    memory = find_memory(cell, len(grid))
+    layout = infer(cell, memory, schedule.workgroup, schedule.subgroup)
+    roles = find_roles(cell, memory, layout.joined, stage_reads=True)
+    held = [*node.inputs, *node.outputs]
+    updates = node.attributes["updates"]
+    # An updated operand is the memory of its output.
+    held[:updates] = node.outputs[:updates]
+    arrays = {number: Array(expression.buffers[value], value.shape) for number, value in enumerate(held)}
+    tiles = TileExpression(builder, cell, roles, layout, arrays)
+    position = tiles.split(builder.group_id(0), grid)
+    for value, place in zip(cell.inputs, position, strict=False):
+        tiles.fixed[value] = builder.bitcast(place, "i32")
+    Emitter(builder, tiles, schedule.subgroup).cell(cell)
+
+
+def require_shared(fusion: Node, needed: int, capabilities: Capabilities) -> None:
+    """Refuse a kernel that asks for more shared memory than a workgroup has: some drivers lose the device instead.
+
+    Raises:
+        UnsupportedError: it does.
+    """
+    if needed > capabilities.max_shared_bytes:
+        raise UnsupportedError(
+            message(
+                "The blocks that a kernel works on must fit into shared memory.",
+                got=f"{needed:,} bytes for {_node(fusion).attributes['name']}",
+                want=f"at most {capabilities.max_shared_bytes:,} bytes on {capabilities.device_name}",
+                fix="make the blocks, or the chunks that are read with pl.ds, smaller.",
+                at=fusion.where,
+                stage="codegen",
+            )
+        )
+
+
+def block_text(cell: Block) -> str:
+    """Return the number of steps of a cell, for people."""
+    return f"{sum(1 for _ in cell.walk())} steps"

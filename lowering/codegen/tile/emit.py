@@ -1,0 +1,231 @@
+"""Emit a cell: its steps in order, tiles in registers, loops and branches as they stand."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from shaders.spirv import Builder
+from shaders.spirv import Value as Register
+
+from ... import ops
+from ...errors import UnsupportedError, message
+from ...graph import Value
+from .. import moves
+from ..expression import Scalar, parts, rebuild
+from ..index import SCALAR
+from ..moves import start_positions
+from .blocks import Block, Step
+from .dot import emit_dot
+from .expression import TileExpression
+from .reduce import emit_reduce
+from .staging import Staging
+
+
+class Emitter:
+    """Writes one cell into a kernel."""
+
+    def __init__(self, builder: Builder, expression: TileExpression, subgroup: int) -> None:
+        self.builder = builder
+        self.expression = expression
+        self.roles = expression.roles
+        self.memory = expression.roles.memory
+        self.staging = Staging(expression)
+        self.subgroup = subgroup
+        self.unseen: set[int] = set()
+
+    def cell(self, cell: Block) -> None:
+        """Emit the whole cell; an output that is no state of its array is stored as a whole."""
+        self._steps(cell)
+        first = len(self.memory_inputs(cell)) - len(cell.outputs)
+        for number, value in enumerate(cell.outputs, first):
+            if self.memory.arrays.get(value) != number:
+                self._store_whole(number, value)
+
+    def memory_inputs(self, cell: Block) -> list[Value]:
+        """Return the arguments of a cell that are arrays."""
+        return [value for value in cell.inputs if value in self.memory.arrays]
+
+    def _store_whole(self, number: int, value: Value) -> None:
+        expression = self.expression
+        for index in expression.slots(value):
+            expression.write(expression.arrays[number], value, index, expression.at(value, index))
+
+    # -- blocks ------------------------------------------------------------------------------------------------------
+    def _steps(self, block: Block) -> None:
+        """Emit the steps of a block; shared memory is given back after the last step that reads it."""
+        for value in block.inputs:
+            if value in self.roles.staged:
+                self.staging.wait(value)
+        last = _last_uses(block)
+        for place, step in enumerate(block.steps):
+            if any(value in self.staging.asked for value in _reads(step)):
+                self.staging.flush()
+            self._step(step)
+            for value in step.outputs:
+                if value in self.roles.staged:
+                    self.staging.wait(value)
+            for value in last.get(place, ()):
+                if value in self.staging.in_use:
+                    self.staging.release(value)
+        if any(value in self.staging.asked for value in block.outputs):
+            self.staging.flush()
+
+    def _step(self, step: Step) -> None:
+        if step.node.where:
+            file, _, line = step.node.where.split(" in ")[0].rpartition(":")
+            if line.isdigit():
+                self.builder.source(file, int(line))
+        if step.op == "while":
+            self._loop(step)
+        elif step.op == "case":
+            self._case(step)
+        elif step.op == "reduce":
+            emit_reduce(self.expression, self.staging, step, self.subgroup)
+        elif step.op == "dot_general":
+            emit_dot(self.expression, step)
+        elif step.op == "dynamic_update_slice" and step.outputs[0] in self.memory.arrays:
+            self._store(step)
+        elif step.op in moves.RULES or ops.is_elementwise(step.node):
+            self._settle(step)
+        else:
+            raise _unsupported(step)
+
+    def _settle(self, step: Step) -> None:
+        """Compute a value now if somebody relies on it; others are computed where they are needed."""
+        value = step.outputs[0]
+        if value in self.memory.arrays:
+            return
+        if value in self.roles.settled and value not in self.roles.anywhere:
+            self._see_stores(step)
+            elements = self.expression.elements(value) if value.shape else [self.expression.at(value, SCALAR)]
+            self.expression.settle(value, elements)
+
+    # -- memory ------------------------------------------------------------------------------------------------------
+    def _store(self, step: Step) -> None:
+        """Write a tile into an array, at a place that is known now."""
+        expression = self.expression
+        target, update, *starts = step.inputs
+        array = expression.arrays[self.memory.arrays[target]]
+        elements = [(index, expression.at(update, index)) for index in expression.slots(update)]
+        begin = start_positions(expression, step.node, starts, target.shape, update.shape)
+        self.builder.barrier()
+        for index, element in elements:
+            dims = tuple(place + first for place, first in zip(expression.dims(index), begin, strict=True))
+            expression.write(array, target, expression.index(target.shape, dims=dims), element)
+        self.unseen.add(self.memory.arrays[target])
+
+    def _see_stores(self, step: Step) -> None:
+        """Wait for what other invocations wrote to an array that is about to be read."""
+        if any(self.memory.arrays.get(value) in self.memory.written for value in step.inputs):
+            self.builder.barrier()
+
+    # -- control -----------------------------------------------------------------------------------------------------
+    def _loop(self, step: Step) -> None:
+        condition, body = step.blocks
+        carried = [value for value in body.inputs if value not in self.memory.arrays]
+        places = [i for i, value in enumerate(body.inputs) if value not in self.memory.arrays]
+        start = self._registers([step.inputs[i] for i in places])
+        count = step.node.attributes["trip_count"]
+        self.staging.was_used = True
+
+        def round_of(values: Sequence[Register]) -> list[Register]:
+            with self.expression.scope():
+                self._bind(carried, values)
+                self._steps(body)
+                return self._registers([body.outputs[i] for i in places])
+
+        def goes_on(values: list[Register]) -> Register:
+            with self.expression.scope():
+                self._bind(carried, values)
+                self._steps(condition)
+                return self._registers(condition.outputs)[0]
+
+        if count is not None:
+            ended = self.builder.loop(0, count, 1, start, lambda _, values: round_of(values))
+        else:
+            ended = self.builder.while_loop(goes_on, round_of, start)
+        self._bind([step.outputs[i] for i in places], ended)
+
+    def _case(self, step: Step) -> None:
+        outputs = [i for i, value in enumerate(step.outputs) if value not in self.memory.arrays]
+        index = self.expression.at(step.inputs[0], SCALAR)
+        self.staging.was_used = True
+
+        def branch(block: Block) -> list[Register]:
+            with self.expression.scope():
+                self._steps(block)
+                return self._registers([block.outputs[i] for i in outputs])
+
+        *first, last = step.blocks
+        arms = {number: lambda block=block: branch(block) for number, block in enumerate(first)}
+        assert isinstance(index, Register)
+        ended = self.builder.switch(index, arms, lambda: branch(last)) if arms else branch(last)
+        self._bind([step.outputs[i] for i in outputs], ended)
+
+    def _registers(self, values: Sequence[Value]) -> list[Register]:
+        """Return the registers of this invocation's elements of several values."""
+        found: list[Register] = []
+        for value in values:
+            for element in self._elements(value):
+                found.extend(parts(element))
+        return found
+
+    def _elements(self, value: Value) -> list[Scalar]:
+        return self.expression.elements(value) if value.shape else [self.expression.at(value, SCALAR)]
+
+    def _bind(self, values: Sequence[Value], registers: Sequence[Register]) -> None:
+        """Say which registers hold the elements of several values."""
+        rest = list(registers)
+        for value in values:
+            count = len(self.expression.slots(value)) if value.shape else 1
+            width = 2 if value.dtype in ("c64", "c128") else 1
+            taken, rest = rest[: count * width], rest[count * width :]
+            self.expression.settle(
+                value, [rebuild(value.dtype, taken[i : i + width]) for i in range(0, len(taken), width)]
+            )
+
+
+def _reads(step: Step) -> list[Value]:
+    """Return everything that a step reads, also inside its blocks."""
+    found = list(step.inputs)
+    for block in step.blocks:
+        found.extend(block.outputs)
+        for inner in block.steps:
+            found.extend(_reads(inner))
+    return found
+
+
+def _last_uses(block: Block) -> dict[int, list[Value]]:
+    """Return, by the place of a step, the values that no later step of the block reads, directly or through others."""
+    last: dict[Value, int] = {}
+    made: Counter[Value] = Counter()
+    for place, step in enumerate(block.steps):
+        for value in _reads(step):
+            last[value] = place
+        made.update(step.outputs)
+    # A value that is computed where it is needed reads its operands there.
+    for step in reversed(block.steps):
+        for value in step.outputs:
+            if not step.blocks:
+                for operand in step.inputs:
+                    last[operand] = max(last.get(operand, -1), last.get(value, -1))
+    own = {*block.inputs, *made}
+    found: dict[int, list[Value]] = {}
+    for value, place in last.items():
+        if value in own and value not in block.outputs:
+            found.setdefault(place, []).append(value)
+    return found
+
+
+def _unsupported(step: Step) -> UnsupportedError:
+    return UnsupportedError(
+        message(
+            "A tile kernel must consist of operations that work on tiles.",
+            got=f"{step.op} of {', '.join(value.text for value in step.inputs)}",
+            want="elementwise operations, movements, reductions, products, loops, branches, loads and stores",
+            fix="compute this part outside of the kernel.",
+            at=step.node.where,
+            stage="codegen",
+        )
+    )

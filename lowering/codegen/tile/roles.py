@@ -1,0 +1,118 @@
+"""How each value of a cell is held: in memory, computed anywhere, in registers, or staged in shared memory.
+
+| role | what |
+| --- | --- |
+| memory | an array of the call in one of its states |
+| anywhere | cheap arithmetic over arrays that are only read, constants and scalars: computed wherever it is needed |
+| registers | a tile whose elements lie with the invocations that its layout names |
+| staged | also written to shared memory, because somebody reads it at other places than its own |
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ... import ops
+from ...graph import Value
+from ...passes.roots import COSTS
+from .. import moves
+from .blocks import Block, Memory, Step
+
+# An expression over memory is computed again for each use up to this cost.
+CHEAP = 8
+# Operands that an operation reads at places of its own choosing; "*" stands for all.
+_ELSEWHERE = {
+    "slice": "*", "reverse": "*", "pad": "0", "concatenate": "*", "gather": "*", "dynamic_slice": "0", "reshape": "*",
+    "dynamic_update_slice": "1", "dot_general": "*", "reduce_window": "*", "transpose": "*",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Roles:
+    """What the emitter must know of each value."""
+
+    memory: Memory
+    anywhere: frozenset[Value]
+    staged: frozenset[Value]
+    settled: frozenset[Value]
+
+    def is_tile(self, value: Value) -> bool:
+        """Tell whether a value lies in registers by a layout."""
+        return value not in self.memory.arrays and value.shape != ()
+
+
+def find_roles(cell: Block, memory: Memory, joined: frozenset[tuple[Value, Value]], *, stage_reads: bool) -> Roles:
+    """Decide the role of every value.
+
+    Args:
+        cell: what to emit.
+        memory: which values are arrays.
+        joined: pairs (operand, result) of movements that the layout makes free.
+        stage_reads: operands of products are staged even where they could be read from memory again and again.
+    """
+    anywhere = _anywhere(cell, memory)
+    staged: set[Value] = set()
+    home: dict[Value, Block] = {}
+    for step, block in cell.walk():
+        home.update(dict.fromkeys(step.outputs, block))
+        for inner in step.blocks:
+            home.update(dict.fromkeys(inner.inputs, inner))
+        for value in () if step.outputs[0] in memory.arrays else _read_elsewhere(step, joined):
+            free = value in memory.arrays or value.shape == () or (value, step.outputs[0]) in joined
+            if not free and (value not in anywhere or (stage_reads and step.op == "dot_general")):
+                staged.add(value)
+    settled = set(staged)
+    for step, block in cell.walk():
+        # What an inner block reads must be there before it starts.
+        reads = (*step.inputs, *(value for inner in step.blocks for value in inner.outputs))
+        for value in reads:
+            if value in home and home[value] is not block and value not in anywhere:
+                settled.add(value)
+        if _reads_written(step, memory):
+            settled.update(step.outputs)
+    return Roles(memory, frozenset(anywhere), frozenset(staged), frozenset(settled))
+
+
+def is_serial(step: Step, joined: frozenset[tuple[Value, Value]]) -> bool:
+    """Tell whether each result of a reduction is made by one invocation, in order: the rule is the user's own, or the
+    result lies elsewhere than what is reduced."""
+    return step.node.attributes["kind"] is None or (step.inputs[0], step.outputs[0]) not in joined
+
+
+def _read_elsewhere(step: Step, joined: frozenset[tuple[Value, Value]]) -> tuple[Value, ...]:
+    which = _ELSEWHERE.get(step.op)
+    if which == "*":
+        return step.inputs
+    if step.op == "reduce":
+        return step.inputs[: len(step.outputs)] if is_serial(step, joined) else ()
+    return () if which is None else (step.inputs[int(which)],)
+
+
+def _reads_written(step: Step, memory: Memory) -> bool:
+    """Tell whether a step looks into an array that the cell also writes: it must look now, not later."""
+    return any(memory.arrays.get(value) in memory.written for value in step.inputs) and (
+        step.outputs[0] not in memory.arrays if step.outputs else False
+    ) and not step.blocks
+
+
+def _anywhere(cell: Block, memory: Memory) -> set[Value]:
+    """Return the values that can be computed at any place: cheap, over what never changes while the kernel runs."""
+    cost: dict[Value, int] = {
+        value: 0 for value, number in memory.arrays.items() if number not in memory.written
+    }
+    found: set[Value] = set()
+    for step, _ in cell.walk():
+        value = step.outputs[0] if len(step.outputs) == 1 else None
+        if value is None or value in memory.arrays or not (step.op in moves.RULES or _is_elementwise(step)):
+            continue
+        if not all(operand.shape == () or operand in cost for operand in step.inputs):
+            continue
+        total = COSTS.get(step.op, 1) + sum(cost.get(operand, 0) for operand in set(step.inputs))
+        if total <= CHEAP and value.shape != ():
+            cost[value] = total
+            found.add(value)
+    return found
+
+
+def _is_elementwise(step: Step) -> bool:
+    return ops.is_elementwise(step.node)

@@ -1,0 +1,36 @@
+"""`pallas_call` on the platform `vulkan`: a custom call that holds the kernel's cell as a StableHLO module of its own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+from jax.extend.mlir import ir, serialize_portable_artifact
+from jax.extend.mlir.dialects import stablehlo
+
+from .. import compat
+from ..tilecall import TARGET
+from .cell import Cell, make_cell
+
+
+def register(platform: str) -> bool:
+    """Let JAX write `pallas_call` for a platform; return False where this release of JAX has another Pallas."""
+
+
+    def write(context: Any, *operands: Any, **parameters: Any) -> Any:
+        return compat.write_custom_call(context, TARGET, operands, _config(make_cell(parameters), platform))
+
+    return compat.register_pallas(platform, write)
+
+
+def _config(cell: Cell, platform: str) -> dict[str, ir.Attribute]:
+    """Return what the importer needs besides the operands; see `lowering.stablehlo.tilecall`."""
+    traced = jax.jit(cell.function, keep_unused=True).trace(*cell.arguments)
+    module = traced.lower(lowering_platforms=(platform,)).compiler_ir("stablehlo")
+    updates = [number for pair in cell.aliases for number in pair]
+    return {
+        "cell": ir.StringAttr.get(serialize_portable_artifact(module, stablehlo.get_current_version())),
+        "grid": ir.DenseI64ArrayAttr.get(cell.grid),
+        "aliases": ir.DenseI64ArrayAttr.get(updates),
+        "name": ir.StringAttr.get(cell.name),
+    }
