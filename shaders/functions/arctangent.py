@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..spirv import Builder, Value
 from . import coefficients
 from .exact import exact
-from .formats import copy_sign, format_of, is_infinite, is_nan, is_negative, native, not_a_number, polynomial
+from .formats import absolute, copy_sign, format_of, is_infinite, is_nan, is_negative, not_a_number, polynomial
 from .roots import larger_and_smaller
 
 _TAN_EIGHTH_PI = 0.41421356237309503
@@ -16,7 +16,7 @@ def atan2(b: Builder, y: Value, x: Value) -> Value:
     dtype = format_of(x).dtype
     quarter, missing = coefficients.QUARTER_PI[dtype]
     octant = _first_octant(b, x, y)
-    is_steep = ~(_size(b, x) >= _size(b, y))
+    is_steep = ~(absolute(b, x) >= absolute(b, y))
     angle = b.select(is_steep, exact(2 * quarter - exact(octant - 2 * missing)), octant)
     angle = b.select(is_negative(b, x), exact(4 * quarter - exact(angle - 4 * missing)), angle)
     result = copy_sign(b, angle, y)
@@ -48,7 +48,3 @@ def _scale(b: Builder, large: Value) -> Value:
     lift = 2.0 ** (form.mantissa + 2)
     up = b.select(large < form.smallest_normal * lift, b.const(form.dtype, lift), b.const(form.dtype, 1.0))
     return b.select(large > form.largest / 4, b.const(form.dtype, 0.125), up)
-
-
-def _size(b: Builder, x: Value) -> Value:
-    return native(b, "abs", x)

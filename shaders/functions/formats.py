@@ -123,8 +123,14 @@ def magnitude_bits(b: Builder, x: Value) -> Value:
 
 
 def absolute(b: Builder, x: Value) -> Value:
-    """Return |x|, the sign bit cleared even on NaN and -0."""
-    return b.bitcast(magnitude_bits(b, x), x.dtype)
+    """Return |x|, the sign bit cleared even on NaN and -0.
+
+    Mesa 26 reads a mask of all bits but the sign as its own fabs, which it drops where x has no finite negative value:
+    |-infinity| was then -infinity. It does not see through this form, which compilers for processors make a mask again.
+    """
+    form = format_of(x)
+    bits = b.bitcast(x, form.unsigned)
+    return b.bitcast(bits ^ (bits & form.sign_bit), x.dtype)
 
 
 def copy_sign(b: Builder, magnitude: Value, sign: Value) -> Value:

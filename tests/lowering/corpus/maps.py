@@ -120,6 +120,13 @@ def iotas(x: Any) -> Any:
     )
 
 
+def infinite_magnitudes(x: Any) -> Any:
+    """Take signs from values that have no finite number of one sign, but the infinity of that sign."""
+    low = jnp.where(x > 0, x * x, -jnp.inf)
+    high = jnp.where(x > 0, -x * x, jnp.inf)
+    return 2 * jnp.abs(low), lax.logistic(low), jnp.expm1(low), 2 * jnp.abs(high), jnp.tanh(high)
+
+
 def sixteen_bits(x: Any, y: Any) -> Any:
     return x * y + x, jnp.exp(x), x / y, jnp.where(x < y, x, y)
 
@@ -191,5 +198,6 @@ CASES = (
     Case("reshapes", reshapes, (normal(5, 7),)),
     Case("bitcasts", bitcasts, (normal(3, 5), normal(6, dtype=np.float32).view(np.int8).reshape(12, 2))),
     Case("iotas", iotas, (np.int32(3),)),
+    Case("infinite_magnitudes", infinite_magnitudes, (normal(41),)),
     Case("pad_of_nothing", lambda x: (jnp.pad(x, ((1, 2), (0, 1)), constant_values=3.0), x.sum(0)), (normal(0, 3),)),
 )
