@@ -43,7 +43,8 @@ SUBGROUP_OPERATIONS = {
 LAVAPIPE_MATRIX_SUBGROUP = 8
 # At LP_NATIVE_VECTOR_WIDTH=512, subgroups of 16, Mesa 26's lavapipe overruns an array of 16 places when it joins two
 # halves of 32 bits ("stack smashing detected", 26.1.6; 25.0.7 and 22.3.6 do not). It does so for each mask of 64 bits
-# with half its bits constant, and a sign bit is one: most functions of f64 need it.
+# by a constant of which one half is all zeros or all ones, and a sign bit is one: most functions of f64 need it. Of the
+# operations on 64-bit integers only `and`, `or` and `xor` with such a constant are concerned, so that those stay.
 LAVAPIPE_WIDE_SUBGROUP = 16
 LAVAPIPE_WIDE_SINCE = 26
 # Capabilities that are one feature of the device.

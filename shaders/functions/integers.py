@@ -62,13 +62,12 @@ def shift_right_logical(b: Builder, x: Value, amount: Value, width: int) -> Valu
 
 def shift_right_arithmetic(b: Builder, x: Value, amount: Value, width: int) -> Value:
     """Return x shifted right with copies of its highest bit; only those where the amount is `width` or more."""
-    count, is_inside = _shift_count(b, amount, width)
+    count = b.min(b.bitcast(amount, _UNSIGNED_TWIN[scalar_dtype(amount)]), width - 1)
     signed = scalar_dtype(x) if scalar_dtype(x) in _SIGNED else "i" + scalar_dtype(x)[1:]
     bits = b.bitcast(x, signed)
     if scalar_dtype(x) not in _SIGNED and width < 32:
         bits = (bits << (32 - width)) >> (32 - width)
-    last = b.const(count.dtype, width - 1)
-    return b.bitcast(bits >> b.select(is_inside, count, last), x.dtype)
+    return b.bitcast(bits >> count, x.dtype)
 
 
 def popcount(b: Builder, x: Value, width: int) -> Value:

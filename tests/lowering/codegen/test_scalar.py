@@ -56,8 +56,8 @@ def results(device: Device) -> Results:
 
 @pytest.mark.parametrize(("dtype", "name"), CASES, ids=lambda part: part)
 def test_operation_means_what_xla_means(device: Device, results: Results, dtype: str, name: str) -> None:
-    if not device.capabilities.has_f64 and {dtype, name.removeprefix("to ")} & {"f64", "c128"}:
-        pytest.skip("the device has no f64")
+    if not device.capabilities.has_f64 and {dtype, name.split()[-1]} & {"f64", "c128"}:
+        pytest.skip("the device has no f64, or none that works")
     call, got, want = results(dtype)[name]
     inputs = operands(dtype)
     wrong = ~agrees(got, want, call.tolerance)
