@@ -110,7 +110,8 @@ class KernelMaker:
 def choose(fusion: Node, capabilities: Capabilities) -> Schedule:
     """Return the schedule of a fusion."""
     special = {
-        "dot": dot.choose, "scatter": scatter.choose, "map": tiles.choose, "window": running.choose, "tile": tile.choose,
+        "dot": dot.choose, "scatter": scatter.choose, "map": tiles.choose, "window": running.choose,
+        "tile": tile.choose,
     }  # fmt: skip
     kind = fusion.attributes["kind"]
     chosen = special[kind](fusion, capabilities) if kind in special else None

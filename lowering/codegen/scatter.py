@@ -139,7 +139,7 @@ def _each(expression: Expression, problem: Problem, lane: Register, schedule: Sc
     window = prod(problem.window)
     update, element = (lane // number(window), lane % number(window)) if window > 1 else (lane, number(0))
     offsets = expression.split(element, problem.window)
-    inside, start = _start(expression, problem, update)
+    inside, start = start_of(expression, problem, batch_of(expression, problem, update))
 
     def apply() -> None:
         with expression.scope():
@@ -162,7 +162,7 @@ def _owned(expression: Expression, problem: Problem, lane: Register, schedule: S
 
     def step(update: Register, carries: list[Register]) -> list[Register]:
         with expression.scope():
-            inside, start = _start(expression, problem, update)
+            inside, start = start_of(expression, problem, batch_of(expression, problem, update))
             place = _flatten(expression, problem, start, offsets)
             if schedule.owners > 1:
                 mine = (_start_number(expression, problem, start) % number(schedule.owners)) == owner
@@ -185,7 +185,7 @@ def _pull(expression: Expression, problem: Problem, lane: Register, schedule: Sc
 
     def step(update: Register, carries: list[Register]) -> list[Register]:
         with expression.scope():
-            inside, start = _start(expression, problem, update)
+            inside, start = start_of(expression, problem, batch_of(expression, problem, update))
             offsets = []
             for axis, extent in enumerate(problem.operand_window):
                 offset = mine[axis] - start[axis]
@@ -206,12 +206,18 @@ def _pull(expression: Expression, problem: Problem, lane: Register, schedule: Sc
     builder.loop(number(0), number(problem.updates), number(1), [], step)
 
 
-def _start(expression: Expression, problem: Problem, update: Register) -> tuple[Register, tuple[Register, ...]]:
+def batch_of(expression: Expression, problem: Problem, update: Register) -> tuple[Register, ...]:
+    """Return the position of an update among the index vectors."""
+    return expression.split(update, tuple(problem.update_shape[i] for i in problem.scatter_dims))
+
+
+def start_of(
+    expression: Expression, problem: Problem, batch: tuple[Register, ...]
+) -> tuple[Register, tuple[Register, ...]]:
     """Return whether the whole window of an update lies inside the operand, and where it starts."""
     node, a, builder, number = problem.node, problem.node.attributes, expression.builder, expression.number
     indices = node.inputs[problem.count]
     shape, window = node.inputs[0].shape, problem.operand_window
-    batch = expression.split(update, tuple(problem.update_shape[i] for i in problem.scatter_dims))
     start = [number(0) for _ in shape]
     inside = builder.const("bool", True)
     for part, axis in enumerate(a["scatter_dims_to_operand_dims"]):

@@ -10,7 +10,7 @@ from ..schedule import Schedule
 from ..windows import running_axis
 from . import maps
 from .combine import Reduction
-from .expression import Expression
+from .expression import Expression, Scalar
 from .index import Index, size_of
 
 
@@ -62,14 +62,20 @@ def _line(builder: Builder, expression: Expression, node: Node, line: Register, 
 
 
 def _window(builder: Builder, expression: Expression, node: Node, lane: Register) -> None:
-    """Join, in order, every element of the window that lies inside the array.
+    elements = window_at(builder, expression, node, expression.split(lane, node.outputs[0].shape))
+    for value, element in zip(node.outputs, elements, strict=True):
+        if value in expression.buffers:
+            expression.store(value, lane, element)
+
+
+def window_at(builder: Builder, expression: Expression, node: Node, place: tuple[Register, ...]) -> list[Scalar]:
+    """Join, in order, every element of the window at a place of the result that lies inside the array.
 
     StableHLO pads with the initial values, which a reduction may see any number of times; like XLA, see them once.
     """
     reduction = Reduction(expression, node)
     window = tuple(node.attributes["window"])
     number = expression.number
-    place = expression.split(lane, node.outputs[0].shape)
 
     def step(count: Register, carries: list[Register]) -> list[Register]:
         with expression.scope():
@@ -83,9 +89,7 @@ def _window(builder: Builder, expression: Expression, node: Node, lane: Register
             return take() if inside is None else builder.branch(inside, take, lambda: carries)
 
     state = builder.loop(number(0), number(size_of(window)), number(1), reduction.identity(), step)
-    for value, element in zip(node.outputs, reduction.finish(state), strict=True):
-        if value in expression.buffers:
-            expression.store(value, lane, element)
+    return reduction.finish(state)
 
 
 def _tap(

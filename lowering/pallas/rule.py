@@ -1,4 +1,4 @@
-"""`pallas_call` on the platform `vulkan`: a custom call that holds the kernel's cell as a StableHLO module of its own."""
+"""`pallas_call` on the platform `vulkan`: a custom call that holds the kernel's cell as a StableHLO module."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from .cell import Cell, make_cell
 
 def register(platform: str) -> bool:
     """Let JAX write `pallas_call` for a platform; return False where this release of JAX has another Pallas."""
-
 
     def write(context: Any, *operands: Any, **parameters: Any) -> Any:
         return compat.write_custom_call(context, TARGET, operands, _config(make_cell(parameters), platform))

@@ -9,7 +9,9 @@ from ..graph import Graph, Node, Value
 from .axes import reads
 
 # One kernel of its own: these read or write memory in ways that an expression cannot.
-ANCHORS = frozenset({"reduce", "partial_reduce", "reduce_window", "dot_general", "scatter", "while", "case", "copy", "tile"})
+ANCHORS = frozenset(
+    {"reduce", "partial_reduce", "reduce_window", "dot_general", "scatter", "while", "case", "copy", "tile"}
+)
 
 # Cost of computing one element, in units of one cheap instruction; operations not listed cost one.
 COSTS: Mapping[str, int] = {

@@ -41,8 +41,7 @@ def split_reduce(graph: Graph, capabilities: Capabilities) -> Graph:
     nodes: list[Node] = []
     for node in graph.nodes:
         if node.op in ("while", "case"):
-            # A tile kernel's cell is one workgroup's work: there is nothing to run side by side inside.
-            nodes.append(node if node.op == "tile" else map_regions(node, lambda region: split_reduce(region, capabilities)))
+            nodes.append(map_regions(node, lambda region: split_reduce(region, capabilities)))
             continue
         parts = part_count(node, capabilities)
         nodes.extend([node] if parts == 1 else _split(node, parts, number))

@@ -22,7 +22,9 @@ def is_tile(operation: ir.Operation) -> bool:
     return ir.StringAttr(operation.attributes["call_target_name"]).value == TARGET
 
 
-def read_tile(operation: ir.Operation, read_module: Callable[[bytes], Graph]) -> tuple[dict[str, Any], list[int], list[int]]:
+def read_tile(
+    operation: ir.Operation, read_module: Callable[[bytes], Graph]
+) -> tuple[dict[str, Any], list[int], list[int]]:
     """Return the node's attributes, and the order in which operands and outputs stand: those that are updated first.
 
     An updated operand and the output that takes its memory have the same place in the two orders.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from shaders.library.complex import Complex
-from shaders.spirv import Buffer, Builder, Value
+from shaders.spirv import Buffer, Builder, Shared, Value
 
 from ... import dtypes
 from .registers import Scalar
@@ -11,7 +11,7 @@ from .registers import Scalar
 Index = Value | int
 
 
-def load(b: Builder, buffer: Buffer, index: Index, dtype: str) -> Scalar:
+def load(b: Builder, buffer: Buffer | Shared, index: Index, dtype: str) -> Scalar:
     """Read element `index`; a complex one lies at 2 index and 2 index + 1 of a buffer of its part's dtype."""
     if dtype in dtypes.COMPLEX:
         first = index * 2
@@ -20,7 +20,7 @@ def load(b: Builder, buffer: Buffer, index: Index, dtype: str) -> Scalar:
     return b.convert(value, "f32") if dtype == "f16" else value
 
 
-def store(b: Builder, buffer: Buffer, index: Index, value: Scalar, dtype: str) -> None:
+def store(b: Builder, buffer: Buffer | Shared, index: Index, value: Scalar, dtype: str) -> None:
     """Write element `index`; see `load`."""
     del b
     if isinstance(value, Complex):

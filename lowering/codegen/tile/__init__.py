@@ -15,13 +15,13 @@ from ...errors import UnsupportedError, message
 from ...graph import Node
 from ...schedule import MOST_SUBGROUPS, Schedule
 from ..expression import Expression
-from .blocks import Block, find_memory, open_cell
+from .blocks import find_memory, open_cell
 from .emit import Emitter
 from .expression import Array, TileExpression
 from .layout import infer
 from .roles import find_roles
 
-__all__ = ["choose", "emit", "groups"]
+__all__ = ["choose", "emit", "groups", "require_shared"]
 
 # Elements of the largest tile that one invocation holds, where the workgroup may be that large.
 SHARE = 16
@@ -89,8 +89,3 @@ def require_shared(fusion: Node, needed: int, capabilities: Capabilities) -> Non
                 stage="codegen",
             )
         )
-
-
-def block_text(cell: Block) -> str:
-    """Return the number of steps of a cell, for people."""
-    return f"{sum(1 for _ in cell.walk())} steps"

@@ -31,8 +31,11 @@ class Block:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Step:
-    """One node. `inputs` of a `while` are its first carries, of a `case` its index; `blocks` are condition and body,
-    or the branches."""
+    """One node of a cell.
+
+    `inputs` of a `while` are its first carries, those of a `case` its index; `blocks` are condition and body, or the
+    branches.
+    """
 
     node: Node
     inputs: tuple[Value, ...]
@@ -129,9 +132,7 @@ def _follow(block: Block, arrays: dict[Value, int], written: set[int]) -> None:
 def _follow_loop(step: Step, arrays: dict[Value, int], written: set[int]) -> None:
     """A carry is memory if it starts as an array and every round hands on the same one."""
     body = step.blocks[1]
-    candidates = {
-        place: arrays[value] for place, value in enumerate(step.inputs) if value in arrays
-    }
+    candidates = {place: arrays[value] for place, value in enumerate(step.inputs) if value in arrays}
     while True:
         trial, touched = dict(arrays), set[int]()
         trial.update({body.inputs[place]: number for place, number in candidates.items()})

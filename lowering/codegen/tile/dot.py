@@ -6,10 +6,10 @@ import itertools
 
 from shaders.spirv import Value as Register
 
-from ...graph import Value
 from .. import scalar
 from ..dot import Layout, accumulator_dtype, layouts
 from ..expression import Scalar, parts, rebuild
+from ..index import Index
 from .blocks import Step
 from .expression import TileExpression
 
@@ -80,7 +80,7 @@ def _operand_index(
     batch: tuple[Register, ...],
     free: tuple[Register, ...],
     depth: Register,
-) -> object:
+) -> Index:
     dims: list[Register | None] = [None] * len(layout.shape)
     contracted = expression.split(depth, tuple(layout.shape[axis] for axis in layout.contract))
     groups = ((layout.batch, batch), (layout.free, free), (layout.contract, contracted))
@@ -93,8 +93,3 @@ def _convert(expression: TileExpression, element: Scalar, source: str, target: s
     if source == target:
         return element
     return scalar.emit(expression.builder, "convert", [element], [source], target, {})
-
-
-def operand_values(step: Step) -> tuple[Value, Value]:
-    """Return the two operands."""
-    return step.inputs[0], step.inputs[1]

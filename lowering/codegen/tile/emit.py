@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from shaders.spirv import Builder
 from shaders.spirv import Value as Register
@@ -18,7 +18,8 @@ from ..moves import start_positions
 from .blocks import Block, Step
 from .dot import emit_dot
 from .expression import TileExpression
-from .reduce import emit_reduce
+from .reduce import emit_reduce, emit_window
+from .scatter import emit_scatter
 from .staging import Staging
 
 
@@ -32,7 +33,6 @@ class Emitter:
         self.memory = expression.roles.memory
         self.staging = Staging(expression)
         self.subgroup = subgroup
-        self.unseen: set[int] = set()
 
     def cell(self, cell: Block) -> None:
         """Emit the whole cell; an output that is no state of its array is stored as a whole."""
@@ -76,20 +76,28 @@ class Emitter:
             file, _, line = step.node.where.split(" in ")[0].rpartition(":")
             if line.isdigit():
                 self.builder.source(file, int(line))
-        if step.op == "while":
-            self._loop(step)
-        elif step.op == "case":
-            self._case(step)
-        elif step.op == "reduce":
-            emit_reduce(self.expression, self.staging, step, self.subgroup)
-        elif step.op == "dot_general":
-            emit_dot(self.expression, step)
-        elif step.op == "dynamic_update_slice" and step.outputs[0] in self.memory.arrays:
-            self._store(step)
+        emit = self._special(step)
+        if emit is not None:
+            emit(step)
         elif step.op in moves.RULES or ops.is_elementwise(step.node):
             self._settle(step)
         else:
             raise _unsupported(step)
+
+    def _special(self, step: Step) -> Callable[[Step], None] | None:
+        """Return how a step is emitted that is no expression of its operands."""
+        if step.op == "dynamic_update_slice":
+            return self._store if step.outputs[0] in self.memory.arrays else None
+        if step.op == "scatter" and len(step.outputs) > 1:
+            return None
+        return {
+            "while": self._loop,
+            "case": self._case,
+            "reduce": lambda step: emit_reduce(self.expression, self.staging, step, self.subgroup),
+            "reduce_window": lambda step: emit_window(self.expression, step),
+            "dot_general": lambda step: emit_dot(self.expression, step),
+            "scatter": lambda step: emit_scatter(self.expression, self.staging, step),
+        }.get(step.op)
 
     def _settle(self, step: Step) -> None:
         """Compute a value now if somebody relies on it; others are computed where they are needed."""
@@ -113,7 +121,6 @@ class Emitter:
         for index, element in elements:
             dims = tuple(place + first for place, first in zip(expression.dims(index), begin, strict=True))
             expression.write(array, target, expression.index(target.shape, dims=dims), element)
-        self.unseen.add(self.memory.arrays[target])
 
     def _see_stores(self, step: Step) -> None:
         """Wait for what other invocations wrote to an array that is about to be read."""
@@ -198,11 +205,11 @@ def _reads(step: Step) -> list[Value]:
 
 def _last_uses(block: Block) -> dict[int, list[Value]]:
     """Return, by the place of a step, the values that no later step of the block reads, directly or through others."""
-    last: dict[Value, int] = {}
+    last: dict[Value, int] = dict.fromkeys(block.outputs, len(block.steps))
     made: Counter[Value] = Counter()
     for place, step in enumerate(block.steps):
         for value in _reads(step):
-            last[value] = place
+            last[value] = max(last.get(value, 0), place)
         made.update(step.outputs)
     # A value that is computed where it is needed reads its operands there.
     for step in reversed(block.steps):
@@ -213,7 +220,7 @@ def _last_uses(block: Block) -> dict[int, list[Value]]:
     own = {*block.inputs, *made}
     found: dict[int, list[Value]] = {}
     for value, place in last.items():
-        if value in own and value not in block.outputs:
+        if value in own and place < len(block.steps):
             found.setdefault(place, []).append(value)
     return found
 

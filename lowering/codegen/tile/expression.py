@@ -15,7 +15,7 @@ from .. import scalar
 from ..expression import Expression, Scalar
 from ..index import Index
 from .blocks import Block
-from .layout import ALL, INSIDE, ROWS, Layout
+from .layout import ALL, COLUMNS, INSIDE, ROWS, Layout
 from .roles import Roles
 
 
@@ -43,7 +43,9 @@ class TileExpression(Expression):
     that a tile's elements are found by the position at which they are asked for.
     """
 
-    def __init__(self, builder: Builder, cell: Block, roles: Roles, layout: Layout, arrays: Mapping[int, Array]) -> None:
+    def __init__(
+        self, builder: Builder, cell: Block, roles: Roles, layout: Layout, arrays: Mapping[int, Array]
+    ) -> None:
         super().__init__(builder, Graph("cell", (), (), ()), {}, "u32")
         self.roles = roles
         self.layout = layout
@@ -109,6 +111,18 @@ class TileExpression(Expression):
             return None
         return self.coordinate(self.layout.follows[number]) + self.number(slot * count) < self.number(extent)
 
+    def alone(self, value: Value) -> Register | None:
+        """Return whether this invocation is the first of those that hold the same elements of a tile."""
+        followed = {self.layout.axis(value, axis) for axis in range(len(value.shape))}
+        if ALL in followed or {ROWS, COLUMNS} <= followed:
+            return None
+        rest = [ROWS, COLUMNS] if not followed & {ROWS, COLUMNS} else [ROWS] if COLUMNS in followed else [COLUMNS]
+        found: Register | None = None
+        for each in rest:
+            test = self.coordinate(each) == self.number(0)
+            found = test if found is None else self.builder.logical_and(found, test)
+        return found
+
     def slots(self, value: Value) -> list[Index]:
         """Return the positions at which this invocation holds a tile, in row-major order."""
         axes = [self.places(value, axis) for axis in range(len(value.shape))]
@@ -142,7 +156,7 @@ class TileExpression(Expression):
 
     def _compute(self, value: Value, index: Index) -> Scalar:
         if value in self.roles.memory.arrays:
-            return self._read(self.arrays[self.roles.memory.arrays[value]], value, index)
+            return self.read(self.arrays[self.roles.memory.arrays[value]], value, index)
         if value in self.shared:
             staged = self.shared[value]
             return scalar.load(self.builder, staged.shared, self.shared_place(staged, self.dims(index)), value.dtype)
@@ -157,7 +171,7 @@ class TileExpression(Expression):
         line = self.flatten(dims[:-1], staged.shape[:-1])
         return line * self.number(staged.pitch) + dims[-1]
 
-    def _read(self, array: Array, value: Value, index: Index) -> Scalar:
+    def read(self, array: Array, value: Value, index: Index) -> Scalar:
         """Read an element; beyond the true extents, where a block is cut off, anything will do: it is zero."""
         place, inside = self.memory_place(array, value.shape, index)
 

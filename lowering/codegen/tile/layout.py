@@ -29,7 +29,7 @@ _ELSEWHERE = frozenset(
         "scatter",
     }
 )  # fmt: skip
-# Movements that only rename axes; where that would put two axes of a value into one class they go through shared memory.
+# Operations that only rename axes; where two axes of a value would fall together they go through shared memory.
 _RENAMING = ("broadcast_in_dim", "transpose", "reshape", "reduce")
 
 
@@ -191,7 +191,9 @@ def _renamed(step: Step) -> list[tuple[Axis, Axis]] | None:
         return [((operand, axis), (result, dimensions[axis])) for axis in _wide(operand)]
     if step.op == "transpose":
         permutation = step.node.attributes["permutation"]
-        return [((operand, axis), (result, place)) for place, axis in enumerate(permutation) if operand.shape[axis] != 1]
+        return [
+            ((operand, axis), (result, place)) for place, axis in enumerate(permutation) if operand.shape[axis] != 1
+        ]
     if [operand.shape[axis] for axis in _wide(operand)] != [result.shape[axis] for axis in _wide(result)]:
         return None
     return [((operand, a), (result, b)) for a, b in zip(_wide(operand), _wide(result), strict=True)]
@@ -229,7 +231,9 @@ def _columns(
         return min(subgroup, threads)
     extents = {follows[classes[best, axis]]: best.shape[axis] for axis in _wide(best)}
     high, wide = extents.get(ROWS, 1), extents.get(COLUMNS, 1)
-    choices = [1 << power for power in range(min(subgroup, threads).bit_length()) if 1 << power <= min(subgroup, threads)]
+    choices = [
+        1 << power for power in range(min(subgroup, threads).bit_length()) if 1 << power <= min(subgroup, threads)
+    ]
 
     def share(columns: int) -> tuple[int, int]:
         down, across = -(-high // (threads // columns)), -(-wide // columns)

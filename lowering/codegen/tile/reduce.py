@@ -8,6 +8,7 @@ from shaders.spirv import Value as Register
 
 from ..combine import Reduction, State
 from ..expression import parts
+from ..window import window_at
 from .blocks import Step
 from .expression import TileExpression
 from .layout import ALL, COLUMNS, ROWS
@@ -26,6 +27,14 @@ def emit_reduce(expression: TileExpression, staging: Staging, step: Step, subgro
     finished = [reduction.finish(state) for state in states]
     for place, output in enumerate(step.outputs):
         expression.settle(output, [elements[place] for elements in finished])
+
+
+def emit_window(expression: TileExpression, step: Step) -> None:
+    """Emit a reduction over windows: each invocation walks the window of each of its elements."""
+    places = [expression.dims(index) for index in expression.slots(step.outputs[0])]
+    found = [window_at(expression.builder, expression, step.node, place) for place in places]
+    for number, output in enumerate(step.outputs):
+        expression.settle(output, [elements[number] for elements in found])
 
 
 def _own(expression: TileExpression, step: Step, reduction: Reduction, kept: tuple[int, ...]) -> State:

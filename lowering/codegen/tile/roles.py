@@ -17,13 +17,14 @@ from ...graph import Value
 from ...passes.roots import COSTS
 from .. import moves
 from .blocks import Block, Memory, Step
+from .indices import is_injective
 
 # An expression over memory is computed again for each use up to this cost.
 CHEAP = 8
 # Operands that an operation reads at places of its own choosing; "*" stands for all.
 _ELSEWHERE = {
     "slice": "*", "reverse": "*", "pad": "0", "concatenate": "*", "gather": "*", "dynamic_slice": "0", "reshape": "*",
-    "dynamic_update_slice": "1", "dot_general": "*", "reduce_window": "*", "transpose": "*",
+    "dynamic_update_slice": "1", "scatter": "1", "dot_general": "*", "reduce_window": "*", "transpose": "*",
 }  # fmt: skip
 
 
@@ -35,6 +36,7 @@ class Roles:
     anywhere: frozenset[Value]
     staged: frozenset[Value]
     settled: frozenset[Value]
+    side_by_side: frozenset[int]
 
     def is_tile(self, value: Value) -> bool:
         """Tell whether a value lies in registers by a layout."""
@@ -52,12 +54,13 @@ def find_roles(cell: Block, memory: Memory, joined: frozenset[tuple[Value, Value
     """
     anywhere = _anywhere(cell, memory)
     staged: set[Value] = set()
+    apart = find_side_by_side(cell)
     home: dict[Value, Block] = {}
     for step, block in cell.walk():
         home.update(dict.fromkeys(step.outputs, block))
         for inner in step.blocks:
             home.update(dict.fromkeys(inner.inputs, inner))
-        for value in () if step.outputs[0] in memory.arrays else _read_elsewhere(step, joined):
+        for value in _read_elsewhere(step, memory, joined, apart):
             free = value in memory.arrays or value.shape == () or (value, step.outputs[0]) in joined
             if not free and (value not in anywhere or (stage_reads and step.op == "dot_general")):
                 staged.add(value)
@@ -70,16 +73,25 @@ def find_roles(cell: Block, memory: Memory, joined: frozenset[tuple[Value, Value
                 settled.add(value)
         if _reads_written(step, memory):
             settled.update(step.outputs)
-    return Roles(memory, frozenset(anywhere), frozenset(staged), frozenset(settled))
+    return Roles(memory, frozenset(anywhere), frozenset(staged), frozenset(settled), apart)
 
 
 def is_serial(step: Step, joined: frozenset[tuple[Value, Value]]) -> bool:
-    """Tell whether each result of a reduction is made by one invocation, in order: the rule is the user's own, or the
-    result lies elsewhere than what is reduced."""
+    """Tell whether each result of a reduction is made by one invocation, in order.
+
+    That is so where the rule is the user's own, and where the result lies elsewhere than what is reduced.
+    """
     return step.node.attributes["kind"] is None or (step.inputs[0], step.outputs[0]) not in joined
 
 
-def _read_elsewhere(step: Step, joined: frozenset[tuple[Value, Value]]) -> tuple[Value, ...]:
+def _read_elsewhere(
+    step: Step, memory: Memory, joined: frozenset[tuple[Value, Value]], apart: frozenset[int]
+) -> tuple[Value, ...]:
+    """Return the operands that a step reads at other places than its result's."""
+    if step.op == "dynamic_update_slice" and step.outputs[0] in memory.arrays:
+        return ()
+    if step.op == "scatter":
+        return step.inputs[1:2] if id(step.node) in apart else step.inputs[1:]
     which = _ELSEWHERE.get(step.op)
     if which == "*":
         return step.inputs
@@ -88,18 +100,28 @@ def _read_elsewhere(step: Step, joined: frozenset[tuple[Value, Value]]) -> tuple
     return () if which is None else (step.inputs[int(which)],)
 
 
+def find_side_by_side(cell: Block) -> frozenset[int]:
+    """Return the identities of the scatters whose updates never meet."""
+    producers = {value: step.node for step, _ in cell.walk() for value in step.outputs if not step.blocks}
+    return frozenset(
+        id(step.node)
+        for step, _ in cell.walk()
+        if step.op == "scatter" and (step.node.attributes["unique"] or is_injective(step.node, producers))
+    )
+
+
 def _reads_written(step: Step, memory: Memory) -> bool:
     """Tell whether a step looks into an array that the cell also writes: it must look now, not later."""
-    return any(memory.arrays.get(value) in memory.written for value in step.inputs) and (
-        step.outputs[0] not in memory.arrays if step.outputs else False
-    ) and not step.blocks
+    return (
+        any(memory.arrays.get(value) in memory.written for value in step.inputs)
+        and (step.outputs[0] not in memory.arrays if step.outputs else False)
+        and not step.blocks
+    )
 
 
 def _anywhere(cell: Block, memory: Memory) -> set[Value]:
     """Return the values that can be computed at any place: cheap, over what never changes while the kernel runs."""
-    cost: dict[Value, int] = {
-        value: 0 for value, number in memory.arrays.items() if number not in memory.written
-    }
+    cost: dict[Value, int] = {value: 0 for value, number in memory.arrays.items() if number not in memory.written}
     found: set[Value] = set()
     for step, _ in cell.walk():
         value = step.outputs[0] if len(step.outputs) == 1 else None

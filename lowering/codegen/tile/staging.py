@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass, field
 from math import prod
 
 from shaders.spirv import Shared
+from shaders.spirv import Value as Register
 
 from ... import dtypes
 from ...graph import Value
+from .. import scalar
+from ..expression import Scalar
 from .expression import Staged, TileExpression
 
 # An invocation's elements up to which copying into shared memory is written out.
@@ -49,6 +51,12 @@ class Staging:
             self._write(value, staged[value])
         self.expression.shared.update(staged)
         builder.barrier()
+
+    def stage_now(self, value: Value) -> None:
+        """Write one tile, whether or not others were asked for."""
+        if value not in self.expression.shared:
+            self.wait(value)
+            self.flush()
 
     def release(self, value: Value) -> None:
         """Give the memory of a tile back; it is written again only after a barrier."""
@@ -91,7 +99,7 @@ class Staging:
         builder = expression.builder
         rounds = -(-value.size // threads)
 
-        def one(start: object) -> None:
+        def one(start: Register | None) -> None:
             with expression.scope():
                 place = builder.local_index if start is None else builder.local_index + start
 
@@ -107,9 +115,7 @@ class Staging:
         else:
             builder.loop(0, rounds * threads, threads, [], lambda start, _: one(start))
 
-    def _put(self, value: Value, staged: Staged, dims: tuple, element: object) -> None:
-        from .. import scalar
-
+    def _put(self, value: Value, staged: Staged, dims: tuple[Register, ...], element: Scalar) -> None:
         place = self.expression.shared_place(staged, dims)
         scalar.store(self.expression.builder, staged.shared, place, element, value.dtype)
 
@@ -122,13 +128,3 @@ def pitch_of(value: Value) -> int:
     lines = prod(value.shape[:-1])
     words = max(4 // dtypes.itemsize(dtypes.real_part(value.dtype)), 1)
     return extent if lines == 1 or (extent // words) % 2 else extent + words
-
-
-def shared_bytes(value: Value) -> int:
-    """Return the shared memory that a staged tile takes."""
-    return prod(value.shape[:-1]) * pitch_of(value) * dtypes.itemsize(value.dtype)
-
-
-def pairs(first: range, second: range) -> itertools.product:
-    """Return all pairs."""
-    return itertools.product(first, second)
