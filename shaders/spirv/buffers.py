@@ -27,18 +27,25 @@ _CHAIN = Op.AccessChain | 6 << 16
 
 
 class _View:
-    """A buffer read in groups of `width` elements; `base` is its pointer inside the function `owner`."""
+    """A buffer read in groups of `width` elements; `base` is its pointer inside the function `owner`.
 
-    __slots__ = ("alignment", "base", "block", "dtype", "element_type", "owner", "pointer_type", "register", "width")
+    Elements are the parameter's, or, with `as_words`, u32 whatever the parameter's are.
+    """
 
-    def __init__(self, builder: Builder, parameter: Parameter, width: int) -> None:
-        scalar = STORAGE.get(parameter.dtype, parameter.dtype)
-        register = REGISTERS.get(parameter.dtype, parameter.dtype)
+    __slots__ = (
+        "alignment", "as_words", "base", "block", "dtype", "element_type", "owner", "pointer_type", "register", "width"
+    )  # fmt: skip
+
+    def __init__(self, builder: Builder, parameter: Parameter, width: int, *, as_words: bool = False) -> None:
+        dtype = "u32" if as_words else parameter.dtype
+        scalar = STORAGE.get(dtype, dtype)
+        register = REGISTERS.get(dtype, dtype)
         if BITS[scalar] == 8:
             builder.require(Capability.StorageBuffer8BitAccess)
         elif BITS[scalar] == 16:
             builder.require(Capability.StorageBuffer16BitAccess)
         self.width = width
+        self.as_words = as_words
         self.dtype: Dtype = scalar if width == 1 else (scalar, width)
         self.register: Dtype = register if width == 1 else (register, width)
         self.alignment = BITS[scalar] // 8 * width
@@ -63,6 +70,7 @@ class Buffer:
         self.slot = slot
         self.dtype = parameter.dtype
         self._views: dict[int, _View] = {}
+        self._word_views: dict[int, _View] = {}
         self._zero = builder.const("u32", 0).id
 
     def load(self, index: Value | int, vector: int = 1) -> Value:
@@ -90,6 +98,14 @@ class Buffer:
         view = self._views.get(width) or self._view(width)
         stored = encode(builder, value, view.dtype, view.register, view.element_type, self.parameter.name, self.dtype)
         builder.code += (_STORE, self._chain(view, index), stored, MemoryAccess.Aligned, view.alignment)
+
+    def load_words(self, group: Value | int, words: int) -> Value:
+        """Read bits as they lie: group number `group` of 1, 2 or 4 u32 each, counted from the start of the buffer."""
+        if self.parameter.access == "w":
+            raise self._access_error("read", "r or rw")
+        view = self._word_views.get(words) or self._view(words, as_words=True)
+        pointer = self._chain(view, group)
+        return self.builder.emit(Op.Load, view.register, pointer, MemoryAccess.Aligned, view.alignment)
 
     __getitem__ = load
     __setitem__ = store
@@ -124,7 +140,7 @@ class Buffer:
         """Return the id of the address of a group, computed once where blocks dominate each other."""
         builder = self.builder
         index = integer_index(builder, index)
-        if view.width > 1:
+        if view.width > 1 and not view.as_words:
             index = builder.divide_exactly(index, view.width)
         if view.owner is not builder.current:
             view.owner, view.base = builder.current, self._base(view)
@@ -137,18 +153,19 @@ class Buffer:
             builder.log.append(key)
         return found
 
-    def _view(self, width: int) -> _View:
+    def _view(self, width: int, *, as_words: bool = False) -> _View:
         if width not in (1, 2, 4):
             raise ShaderError(
                 "A vector access must be 2 or 4 wide.", got=width, want="1, 2 or 4", fix="split the access."
             )
-        view = self._views[width] = _View(self.builder, self.parameter, width)
+        view = _View(self.builder, self.parameter, width, as_words=as_words)
+        (self._word_views if as_words else self._views)[width] = view
         return view
 
     def _base(self, view: _View) -> int:
         """Return the id of the pointer to a view's block, from the table at the function's entry or a descriptor."""
         builder = self.builder
-        key = ("buffer", self.slot, view.width)
+        key = ("buffer", self.slot, -view.width if view.as_words else view.width)
         memo = builder.descriptor_variables if builder.descriptors else builder.current.entry_memo
         base = memo.get(key)
         if base is None:
@@ -163,7 +180,7 @@ class Buffer:
         with builder.at_entry():
             pair = address(builder, self.slot)
             block_pointer = builder.pointer_type(StorageClass.PhysicalStorageBuffer, view.block)
-            if BITS[self.dtype] >= 32:
+            if view.as_words or BITS[self.dtype] >= 32:
                 return builder.typed(Op.Bitcast, block_pointer, pair)
             # The validator refuses a bitcast to what points to 8 or 16 bits unless the module may compute with those.
             whole = builder.typed(Op.Bitcast, builder.types["u64"], pair)

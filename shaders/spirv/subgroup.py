@@ -8,7 +8,7 @@ from ..errors import ShaderError
 from .dtypes import Dtype, OpcodeTable
 from .grammar import Capability, GroupOperation, Op, Scope
 from .values import Value
-from .vulkan_memory import BARRIER_SEMANTICS
+from .vulkan_memory import BARRIER_SEMANTICS, SHARED_SEMANTICS
 
 if TYPE_CHECKING:
     from .builder import Builder
@@ -117,11 +117,16 @@ def elect(builder: Builder) -> Value:
     return _collective(builder, Capability.GroupNonUniform, Op.GroupNonUniformElect, "bool")
 
 
-def barrier(builder: Builder) -> None:
-    """Wait for the whole workgroup; what was written to shared memory and buffers before is seen by it after."""
-    workgroup = builder.const("u32", Scope.Workgroup).id
-    semantics = builder.const("u32", BARRIER_SEMANTICS).id
-    builder.perform(Op.ControlBarrier, workgroup, workgroup, semantics)
+def barrier(builder: Builder, scope: str = "workgroup", *, shared_only: bool = False) -> None:
+    """Wait for the whole workgroup or subgroup; what was written to memory before is seen by it after.
+
+    `shared_only` orders shared memory alone, which leaves a driver free to move accesses to buffers across.
+    """
+    if scope not in ("subgroup", "workgroup"):
+        raise ShaderError("A barrier must have a known scope.", got=scope, want="subgroup, workgroup", fix="use one.")
+    waiting = builder.const("u32", SCOPES[scope]).id
+    semantics = builder.const("u32", SHARED_SEMANTICS if shared_only else BARRIER_SEMANTICS).id
+    builder.perform(Op.ControlBarrier, waiting, waiting, semantics)
 
 
 def memory_barrier(builder: Builder, scope: str = "workgroup") -> None:

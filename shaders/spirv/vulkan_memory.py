@@ -22,7 +22,10 @@ MAKE_AVAILABLE = 0x2000
 MAKE_VISIBLE = 0x4000
 
 BARRIER_SEMANTICS = ACQUIRE_RELEASE | STORAGE_MEMORY | WORKGROUP_MEMORY
-"""What every barrier of the builder orders: buffers and shared memory."""
+"""What a barrier of the builder orders: buffers and shared memory."""
+
+SHARED_SEMANTICS = ACQUIRE_RELEASE | WORKGROUP_MEMORY
+"""What a barrier orders that is about shared memory alone."""
 
 # Position of the pointer and of the memory operand mask.
 _ACCESSES = {
@@ -42,11 +45,11 @@ def upgrade(module: Module) -> None:
     """Rewrite every function of `module` in place."""
     module.require(Capability.VulkanMemoryModel)
     device = module.const("u32", Scope.Device).id
-    semantics = module.const("u32", BARRIER_SEMANTICS).id
-    replacements = {
-        device: module.const("u32", Scope.QueueFamily).id,
-        semantics: module.const("u32", BARRIER_SEMANTICS | MAKE_AVAILABLE | MAKE_VISIBLE).id,
-    }
+    replacements = {device: module.const("u32", Scope.QueueFamily).id}
+    for semantics in (BARRIER_SEMANTICS, SHARED_SEMANTICS):
+        used = module.constants.get(("u32", semantics))
+        if used is not None:
+            replacements[used.id] = module.const("u32", semantics | MAKE_AVAILABLE | MAKE_VISIBLE).id
     for function in module.functions:
         for code in (function.entry, function.code):
             _upgrade_code(code, module.readonly_bases, replacements)

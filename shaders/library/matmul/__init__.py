@@ -7,13 +7,14 @@ A caller describes a `MatmulProblem`, asks `choose` for `MatmulTiles`, makes a b
 from .choose import choose
 from .emit import emit
 from .fit import misfit, shared_bytes
-from .problem import MatmulAccess, MatmulProblem
+from .problem import MatmulAccess, MatmulProblem, Plain
 from .tiles import MatmulTiles, groups, subgroup_size, workgroup
 
 __all__ = [
     "MatmulAccess",
     "MatmulProblem",
     "MatmulTiles",
+    "Plain",
     "choose",
     "emit",
     "groups",

@@ -14,8 +14,8 @@ from .problem import MatmulProblem, transpose_problem
 from .tiles import KERNELS, MatmulTiles, ceil_divide, groups, split_depth
 
 KEYS = {
-    "kernel", "transposed", "tile", "part", "subgroups", "lanes", "slices", "split_to", "operands", "accumulators",
-    "least_rows", "most_rows", "least_columns", "most_columns", "least_depth", "most_depth", "most_operations",
+    "kernel", "transposed", "tile", "part", "subgroups", "lanes", "slices", "split_to", "buffers",
+    "operands", "accumulators", "least_rows", "most_rows", "least_columns", "most_columns", "least_depth", "most_depth", "most_operations",
     "least_groups", "lhs_depth_contiguous", "rhs_column_contiguous",
 }  # fmt: skip
 """What a row may say: a schedule, and the problems it is for."""
@@ -105,7 +105,10 @@ def tiles_of_row(row: Mapping[str, Any], problem: MatmulProblem, capabilities: C
         if kernel == "tiled":
             return tiles
         fragment = find_fragment(problem, capabilities, (part_rows, part_columns), depth)
-        return replace(tiles, threads=parts * lanes, subgroup=lanes, fragment=fragment) if fragment else None
+        if fragment is None:
+            return None
+        buffers = row.get("buffers", 2)
+        return replace(tiles, threads=parts * lanes, subgroup=lanes, fragment=fragment, buffers=buffers)
     part_rows = _even(problem.rows, part_rows)
     if kernel == "vector":
         subgroups, part_columns = row.get("subgroups", 1), _even(problem.columns, part_columns)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from ...capabilities import Capabilities, MatrixShape
 from ...spirv.dtypes import BITS
 from ..complex import part_count, part_dtype
-from . import matrix, tiled
+from . import tiled
 from .problem import MatmulProblem, transpose_problem
+from .slabs import WORD_BITS, words_of_group
 from .staging import WIDTH
 from .tiles import MatmulTiles, split_depth
 
@@ -25,17 +26,19 @@ def shared_bytes(problem: MatmulProblem, tiles: MatmulTiles) -> int:
         lines = sum(outer // WIDTH + tiled.PADDING for outer in (tiles.rows, tiles.columns))
         return _rounded(2 * WIDTH * lines * tiles.depth, problem.accumulator)
     if tiles.kernel == "matrix" and tiles.fragment is not None and tiles.subgroup is not None:
-        staged = _staged_bytes(problem.lhs, tiles.rows, tiles.depth)
-        staged += _staged_bytes(problem.rhs, tiles.columns, tiles.depth)
+        staged = _staged_bytes(problem.lhs, tiles, tiles.rows) + _staged_bytes(problem.rhs, tiles, tiles.columns)
         fragments = tiles.threads // tiles.subgroup
         return staged + _rounded(fragments * tiles.fragment[0] * tiles.fragment[1], problem.accumulator)
     return 0
 
 
-def _staged_bytes(dtype: str, outer: int, depth: int) -> int:
-    """Return the bytes of two tiles of one operand, lines along depth or along the outer axis, whichever needs more."""
-    padding = matrix.PADDING_BITS // BITS[dtype]
-    return max(_rounded(2 * lines * (length + padding), dtype) for lines, length in ((outer, depth), (depth, outer)))
+def _staged_bytes(dtype: str, tiles: MatmulTiles, outer: int) -> int:
+    """Return the bytes of one operand's slabs, lines along depth or along the outer axis, whichever needs more."""
+    assert tiles.fragment is not None
+    words = words_of_group(dtype, tiles.fragment)
+    width = words * WORD_BITS // BITS[dtype]
+    groups = max(lines * (length // width + 1) for lines, length in ((outer, tiles.depth), (tiles.depth, outer)))
+    return _rounded(tiles.buffers * groups * words, "u32")
 
 
 def _rounded(count: int, dtype: str) -> int:

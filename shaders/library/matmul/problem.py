@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from ...spirv import Builder, Value
+from ...spirv import Buffer, Builder, Value
 from ..complex import Number
 
 Load = Callable[[Builder, Value, Value, Value], Number]
@@ -37,6 +37,25 @@ class MatmulProblem:
 
 
 @dataclass(frozen=True, slots=True)
+class Plain:
+    """An operand that lies in memory as it is: element (batch, outer, depth) at start(batch) + outer and depth strides.
+
+    Attributes:
+        buffer: that holds it.
+        start: from the batch to the first element, u32.
+        outer: stride of the rows of a left operand, of the columns of a right one, in elements.
+        depth: stride along depth, in elements.
+        alignment: every start is a multiple of this many elements.
+    """
+
+    buffer: Buffer
+    start: Callable[[Value], Value]
+    outer: int
+    depth: int
+    alignment: int
+
+
+@dataclass(frozen=True, slots=True)
 class MatmulAccess:
     """The callbacks through which a kernel loads operands and stores results; they emit code in place.
 
@@ -55,6 +74,8 @@ class MatmulAccess:
         rhs_vector: the same for the right operand.
         store_vector: like `store`, but receives a vector of 4 elements of consecutive columns, the first of which is a
             multiple of 4, and so must be the number of columns.
+        lhs_plain: where the left operand lies, if it is plain memory of fewer than 2^31 elements.
+        rhs_plain: the same for the right operand.
     """
 
     load_lhs: Load
@@ -65,6 +86,8 @@ class MatmulAccess:
     lhs_vector: LoadVector | None = None
     rhs_vector: LoadVector | None = None
     store_vector: Store | None = None
+    lhs_plain: Plain | None = None
+    rhs_plain: Plain | None = None
 
 
 def transpose_problem(problem: MatmulProblem) -> MatmulProblem:
@@ -86,4 +109,6 @@ def transpose_access(access: MatmulAccess) -> MatmulAccess:
         rhs_column_contiguous=not access.lhs_depth_contiguous,
         lhs_vector=swap(access.rhs_vector) if access.rhs_vector else None,
         rhs_vector=swap(access.lhs_vector) if access.lhs_vector else None,
+        lhs_plain=access.rhs_plain,
+        rhs_plain=access.lhs_plain,
     )

@@ -16,7 +16,7 @@ from ...spirv import Builder, Value
 from ...spirv.dtypes import REGISTERS
 from ..complex import Number, convert, from_parts, map_parts, part_count, part_dtype, parts
 from .place import Place
-from .problem import MatmulAccess, MatmulProblem
+from .problem import MatmulAccess, MatmulProblem, Plain
 from .tiles import MatmulTiles
 
 WIDTH = 4
@@ -35,6 +35,8 @@ class Operand:
         tile: size of the outer axis in a tile.
         first: outer index of the tile's first element.
         dtype: what a staged element is held as.
+        plain: where the operand lies, if it is plain memory.
+        start: where this workgroup's matrix starts in it.
     """
 
     load: Callable[[Value, Value], Number]
@@ -44,6 +46,8 @@ class Operand:
     tile: int
     first: Value
     dtype: str
+    plain: Plain | None = None
+    start: Value | int = 0
 
 
 def operands(
@@ -59,6 +63,8 @@ def operands(
         tile=tiles.rows,
         first=here.row,
         dtype=problem.lhs,
+        plain=access.lhs_plain,
+        start=access.lhs_plain.start(here.batch) if access.lhs_plain else 0,
     )
     rhs = Operand(
         load=lambda outer, depth: access.load_rhs(builder, here.batch, depth, outer),
@@ -68,6 +74,8 @@ def operands(
         tile=tiles.columns,
         first=here.column,
         dtype=problem.rhs,
+        plain=access.rhs_plain,
+        start=access.rhs_plain.start(here.batch) if access.rhs_plain else 0,
     )
     return lhs, rhs
 

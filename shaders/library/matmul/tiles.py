@@ -30,6 +30,7 @@ class MatmulTiles:
         transposed: compute result^T = rhs^T lhs^T; all sizes then count in the transposed problem.
         splits: parts into which depth is cut; the batch index given to `store` is then batch * splits + part, and the
             caller adds the parts up.
+        buffers: slabs of depth that shared memory holds at once, 1 or 2 (kernel `matrix` only).
         band: rows of tiles that neighbouring workgroups share columns of, so that both operands stay in a cache.
     """
 
@@ -44,6 +45,7 @@ class MatmulTiles:
     fragment: tuple[int, int, int] | None = None
     transposed: bool = False
     splits: int = 1
+    buffers: int = 2
     band: int = 8
 
     def __str__(self) -> str:
@@ -54,6 +56,8 @@ class MatmulTiles:
             text += f" subgroup {self.subgroup}"
         if self.fragment is not None:
             text += " fragment " + "x".join(map(str, self.fragment))
+        if self.buffers != 2:
+            text += f" buffers {self.buffers}"
         if self.transposed:
             text += " transposed"
         return text + (f" splits {self.splits}" if self.splits > 1 else "")

@@ -14,7 +14,7 @@ from shaders import Kernel, Parameter
 from shaders.capabilities import Capabilities
 from shaders.library import matmul
 from shaders.library.complex import Complex, Number, is_complex, map_parts, part_dtype
-from shaders.library.matmul import MatmulAccess, MatmulProblem, MatmulTiles
+from shaders.library.matmul import MatmulAccess, MatmulProblem, MatmulTiles, Plain
 from shaders.spirv import Buffer, Builder, Value
 from shaders.spirv.dtypes import REGISTERS
 
@@ -137,7 +137,15 @@ def _access(builder: Builder, case: Case, epilogue: Callable[[Builder, Number], 
         lhs_vector=(lambda _, batch, row, depth: a.load(lhs_at(batch, row, depth), 4)) if case.vectors else None,
         rhs_vector=(lambda _, batch, depth, column: b.load(rhs_at(batch, depth, column), 4)) if case.vectors else None,
         store_vector=store_vector if case.vectors else None,
+        lhs_plain=_plain(a, sizes.rows, sizes.depth, is_turned=case.lhs_turned) if case.vectors else None,
+        rhs_plain=_plain(b, sizes.columns, sizes.depth, is_turned=not case.rhs_turned) if case.vectors else None,
     )
+
+
+def _plain(buffer: Buffer, outer: int, depth: int, *, is_turned: bool) -> Plain:
+    """Describe a dense operand: lines along depth, or along the outer axis if turned."""
+    strides = (1, outer) if is_turned else (depth, 1)
+    return Plain(buffer, lambda batch: batch * (outer * depth), *strides, alignment=outer * depth)
 
 
 def _read(buffer: Buffer, index: Value, dtype: str) -> Number:

@@ -1,0 +1,260 @@
+"""Bring slabs of the operands of a matrix kernel from memory through registers into shared memory, bits as they lie.
+
+A slab is what one tile needs of an operand for `tiles.depth` steps of depth. Shared memory holds it as groups of up to
+16 bytes; what an element is matters only where one cannot be read whole from memory and is put together instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import NamedTuple
+
+from ...spirv import Builder, Value
+from ...spirv.dtypes import BITS, REGISTERS
+from ..complex import convert
+from .problem import Plain
+from .staging import Operand
+from .tiles import MatmulTiles
+
+WORD_BITS = 32
+MOST_WORDS = 4
+BANK_GROUPS = 8
+"""Groups of 16 bytes that all banks of shared memory hand out at once."""
+
+
+def words_of_group(dtype: str, sizes: Sequence[int]) -> int:
+    """Return the words of a group: the most that divide every one of these sizes of a matrix."""
+    words = MOST_WORDS
+    while words > 1 and any(size * BITS[dtype] % (words * WORD_BITS) for size in sizes):
+        words //= 2
+    return words
+
+
+class Spot(NamedTuple):
+    """A group of a slab that one invocation brings: its place in the slab, and whether it exists."""
+
+    line: Value
+    along: Value
+    exists: Value | None
+
+
+class Slab:
+    """One operand on its way into `tiles.buffers` buffers of shared memory.
+
+    A line of shared memory is one outer index with its groups along depth where depth is contiguous in memory, else one
+    depth with its groups along the outer axis. `width` counts the elements of a group, `pitch` the groups of a line:
+    one more than are filled, so that as many lines as there are banks start on different ones.
+    """
+
+    def __init__(
+        self, builder: Builder, operand: Operand, tiles: MatmulTiles, stop: Value, *, words: int, ragged: bool
+    ) -> None:
+        """Describe the slabs of `operand`; with `ragged`, the last one may reach past depth `stop`."""
+        self.builder = builder
+        self.operand = operand
+        self.stop = stop
+        self.words = words
+        self.ragged = ragged
+        self.along_depth = operand.depth_contiguous
+        self.width = words * WORD_BITS // BITS[operand.dtype]
+        length, self.lines = (tiles.depth, operand.tile) if self.along_depth else (operand.tile, tiles.depth)
+        self.line_groups = length // self.width
+        self.pitch = self.line_groups + 1
+        self.groups = self.pitch * self.lines
+        self.threads = tiles.threads
+        self.array = builder.shared("u32" if words == 1 else ("u32", words), tiles.buffers * self.groups)
+        self.spots = [self._spot(start) for start in range(0, self.lines * self.line_groups, tiles.threads)]
+        self._places = self._plain_places()
+
+    def _spot(self, start: int) -> Spot:
+        """Deal out the group `start` places after this invocation's first: neighbours read neighbouring memory."""
+        count = self.lines * self.line_groups
+        unit, exists = self.builder.local_index + start, None
+        if start + self.threads > count:
+            exists = unit < count
+            unit = self.builder.min(unit, count - 1)
+        return Spot(self._mix(unit // self.line_groups), unit % self.line_groups, exists)
+
+    def _mix(self, line: Value) -> Value:
+        """Reorder lines by eights, so that invocations that write at once reach different banks."""
+        together = BANK_GROUPS // self.line_groups
+        if together < 2 or BANK_GROUPS % self.line_groups or self.lines % BANK_GROUPS or self.words < MOST_WORDS:
+            return line
+        within = line % BANK_GROUPS
+        mixed = within % together * self.line_groups + within // together
+        return line - within + mixed
+
+    # -- memory to registers -----------------------------------------------------------------------------------------
+    def fetch(self, first_depth: Value) -> list[Value]:
+        """Load this invocation's groups of the slab that starts at a depth."""
+        if self._places is None:
+            return [self._gather(spot, first_depth) for spot in self.spots]
+        plain = self.operand.plain
+        assert plain is not None
+        advance = first_depth * plain.depth if plain.depth > 1 else first_depth
+        advance = self.builder.convert(self.builder.divide_exactly(advance, self.width), "u64")
+        loaded = [plain.buffer.load_words(place + advance, self.words) for place in self._places]
+        return [self._masked(spot, first_depth, value) for spot, value in zip(self.spots, loaded, strict=True)]
+
+    def _plain_places(self) -> list[Value] | None:
+        """Return where this invocation's groups of the slab at depth 0 lie in memory, None where they do not lie whole.
+
+        Places are 64 bits wide, so that a driver may take differences between them into its addresses.
+        """
+        operand, plain, builder = self.operand, self.operand.plain, self.builder
+        if plain is None or not self._is_whole(plain):
+            return None
+        stride = plain.outer if self.along_depth else plain.depth
+        start = operand.start + operand.first * plain.outer
+        if operand.extent % operand.tile or self.spots[-1].exists is not None or not self._is_regular():
+            return [self._place(plain, spot) for spot in self.spots]
+        first = self.spots[0]
+        base = builder.convert((start + first.line * stride) // self.width + first.along, "u64")
+        step = self.threads // self.line_groups * stride // self.width
+        return [base + i * step for i in range(len(self.spots))]
+
+    def _place(self, plain: Plain, spot: Spot) -> Value:
+        """Return where a group lies, kept in range along the outer axis: what is loaded there is never stored."""
+        operand, builder = self.operand, self.builder
+        along = spot.along * self.width
+        outer, depth = (spot.line, along) if self.along_depth else (along, spot.line)
+        outer = builder.min(operand.first + outer, operand.extent - (1 if self.along_depth else self.width))
+        return builder.convert((operand.start + outer * plain.outer + depth * plain.depth) // self.width, "u64")
+
+    def _is_whole(self, plain: Plain) -> bool:
+        """Say whether every group is one piece of memory that starts at a multiple of its size."""
+        contiguous, other = (plain.depth, plain.outer) if self.along_depth else (plain.outer, plain.depth)
+        return contiguous == 1 and other % self.width == 0 and plain.alignment % self.width == 0
+
+    def _is_regular(self) -> bool:
+        """Say whether an invocation's groups lie in one column of the slab, a fixed number of lines apart."""
+        return self.threads % (self.line_groups * BANK_GROUPS) == 0
+
+    def _masked(self, spot: Spot, first_depth: Value, value: Value) -> Value:
+        """Replace what lies past the last depth by zero."""
+        if not self.ragged:
+            return value
+        depth = first_depth + (spot.along * self.width if self.along_depth else spot.line)
+        return self.builder.select(depth < self.stop, value, self.builder.const(value.dtype, 0))
+
+    # -- groups that must be put together ----------------------------------------------------------------------------
+    def _gather(self, spot: Spot, first_depth: Value) -> Value:
+        """Load a group element by element, or by vectors of 4 where the operand has them."""
+        operand, builder = self.operand, self.builder
+        piece = 4 if operand.vector is not None and self.width % 4 == 0 else 1
+        elements: list[Value] = []
+        for offset in range(0, self.width, piece):
+            along = spot.along * self.width + offset
+            outer, depth = (spot.line, along) if self.along_depth else (along, spot.line)
+            elements += self._load(operand.first + outer, first_depth + depth, piece)
+        words = pack(builder, elements, operand.dtype)
+        return words[0] if len(words) == 1 else builder.vector(words)
+
+    def _load(self, outer: Value, depth: Value, piece: int) -> list[Value]:
+        """Load neighbours in range: outside, along the outer axis anything will do, along depth they must be zero."""
+        builder, operand = self.builder, self.operand
+        register = REGISTERS.get(operand.dtype, operand.dtype)
+        load = operand.load if piece == 1 or operand.vector is None else operand.vector
+        if operand.extent % operand.tile:
+            outer = builder.min(outer, operand.extent - (1 if self.along_depth else piece))
+        reachable = depth
+        if self.ragged:
+            reachable = builder.min(depth, self.stop - (piece if self.along_depth else 1))
+        value = convert(builder, load(outer, reachable), register)
+        assert isinstance(value, Value), "matrix units know no complex numbers"
+        if self.ragged:
+            value = builder.select(depth < self.stop, value, builder.const(value.dtype, 0))
+        return [value] if piece == 1 else [value[i] for i in range(piece)]
+
+    # -- registers to shared memory ----------------------------------------------------------------------------------
+    def put(self, buffer: Value | int, values: Sequence[Value]) -> None:
+        """Write what `fetch` brought to shared memory."""
+        for spot, value in zip(self.spots, values, strict=True):
+            write = partial(self._write, self.index(buffer, spot.line, spot.along), value)
+            if spot.exists is None:
+                write()
+            else:
+                self.builder.when(spot.exists, write)
+
+    def _write(self, index: Value, value: Value) -> None:
+        self.array[index] = value
+
+    def index(self, buffer: Value | int, line: Value, along: Value) -> Value:
+        """Return the place of a group in shared memory."""
+        return line * self.pitch + along + buffer * self.groups
+
+    def group_of(self, buffer: Value | int, outer: Value, depth: Value) -> Value:
+        """Return the place of the group that starts at an element of the slab."""
+        line, along = (outer, depth) if self.along_depth else (depth, outer)
+        return self.index(buffer, line, along // self.width)
+
+
+def pack(builder: Builder, elements: Sequence[Value], dtype: str) -> list[Value]:
+    """Return the words that elements, given in their register dtype, make in memory."""
+    count = WORD_BITS // BITS[dtype]
+    words = []
+    for first in range(0, len(elements), count):
+        group = elements[first : first + count]
+        if dtype == "f16":
+            words.append(builder.bitcast(builder.vector(group), "u32"))
+            continue
+        bits = [builder.pack_bf16(x) if dtype == "bf16" else builder.bitcast(x, "u32") for x in group]
+        if dtype in ("i8", "i16"):
+            bits = [x & ((1 << BITS[dtype]) - 1) for x in bits]
+        word = bits[0]
+        for i, part in enumerate(bits[1:], 1):
+            word = word | part << (i * BITS[dtype])
+        words.append(word)
+    return words
+
+
+Multiply = Callable[[Value, list[Value], Callable[[], None]], list[Value]]
+"""(buffer, totals, meanwhile) -> totals; `meanwhile` is to be called once, after the first loads from shared memory."""
+
+
+def pipeline(
+    builder: Builder,
+    bounds: tuple[Value, Value],
+    tiles: MatmulTiles,
+    slabs: Sequence[Slab],
+    totals: Sequence[Value],
+    multiply: Multiply,
+) -> list[Value]:
+    """Multiply every slab of depth into the totals.
+
+        two buffers: put(0) fetch(1) barrier | loop: load(t) put(t + 1) fetch(t + 2) multiply(t)  barrier
+        one buffer:  put(0) fetch(1) barrier | loop: load(t) multiply(t)  barrier  put(t + 1) fetch(t + 2)  barrier
+
+    A slab is put down one round after it was fetched, and the next fetch starts at once: loads have a whole round to
+    arrive. With two buffers one barrier a round is enough. Past the end the last slab is fetched and put down again,
+    which is cheaper than a branch in the loop.
+    """
+    (start, stop), step = bounds, tiles.depth
+    last = stop - 1 - (stop - 1 - start) % step
+    for slab in slabs:
+        slab.put(0, slab.fetch(start))
+    following = builder.min(start + step, last)
+    fetched = [value for slab in slabs for value in slab.fetch(following)]
+    builder.barrier(shared_only=True)
+
+    def one(first: Value, carried: list[Value]) -> list[Value]:
+        held, totals = carried[: len(fetched)], carried[len(fetched) :]
+        buffer = (first - start) // step % 2 if tiles.buffers == 2 else builder.const("u32", 0)
+        fresh: list[Value] = []
+
+        def advance() -> None:
+            waiting = iter(held)
+            for slab in slabs:
+                slab.put(buffer ^ 1 if tiles.buffers == 2 else buffer, [next(waiting) for _ in slab.spots])
+            after = builder.min(first + 2 * step, last)
+            fresh.extend(value for slab in slabs for value in slab.fetch(after))
+
+        totals = multiply(buffer, totals, advance if tiles.buffers == 2 else lambda: None)
+        if tiles.buffers == 1:
+            builder.barrier(shared_only=True)
+            advance()
+        builder.barrier(shared_only=True)
+        return [*fresh, *totals]
+
+    return builder.loop(start, stop, step, [*fetched, *totals], one)[len(fetched) :]
