@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from math import prod
 
-from shaders.capabilities import Capabilities
+from shaders.capabilities import Capabilities, MatrixShape
 from shaders.library.matmul import MatmulTiles
 
 from .graph import Node
@@ -27,6 +27,7 @@ class Schedule:
         owners: lanes that share the places of a scatter.
         axis: the axis that crossed inputs are read along (codegen/tiles.py).
         tiles: the tiles of a matrix product.
+        fragments: the matrix units' products that a tile kernel uses.
     """
 
     kind: str
@@ -40,6 +41,7 @@ class Schedule:
     owners: int = 0
     axis: int = -1
     tiles: MatmulTiles | None = None
+    fragments: tuple[MatrixShape, ...] = ()
 
     def text(self) -> str:
         """Print the fields that are not at their defaults."""
@@ -47,7 +49,7 @@ class Schedule:
         for field in fields(self)[1:]:
             value = getattr(self, field.name)
             if value != field.default:
-                shown.append(f"{field.name}={value}")
+                shown.append(f"{field.name}={','.join(map(str, value)) if isinstance(value, tuple) else value}")
         return " ".join(shown)
 
 

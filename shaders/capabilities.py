@@ -31,6 +31,10 @@ class MatrixShape:
     scope: str
     saturating: bool = False
 
+    def __str__(self) -> str:
+        """Return sizes and dtypes, as schedules print them."""
+        return f"{self.m}x{self.n}x{self.k}:{self.a}->{self.result}"
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class FlexibleMatrix:

@@ -80,6 +80,25 @@ class Shared:
         """Return the address of an element, for cooperative matrices."""
         return Pointer(self._chain(index), self.stored, StorageClass.Workgroup, self.alignment)
 
+    def component(self, index: Value | int, component: Value) -> Value:
+        """Return one component of a vector, which one is known at run time."""
+        pointer, scalar, size = self._component(index, component)
+        builder = self.builder
+        identifier = builder.typed(Op.Load, builder.types[scalar], pointer, MemoryAccess.Aligned, size)
+        return Value(builder, identifier, scalar)
+
+    def set_component(self, index: Value | int, component: Value, value: Value) -> None:
+        """Set one component of a vector."""
+        pointer, _, size = self._component(index, component)
+        self.builder.perform(Op.Store, pointer, value.id, MemoryAccess.Aligned, size)
+
+    def _component(self, index: Value | int, component: Value) -> tuple[int, Dtype, int]:
+        builder, scalar = self.builder, element(self.stored)
+        pointer_type = builder.pointer_type(StorageClass.Workgroup, builder.types[scalar])
+        index = integer_index(builder, index)
+        chain = builder.typed(Op.AccessChain, pointer_type, self._variable, index.id, component.id)
+        return chain, scalar, BITS[scalar] // 8
+
     def atomic(self, operation: str, index: Value | int, value: Value | Number) -> Value:
         """Combine an element with `value` at once and return what was there before."""
         return atomic(self.builder, self.pointer(index), operation, value, Scope.Workgroup)

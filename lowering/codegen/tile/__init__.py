@@ -19,6 +19,7 @@ from .blocks import find_memory, open_cell
 from .emit import Emitter
 from .expression import Array, TileExpression
 from .layout import infer
+from .matrices import find_matrices
 from .roles import find_roles
 
 __all__ = ["choose", "emit", "groups", "require_shared"]
@@ -43,7 +44,9 @@ def choose(fusion: Node, capabilities: Capabilities) -> Schedule:
     threads = size
     while threads < limit and threads * SHARE < largest:
         threads *= 2
-    return Schedule("tile", threads, subgroup=size)
+    shapes = tuple(shape for shape in capabilities.matrices if shape.scope == "subgroup" and not shape.saturating)
+    used = find_matrices(cell, memory, shapes, threads // size).used
+    return Schedule("tile", threads, subgroup=size, fragments=tuple(shape for shape in shapes if shape in used))
 
 
 def groups(fusion: Node, schedule: Schedule) -> int:
@@ -59,7 +62,8 @@ def emit(builder: Builder, expression: Expression, fusion: Node, schedule: Sched
     cell = open_cell(node.attributes["cell"])
     memory = find_memory(cell, len(grid))
     layout = infer(cell, memory, schedule.workgroup, schedule.subgroup)
-    roles = find_roles(cell, memory, layout.joined, stage_reads=True)
+    matrices = find_matrices(cell, memory, schedule.fragments, schedule.workgroup // schedule.subgroup)
+    roles = find_roles(cell, memory, layout.joined, matrices.operands)
     held = [*node.inputs, *node.outputs]
     updates = node.attributes["updates"]
     # An updated operand is the memory of its output.
@@ -69,7 +73,7 @@ def emit(builder: Builder, expression: Expression, fusion: Node, schedule: Sched
     position = tiles.split(builder.group_id(0), grid)
     for value, place in zip(cell.inputs, position, strict=False):
         tiles.fixed[value] = builder.bitcast(place, "i32")
-    Emitter(builder, tiles, schedule.subgroup).cell(cell)
+    Emitter(builder, tiles, matrices, cell, schedule.subgroup).cell(cell)
 
 
 def require_shared(fusion: Node, needed: int, capabilities: Capabilities) -> None:

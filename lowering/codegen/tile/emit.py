@@ -17,7 +17,9 @@ from ..index import SCALAR
 from ..moves import start_positions
 from .blocks import Block, Step
 from .dot import emit_dot
+from .dot_matrix import add, filled, multiply_add, to_registers
 from .expression import TileExpression
+from .matrices import Matrices
 from .reduce import emit_reduce, emit_window
 from .scatter import emit_scatter
 from .staging import Staging
@@ -26,12 +28,18 @@ from .staging import Staging
 class Emitter:
     """Writes one cell into a kernel."""
 
-    def __init__(self, builder: Builder, expression: TileExpression, subgroup: int) -> None:
+    def __init__(
+        self, builder: Builder, expression: TileExpression, matrices: Matrices, cell: Block, subgroup: int
+    ) -> None:
         self.builder = builder
         self.expression = expression
         self.roles = expression.roles
         self.memory = expression.roles.memory
-        self.staging = Staging(expression)
+        self.matrices = matrices
+        self.fragments: dict[Value, list[Register]] = {}
+        self.dying: list[Value] = []
+        self.producers = {value: step for step, _ in cell.walk() for value in step.outputs}
+        self.staging = Staging(expression, matrices)
         self.subgroup = subgroup
 
     def cell(self, cell: Block) -> None:
@@ -61,13 +69,13 @@ class Emitter:
         for place, step in enumerate(block.steps):
             if any(value in self.staging.asked for value in _reads(step)):
                 self.staging.flush()
+            self.dying = last.get(place, [])
             self._step(step)
             for value in step.outputs:
                 if value in self.roles.staged:
                     self.staging.wait(value)
             for value in last.get(place, ()):
-                if value in self.staging.in_use:
-                    self.staging.release(value)
+                self.staging.release(value)
         if any(value in self.staging.asked for value in block.outputs):
             self.staging.flush()
 
@@ -77,7 +85,9 @@ class Emitter:
             if line.isdigit():
                 self.builder.source(file, int(line))
         emit = self._special(step)
-        if emit is not None:
+        if step.op in ("dot_general", "add") and step.outputs[0] in self.matrices.partitions:
+            self._matrix_step(step)
+        elif emit is not None:
             emit(step)
         elif step.op in moves.RULES or ops.is_elementwise(step.node):
             self._settle(step)
@@ -109,6 +119,44 @@ class Emitter:
             elements = self.expression.elements(value) if value.shape else [self.expression.at(value, SCALAR)]
             self.expression.settle(value, elements)
 
+    # -- matrices ----------------------------------------------------------------------------------------------------
+    def _matrix_step(self, step: Step) -> None:
+        """Emit a product, or an addition of tiles of which at least one is held as a matrix."""
+        value = step.outputs[0]
+        if value in self.matrices.added:
+            return
+        if step.op == "dot_general":
+            partition = self.matrices.partitions[value]
+            zero = filled(self.builder, partition, value.dtype, 0)
+            self.fragments[value] = multiply_add(self.expression, step, partition, zero)
+        else:
+            left, right = step.inputs
+            for first, second in ((left, right), (right, left)):
+                if self.matrices.added.get(second) is step:
+                    product = self.producers[second]
+                    partition = self.matrices.partitions[value]
+                    self.fragments[value] = multiply_add(self.expression, product, partition, self._held(first, value))
+                    break
+            else:
+                self.fragments[value] = add(self.builder, self._held(left, value), self._held(right, value))
+        for operand in self.dying:
+            self.staging.release(operand)
+        self._open(value)
+
+    def _held(self, value: Value, like: Value) -> list[Register]:
+        """Return the fragments of a value that is held as a matrix, or filled with one number."""
+        if value in self.fragments:
+            return self.fragments[value]
+        number = self.producers[value].node.attributes["value"]
+        return filled(self.builder, self.matrices.partitions[like], value.dtype, number.item())
+
+    def _open(self, value: Value) -> None:
+        """Give the invocations the elements of a matrix that somebody wants."""
+        if value in self.matrices.opened:
+            partition = self.matrices.partitions[value]
+            elements = to_registers(self.expression, self.staging, value, partition, self.fragments[value])
+            self.expression.settle(value, elements)
+
     # -- memory ------------------------------------------------------------------------------------------------------
     def _store(self, step: Step) -> None:
         """Write a tile into an array, at a place that is known now."""
@@ -132,7 +180,7 @@ class Emitter:
         condition, body = step.blocks
         carried = [value for value in body.inputs if value not in self.memory.arrays]
         places = [i for i, value in enumerate(body.inputs) if value not in self.memory.arrays]
-        start = self._registers([step.inputs[i] for i in places])
+        start = self._registers([step.inputs[i] for i in places], carried)
         count = step.node.attributes["trip_count"]
         self.staging.was_used = True
 
@@ -140,13 +188,13 @@ class Emitter:
             with self.expression.scope():
                 self._bind(carried, values)
                 self._steps(body)
-                return self._registers([body.outputs[i] for i in places])
+                return self._registers([body.outputs[i] for i in places], carried)
 
         def goes_on(values: list[Register]) -> Register:
             with self.expression.scope():
                 self._bind(carried, values)
                 self._steps(condition)
-                return self._registers(condition.outputs)[0]
+                return self._registers(condition.outputs, condition.outputs)[0]
 
         if count is not None:
             ended = self.builder.loop(0, count, 1, start, lambda _, values: round_of(values))
@@ -162,7 +210,7 @@ class Emitter:
         def branch(block: Block) -> list[Register]:
             with self.expression.scope():
                 self._steps(block)
-                return self._registers([block.outputs[i] for i in outputs])
+                return self._registers([block.outputs[i] for i in outputs], [step.outputs[i] for i in outputs])
 
         *first, last = step.blocks
         arms = {number: lambda block=block: branch(block) for number, block in enumerate(first)}
@@ -170,10 +218,13 @@ class Emitter:
         ended = self.builder.switch(index, arms, lambda: branch(last)) if arms else branch(last)
         self._bind([step.outputs[i] for i in outputs], ended)
 
-    def _registers(self, values: Sequence[Value]) -> list[Register]:
-        """Return the registers of this invocation's elements of several values."""
+    def _registers(self, values: Sequence[Value], targets: Sequence[Value]) -> list[Register]:
+        """Return the registers of this invocation's share of several values, as their targets are held."""
         found: list[Register] = []
-        for value in values:
+        for value, target in zip(values, targets, strict=True):
+            if target in self.matrices.partitions:
+                found.extend(self._held(value, target))
+                continue
             for element in self._elements(value):
                 found.extend(parts(element))
         return found
@@ -185,6 +236,12 @@ class Emitter:
         """Say which registers hold the elements of several values."""
         rest = list(registers)
         for value in values:
+            partition = self.matrices.partitions.get(value)
+            if partition is not None:
+                count = partition.rows * partition.columns
+                self.fragments[value], rest = rest[:count], rest[count:]
+                self._open(value)
+                continue
             count = len(self.expression.slots(value)) if value.shape else 1
             width = 2 if value.dtype in ("c64", "c128") else 1
             taken, rest = rest[: count * width], rest[count * width :]

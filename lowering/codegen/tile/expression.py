@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from shaders.spirv import Builder, Shared
+from shaders.spirv import Builder, Pointer, Shared
 from shaders.spirv import Value as Register
 
 from ...graph import Graph, Node, Value
@@ -21,11 +21,24 @@ from .roles import Roles
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Staged:
-    """A tile in shared memory, row by row; `pitch` elements lie from one row of the last axis to the next."""
+    """A tile in shared memory, row by row.
+
+    Attributes:
+        shared: the memory; with a `width` above one, in groups of 16 bytes that only matrix units read.
+        pitch: elements from one row of the last axis to the next.
+        shape: of the tile.
+        width: elements of a group.
+    """
 
     shared: Shared
     pitch: int
     shape: tuple[int, ...]
+    width: int = 1
+
+    def pointer(self, expression: TileExpression, line: Register, place: Register) -> Pointer:
+        """Return the address of an element of a tile with two axes, for a matrix load; it starts a group."""
+        group = expression.builder.divide_exactly(place, self.width) if self.width > 1 else place
+        return self.shared.pointer(line * expression.number(self.pitch // self.width) + group)
 
 
 @dataclass(frozen=True, slots=True)

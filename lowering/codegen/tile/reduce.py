@@ -100,17 +100,17 @@ def _through_shared(
         builder.barrier()
     staging.was_used = True
     for slot, state in enumerate(states):
-        for (_, shared), register in zip(memory, state, strict=True):
-            shared[place(slot, builder.subgroup_id)] = register
+        for scratch, register in zip(memory, state, strict=True):
+            scratch.store(place(slot, builder.subgroup_id), register)
     builder.barrier()
     result: list[State] = []
     for slot in range(len(states)):
-        total = [shared[place(slot, number(0))] for _, shared in memory]
+        total = [scratch.load(place(slot, number(0))) for scratch in memory]
         for group in range(1, groups):
-            total = reduction.merge(total, [shared[place(slot, number(group))] for _, shared in memory])
+            total = reduction.merge(total, [scratch.load(place(slot, number(group))) for scratch in memory])
         result.append(total)
-    for item in memory:
-        staging.give_back(item)
+    for scratch in memory:
+        staging.give_back(scratch)
     return result
 
 

@@ -43,14 +43,19 @@ class Roles:
         return value not in self.memory.arrays and value.shape != ()
 
 
-def find_roles(cell: Block, memory: Memory, joined: frozenset[tuple[Value, Value]], *, stage_reads: bool) -> Roles:
+def find_roles(
+    cell: Block,
+    memory: Memory,
+    joined: frozenset[tuple[Value, Value]],
+    matrices: frozenset[Value] = frozenset(),
+) -> Roles:
     """Decide the role of every value.
 
     Args:
         cell: what to emit.
         memory: which values are arrays.
         joined: pairs (operand, result) of movements that the layout makes free.
-        stage_reads: operands of products are staged even where they could be read from memory again and again.
+        matrices: operands of matrix units, which read shared memory only.
     """
     anywhere = _anywhere(cell, memory)
     staged: set[Value] = set()
@@ -62,8 +67,10 @@ def find_roles(cell: Block, memory: Memory, joined: frozenset[tuple[Value, Value
             home.update(dict.fromkeys(inner.inputs, inner))
         for value in _read_elsewhere(step, memory, joined, apart):
             free = value in memory.arrays or value.shape == () or (value, step.outputs[0]) in joined
-            if not free and (value not in anywhere or (stage_reads and step.op == "dot_general")):
+            # What a product reads many times is staged even where it could be read from memory again and again.
+            if not free and (value not in anywhere or step.op == "dot_general"):
                 staged.add(value)
+    staged |= matrices
     settled = set(staged)
     for step, block in cell.walk():
         # What an inner block reads must be there before it starts.

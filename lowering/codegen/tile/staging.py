@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from math import prod
 
 from shaders.spirv import Shared
@@ -13,7 +14,14 @@ from ...graph import Value
 from .. import scalar
 from ..expression import Scalar
 from .expression import Staged, TileExpression
+from .matrices import Matrices
+from .vectors import GROUP_BYTES, Plain, find_plain, groups_of, load_group
 
+WORDS = "u32x4"
+"""Name of memory in groups of 16 bytes."""
+
+# Groups that an invocation loads before it stores the first.
+_IN_FLIGHT = 8
 # An invocation's elements up to which copying into shared memory is written out.
 _UNROLLED = 16
 
@@ -27,6 +35,7 @@ class Staging:
     """
 
     expression: TileExpression
+    matrices: Matrices = field(default_factory=Matrices)
     free: list[tuple[str, Shared]] = field(default_factory=list)
     asked: list[Value] = field(default_factory=list)
     in_use: dict[Value, tuple[str, Shared]] = field(default_factory=dict)
@@ -60,38 +69,88 @@ class Staging:
 
     def release(self, value: Value) -> None:
         """Give the memory of a tile back; it is written again only after a barrier."""
-        self.expression.shared.pop(value, None)
         if value in self.in_use:
+            del self.expression.shared[value]
             self.free.append(self.in_use.pop(value))
 
-    def scratch(self, dtype: str, count: int) -> tuple[str, Shared]:
+    def scratch(self, dtype: str, count: int) -> Scratch:
         """Take `count` elements of shared memory, to be given back with `give_back`."""
-        fitting = [item for item in self.free if item[0] == dtype and item[1].count >= count]
-        if fitting:
-            best = min(fitting, key=lambda item: item[1].count)
-            self.free.remove(best)
-            return best
-        return dtype, self.expression.builder.shared(dtype, count)
+        if dtype in ("f32", "i32", "u32") and (item := self._find(WORDS, -(-count // 4))) is not None:
+            return Scratch(self.expression, dtype, item)
+        return Scratch(self.expression, dtype, self._memory(dtype, count))
 
-    def give_back(self, item: tuple[str, Shared]) -> None:
+    def give_back(self, scratch: Scratch) -> None:
         """Give scratch memory back."""
-        self.free.append(item)
+        self.free.append(scratch.item)
+
+    def _memory(self, dtype: str, count: int) -> tuple[str, Shared]:
+        found = self._find(dtype, count)
+        if found is not None:
+            return found
+        return dtype, self.expression.builder.shared(("u32", 4) if dtype == WORDS else dtype, count)
+
+    def _find(self, dtype: str, count: int) -> tuple[str, Shared] | None:
+        """Take the smallest free memory that holds this much."""
+        fitting = [item for item in self.free if item[0] == dtype and item[1].count >= count]
+        best = min(fitting, key=lambda item: item[1].count, default=None)
+        if best is not None:
+            self.free.remove(best)
+        return best
 
     def _take(self, value: Value) -> Staged:
-        pitch = pitch_of(value)
+        plain = self._plain_operand(value)
+        if plain is not None:
+            width, groups, lines = groups_of(plain, value.dtype)
+            item = self._memory(WORDS, lines * (groups + 1))
+            self.in_use[value] = item
+            return Staged(item[1], (groups + 1) * width, value.shape, width)
+        pitch = pitch_of(value, for_matrix=value in self.matrices.operands)
         width = 2 if value.dtype in dtypes.COMPLEX else 1
         count = prod(value.shape[:-1]) * pitch * width if value.shape else width
-        item = self.scratch(dtypes.real_part(value.dtype), count)
+        item = self._memory(dtypes.real_part(value.dtype), count)
         self.in_use[value] = item
         return Staged(item[1], pitch, value.shape)
 
+    def _plain_operand(self, value: Value) -> Plain | None:
+        """Return the window that a tile is, if matrix units alone read it and it can be copied as it lies."""
+        if value not in self.matrices.only or self.expression.is_settled(value):
+            return None
+        return find_plain(self.expression, value)
+
     def _write(self, value: Value, staged: Staged) -> None:
         expression = self.expression
-        if not expression.is_settled(value) and value in expression.roles.anywhere:
+        if staged.width > 1:
+            self._copy_words(value, staged)
+            return
+        is_read = value in expression.roles.anywhere or value in expression.roles.memory.arrays
+        if is_read and not expression.is_settled(value):
             self._copy(value, staged)
             return
         for index, element in zip(expression.slots(value), expression.elements(value), strict=True):
             self._put(value, staged, expression.dims(index), element)
+
+    def _copy_words(self, value: Value, staged: Staged) -> None:
+        """Copy a window in groups of 16 bytes; an invocation loads several before it stores the first."""
+        expression, plain = self.expression, self._plain_operand(value)
+        assert plain is not None
+        builder, number = expression.builder, expression.number
+        _, groups, lines = groups_of(plain, value.dtype)
+        threads, count = expression.layout.threads, groups * lines
+        starts = list(range(0, count, threads))
+        for first in range(0, len(starts), _IN_FLIGHT):
+            places: list[tuple[Register, Register, Register | None]] = []
+            for start in starts[first : first + _IN_FLIGHT]:
+                unit = builder.local_index + number(start) if start else builder.local_index
+                exists = None
+                if start + threads > count:
+                    exists = unit < number(count)
+                    unit = builder.min(unit, number(count - 1))
+                line, group = unit // number(groups), unit % number(groups)
+                loaded = load_group(expression, plain, value.dtype, line, group)
+                places.append((line * number(groups + 1) + group, loaded, exists))
+            for place, loaded, exists in places:
+                store = partial(staged.shared.store, place, loaded)
+                builder.when(True if exists is None else exists, store)
 
     def _copy(self, value: Value, staged: Staged) -> None:
         """Bring a tile from memory: consecutive invocations take consecutive elements."""
@@ -120,10 +179,49 @@ class Staging:
         scalar.store(self.expression.builder, staged.shared, place, element, value.dtype)
 
 
-def pitch_of(value: Value) -> int:
-    """Return the elements from one line of a staged tile to the next: odd, so that columns fall on different banks."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Scratch:
+    """Shared memory for one exchange: elements of a 32-bit dtype may lie in memory that is made of groups."""
+
+    expression: TileExpression
+    dtype: str
+    item: tuple[str, Shared]
+
+    def load(self, place: Register) -> Register:
+        """Read an element."""
+        shared = self.item[1]
+        if self.item[0] != WORDS:
+            return shared[place]
+        number = self.expression.number
+        return self.expression.builder.bitcast(shared.component(place // number(4), place % number(4)), self.dtype)
+
+    def store(self, place: Register, value: Register) -> None:
+        """Write an element."""
+        shared = self.item[1]
+        if self.item[0] != WORDS:
+            shared[place] = value
+            return
+        number, builder = self.expression.number, self.expression.builder
+        shared.set_component(place // number(4), place % number(4), builder.bitcast(value, "u32"))
+
+    def store_matrix(self, place: Register, fragment: Register, pitch: int) -> None:
+        """Write a fragment whose lines are `pitch` elements apart; both are multiples of four elements."""
+        width = 4 if self.item[0] == WORDS else 1
+        group = self.expression.builder.divide_exactly(place, width) if width > 1 else place
+        self.expression.builder.matrix_store(self.item[1].pointer(group), fragment, pitch // width)
+
+
+def pitch_of(value: Value, *, for_matrix: bool = False) -> int:
+    """Return the elements from one line of a staged tile to the next: odd, so that columns fall on different banks.
+
+    Matrix units read groups of 16 bytes; an odd number of those does the same for them.
+    """
     if not value.shape:
         return 1
+    if for_matrix:
+        width = GROUP_BYTES // dtypes.itemsize(value.dtype)
+        groups = -(-value.shape[-1] // width)
+        return (groups + 1 - groups % 2) * width
     extent = value.shape[-1]
     lines = prod(value.shape[:-1])
     words = max(4 // dtypes.itemsize(dtypes.real_part(value.dtype)), 1)
