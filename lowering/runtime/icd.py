@@ -9,10 +9,13 @@ from pathlib import Path
 
 # Containers often carry NVIDIA's library without a manifest; this name is the one its manifest would hold.
 LIBRARIES_WITHOUT_MANIFEST = ("libGLX_nvidia.so.0",)
+MANIFEST_VARIABLES = ("VK_DRIVER_FILES", "VK_ICD_FILENAMES")
 
 
 def driver_libraries(environment: Mapping[str, str] | None = None) -> list[str]:
     """List the libraries that ICD manifests name, in the loader's search order, then names known without a manifest.
+
+    Where the environment names the manifests, they are all there is, as for the loader.
 
     Source: Vulkan-Loader, docs/LoaderDriverInterface.md, "Driver Discovery on Linux".
     """
@@ -22,11 +25,13 @@ def driver_libraries(environment: Mapping[str, str] | None = None) -> list[str]:
         library = _library_of(path)
         if library and library not in found:
             found.append(library)
+    if any(source.get(name) for name in MANIFEST_VARIABLES):
+        return found
     return found + [name for name in LIBRARIES_WITHOUT_MANIFEST if name not in found]
 
 
 def _manifests(environment: Mapping[str, str]) -> list[Path]:
-    for name in ("VK_DRIVER_FILES", "VK_ICD_FILENAMES"):
+    for name in MANIFEST_VARIABLES:
         if environment.get(name):
             return [Path(part) for part in environment[name].split(os.pathsep) if part]
     home = Path(environment.get("HOME", "/"))

@@ -6,13 +6,19 @@ steps; `expression`, `staging`, `dot` and `reduce` do the work.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Mapping
+from dataclasses import replace
 from math import prod
+from typing import Any
 
 from shaders.capabilities import Capabilities
+from shaders.kernel import Parameter
 from shaders.spirv import Builder
 
+from ... import dtypes
 from ...errors import UnsupportedError, message
-from ...graph import Node
+from ...graph import Node, Value
 from ...schedule import MOST_SUBGROUPS, Schedule
 from ..expression import Expression
 from .blocks import find_memory, open_cell
@@ -27,6 +33,8 @@ __all__ = ["choose", "emit", "groups", "require_shared"]
 # Elements of the largest tile that one invocation holds, where the workgroup may be that large.
 SHARE = 16
 MOST_THREADS = 256
+UNSTAGED = "unstaged"
+"""Mode of a schedule: products read their operands from memory again and again."""
 
 
 def _node(fusion: Node) -> Node:
@@ -34,7 +42,11 @@ def _node(fusion: Node) -> Node:
 
 
 def choose(fusion: Node, capabilities: Capabilities) -> Schedule:
-    """Return the schedule of a tile kernel: as many invocations as its largest tile keeps busy."""
+    """Return the schedule of a tile kernel: as many invocations as its largest tile keeps busy.
+
+    Operands of products are staged in shared memory if it is large enough; else the matrix units are left out, and then
+    the staging of what can be read from memory again and again.
+    """
     node = _node(fusion)
     cell = open_cell(node.attributes["cell"])
     memory = find_memory(cell, len(node.attributes["grid"]))
@@ -46,7 +58,27 @@ def choose(fusion: Node, capabilities: Capabilities) -> Schedule:
         threads *= 2
     shapes = tuple(shape for shape in capabilities.matrices if shape.scope == "subgroup" and not shape.saturating)
     used = find_matrices(cell, memory, shapes, threads // size).used
-    return Schedule("tile", threads, subgroup=size, fragments=tuple(shape for shape in shapes if shape in used))
+    plain = Schedule("tile", threads, subgroup=size)
+    choices = [plain, replace(plain, mode=UNSTAGED)]
+    if used:
+        choices.insert(0, replace(plain, fragments=tuple(shape for shape in shapes if shape in used)))
+    for schedule in choices[:-1]:
+        if _shared_bytes(node, schedule) <= capabilities.max_shared_bytes:
+            return schedule
+    return choices[-1]
+
+
+@functools.lru_cache(maxsize=64)
+def _shared_bytes(node: Node, schedule: Schedule) -> int:
+    """Return the shared memory that a kernel takes, by writing it; nodes are equal only to themselves."""
+    held = (*node.inputs, *node.outputs)
+    parameters = [Parameter(f"p{i}", dtypes.real_part(value.dtype), "rw") for i, value in enumerate(held)]
+    builder = Builder(
+        "trial", workgroup=(schedule.workgroup, 1, 1), parameters=parameters, subgroup_size=schedule.subgroup
+    )
+    buffers = {value: builder.buffer(parameter.name) for value, parameter in zip(held, parameters, strict=True)}
+    _emit(builder, buffers, node, schedule)
+    return builder.shared_bytes
 
 
 def groups(fusion: Node, schedule: Schedule) -> int:
@@ -57,18 +89,21 @@ def groups(fusion: Node, schedule: Schedule) -> int:
 
 def emit(builder: Builder, expression: Expression, fusion: Node, schedule: Schedule) -> None:
     """A workgroup runs the cell at its position of the grid."""
-    node = _node(fusion)
+    _emit(builder, expression.buffers, _node(fusion), schedule)
+
+
+def _emit(builder: Builder, buffers: Mapping[Value, Any], node: Node, schedule: Schedule) -> None:
     grid = node.attributes["grid"]
     cell = open_cell(node.attributes["cell"])
     memory = find_memory(cell, len(grid))
     layout = infer(cell, memory, schedule.workgroup, schedule.subgroup)
     matrices = find_matrices(cell, memory, schedule.fragments, schedule.workgroup // schedule.subgroup)
-    roles = find_roles(cell, memory, layout.joined, matrices.operands)
+    roles = find_roles(cell, memory, layout.joined, matrices.operands, stage_reads=schedule.mode != UNSTAGED)
     held = [*node.inputs, *node.outputs]
     updates = node.attributes["updates"]
     # An updated operand is the memory of its output.
     held[:updates] = node.outputs[:updates]
-    arrays = {number: Array(expression.buffers[value], value.shape) for number, value in enumerate(held)}
+    arrays = {number: Array(buffers[value], value.shape) for number, value in enumerate(held)}
     tiles = TileExpression(builder, cell, roles, layout, arrays)
     position = tiles.split(builder.group_id(0), grid)
     for value, place in zip(cell.inputs, position, strict=False):

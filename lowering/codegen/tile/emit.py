@@ -38,6 +38,7 @@ class Emitter:
         self.matrices = matrices
         self.fragments: dict[Value, list[Register]] = {}
         self.dying: list[Value] = []
+        self.late: set[Value] = set()
         self.producers = {value: step for step, _ in cell.walk() for value in step.outputs}
         self.staging = Staging(expression, matrices)
         self.subgroup = subgroup
@@ -63,20 +64,32 @@ class Emitter:
     def _steps(self, block: Block) -> None:
         """Emit the steps of a block; shared memory is given back after the last step that reads it."""
         for value in block.inputs:
-            if value in self.roles.staged:
-                self.staging.wait(value)
+            self._ask(value)
         last = _last_uses(block)
         for place, step in enumerate(block.steps):
-            if any(value in self.staging.asked for value in _reads(step)):
-                self.staging.flush()
+            self._bring(_reads(step))
             self.dying = last.get(place, [])
             self._step(step)
             for value in step.outputs:
-                if value in self.roles.staged:
-                    self.staging.wait(value)
+                self._ask(value)
             for value in last.get(place, ()):
                 self.staging.release(value)
-        if any(value in self.staging.asked for value in block.outputs):
+        self._bring(block.outputs)
+
+    def _ask(self, value: Value) -> None:
+        """Ask for a value that is made now to be staged; what memory gives is staged when it is read, not before."""
+        if value in self.roles.staged:
+            if value in self.roles.anywhere or value in self.memory.arrays:
+                self.late.add(value)
+            else:
+                self.staging.wait(value)
+
+    def _bring(self, values: Sequence[Value]) -> None:
+        """See to it that values which a step reads are in shared memory, if that is where they belong."""
+        for value in dict.fromkeys(values):
+            if value in self.late and value not in self.expression.shared and value not in self.staging.asked:
+                self.staging.wait(value)
+        if any(value in self.staging.asked for value in values):
             self.staging.flush()
 
     def _step(self, step: Step) -> None:

@@ -48,6 +48,8 @@ def find_roles(
     memory: Memory,
     joined: frozenset[tuple[Value, Value]],
     matrices: frozenset[Value] = frozenset(),
+    *,
+    stage_reads: bool = True,
 ) -> Roles:
     """Decide the role of every value.
 
@@ -56,6 +58,7 @@ def find_roles(
         memory: which values are arrays.
         joined: pairs (operand, result) of movements that the layout makes free.
         matrices: operands of matrix units, which read shared memory only.
+        stage_reads: stage what a product reads many times even where it could be read from memory again and again.
     """
     anywhere = _anywhere(cell, memory)
     staged: set[Value] = set()
@@ -67,8 +70,7 @@ def find_roles(
             home.update(dict.fromkeys(inner.inputs, inner))
         for value in _read_elsewhere(step, memory, joined, apart):
             free = value in memory.arrays or value.shape == () or (value, step.outputs[0]) in joined
-            # What a product reads many times is staged even where it could be read from memory again and again.
-            if not free and (value not in anywhere or step.op == "dot_general"):
+            if not free and (value not in anywhere or (stage_reads and step.op == "dot_general")):
                 staged.add(value)
     staged |= matrices
     settled = set(staged)
