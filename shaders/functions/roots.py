@@ -8,6 +8,7 @@ from .formats import absolute, copy_sign, format_of, infinity, is_infinite, magn
 
 # A third of the exponent and mantissa bits plus this is a cube root good to 5 bits (Kahan).
 _CBRT_BITS = {"f32": 709958130, "f64": 0x2A9F789300000000}
+_CBRT_DROP = 0.25
 _CBRT_LIFT = {"f32": 2.0**9, "f64": 2.0**19}
 _CBRT_STEPS = {"f32": 2, "f64": 3}
 
@@ -16,16 +17,17 @@ def cbrt(b: Builder, x: Value) -> Value:
     """Return the cube root with the sign of x; a subnormal number counts as 0."""
     form = format_of(x)
     size = absolute(b, x)
-    # Away from both ends of the range three times the cube exists and what it misses is no subnormal number.
+    # Away from both ends of the range three times the cube is below 2^126, past which a GPU's division may give zero,
+    # and what it misses is no subnormal number.
     is_large = size > 1.0
     lift = _CBRT_LIFT[form.dtype]
-    scaled = exact(size * b.select(is_large, b.const(form.dtype, 0.125), b.const(form.dtype, lift**3)))
+    scaled = exact(size * b.select(is_large, b.const(form.dtype, _CBRT_DROP**3), b.const(form.dtype, lift**3)))
     root = b.bitcast(magnitude_bits(b, scaled) // 3 + _CBRT_BITS[form.dtype], form.dtype)
     for _ in range(_CBRT_STEPS[form.dtype]):
         # Halley's step, written as a correction so that its rounding errors shrink with it.
         cube = exact(root * root) * root
         root = exact(root + root * (exact(scaled - cube) / (cube + (cube + scaled))))
-    root = root * b.select(is_large, b.const(form.dtype, 2.0), b.const(form.dtype, 1 / lift))
+    root = root * b.select(is_large, b.const(form.dtype, 1 / _CBRT_DROP), b.const(form.dtype, 1 / lift))
     has_root = (size >= form.smallest_normal) & (size <= form.largest)
     return b.select(has_root, copy_sign(b, root, x), x)
 
@@ -40,7 +42,9 @@ def hypot(b: Builder, x: Value, y: Value) -> Value:
     """Return sqrt(x² + y²) without overflow or underflow on the way; infinite if either operand is."""
     dtype = format_of(x).dtype
     large, small = larger_and_smaller(b, x, y)
-    ratio = b.select(large == 0.0, small, small / large)
+    # Past 2^126 a GPU's division may give zero.
+    scale = b.select(large > 1.0, b.const(dtype, 0.125), b.const(dtype, 1.0))
+    ratio = b.select(large == 0.0, small, (small * scale) / (large * scale))
     result = large * native(b, "sqrt", ratio * ratio + 1.0)
     return b.select(is_infinite(b, x) | is_infinite(b, y), infinity(b, dtype), result)
 

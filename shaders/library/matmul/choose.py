@@ -15,8 +15,8 @@ from .tiles import KERNELS, MatmulTiles, ceil_divide, groups, split_depth
 
 KEYS = {
     "kernel", "transposed", "tile", "part", "subgroups", "lanes", "slices", "split_to", "buffers",
-    "operands", "accumulators", "least_rows", "most_rows", "least_columns", "most_columns", "least_depth", "most_depth", "most_operations",
-    "least_groups", "lhs_depth_contiguous", "rhs_column_contiguous",
+    "operands", "accumulators", "least_rows", "most_rows", "least_columns", "most_columns", "least_depth", "most_depth",
+    "most_operations", "least_groups", "lhs_depth_contiguous", "rhs_column_contiguous",
 }  # fmt: skip
 """What a row may say: a schedule, and the problems it is for."""
 

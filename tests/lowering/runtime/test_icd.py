@@ -16,7 +16,8 @@ def _write(folder: Path, name: str, library: object) -> Path:
 
 
 def _found(environment: dict[str, str]) -> list[str]:
-    return driver_libraries(environment)[: -len(LIBRARIES_WITHOUT_MANIFEST)]
+    found = driver_libraries(environment)
+    return [name for name in found if name not in LIBRARIES_WITHOUT_MANIFEST]
 
 
 def test_driver_files_override_the_search(tmp_path: Path) -> None:
@@ -36,5 +37,11 @@ def test_broken_manifests_are_passed_over(tmp_path: Path) -> None:
     assert _found({"VK_DRIVER_FILES": f"{broken}:{wrong}:{tmp_path / 'missing.json'}"}) == []
 
 
-def test_a_library_known_without_a_manifest_comes_last() -> None:
-    assert driver_libraries({"VK_DRIVER_FILES": "none"}) == list(LIBRARIES_WITHOUT_MANIFEST)
+def test_a_library_known_without_a_manifest_comes_last(tmp_path: Path) -> None:
+    _write(tmp_path / "vulkan" / "icd.d", "a.json", "liba.so")
+    found = driver_libraries({"HOME": "/nowhere", "XDG_DATA_DIRS": str(tmp_path)})
+    assert found[-2:] == ["liba.so", *LIBRARIES_WITHOUT_MANIFEST]
+
+
+def test_manifests_named_by_the_environment_are_all_there_is() -> None:
+    assert driver_libraries({"VK_DRIVER_FILES": "none"}) == []

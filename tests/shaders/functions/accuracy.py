@@ -57,7 +57,8 @@ CASES = (
     Case("tanh", np.tanh, 2.5),
     Case("cbrt", np.cbrt, 1.5),
     Case("rsqrt", lambda x: 1 / np.sqrt(x), 2.0),
-    Case("atan2", np.arctan2, 2.5, 2),
+    # The quotient of an f32 division on a GPU may be off by 2.5 units.
+    Case("atan2", np.arctan2, 3.0, 2),
     Case("power", np.power, 2.0, 2),
     Case("hypot", np.hypot, 2.5, 2),
 )

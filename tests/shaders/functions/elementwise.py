@@ -20,6 +20,8 @@ NUMPY: dict[str, np.dtype] = {
     **{f"i{bits}": np.dtype(f"int{bits}") for bits in (8, 16, 32, 64)},
     **{f"u{bits}": np.dtype(f"uint{bits}") for bits in (8, 16, 32, 64)},
 }
+# What the compiler's kernels ask for: without it a driver may take it that there is neither infinity nor NaN.
+KEPT = frozenset({"signed_zero_inf_nan_preserve_32", "signed_zero_inf_nan_preserve_64"})
 NAMES = {dtype: name for name, dtype in NUMPY.items()}
 
 
@@ -35,7 +37,8 @@ def run_body(
     Args:
         outputs: dtype and number of elements of each result.
     """
-    kernel = _kernel(body, [NAMES[array.dtype] for array in inputs], [dtype for dtype, _ in outputs], count)
+    dtypes = [NAMES[array.dtype] for array in inputs], [dtype for dtype, _ in outputs]
+    kernel = _kernel(body, *dtypes, count, device.capabilities.float_controls & KEPT)
     if validate.is_available():
         validate.validate(kernel.words)
     input_types = tuple(ArrayType(NAMES[array.dtype], array.shape) for array in inputs)
@@ -77,13 +80,20 @@ def run_elementwise(
 
 
 def _kernel(
-    body: Callable[[Builder, Value], None], input_dtypes: Sequence[str], output_dtypes: Sequence[str], count: int
+    body: Callable[[Builder, Value], None],
+    input_dtypes: Sequence[str],
+    output_dtypes: Sequence[str],
+    count: int,
+    float_controls: frozenset[str],
 ) -> Kernel:
     parameters = [
         *(Parameter(f"x{place}", dtype, "r") for place, dtype in enumerate(input_dtypes)),
         *(Parameter(f"y{place}", dtype, "w") for place, dtype in enumerate(output_dtypes)),
     ]
-    builder = Builder("elementwise", workgroup=(WIDTH, 1, 1), parameters=parameters)
+    if "f64" not in (*input_dtypes, *output_dtypes):
+        float_controls -= {"signed_zero_inf_nan_preserve_64"}
+    name, workgroup = "elementwise", (WIDTH, 1, 1)
+    builder = Builder(name, workgroup=workgroup, parameters=parameters, float_controls=float_controls)
     index = builder.global_id(0)
     builder.when(index < count, lambda: body(builder, index))
     return builder.finish()
