@@ -208,13 +208,13 @@ class Module:
 
     @contextmanager
     def at_entry(self) -> Generator[None]:
-        """Direct instructions to the entry of the function, where they dominate all of it."""
-        function = self.current
+        """Direct instructions to the entry of the function, where they dominate all of it; can be nested."""
+        function, outside = self.current, (self.code, self.memo, self.log)
         self.code, self.memo, self.log = function.entry, function.entry_memo, []
         try:
             yield
         finally:
-            self.code, self.memo, self.log = function.code, function.memo, function.log
+            self.code, self.memo, self.log = outside
 
     # Types
 

@@ -59,3 +59,20 @@ def test_emission_stays_within_its_time():
 @pytest.mark.parametrize("rows", [1, 2, 8])
 def test_size_follows_the_code(rows):
     assert sum(opcode == Op.FMul for opcode, _ in instructions(write(rows).words)) == rows * rows
+
+
+def test_entry_inside_entry_returns_to_the_entry(build):
+    def code(b):
+        place = b.local_id(0)
+
+        def arm():
+            # The first use of a builtin opens the entry by itself.
+            with b.at_entry():
+                row = b.local_id(1)
+                made.append(row + 5)
+            return made[0] + place
+
+        made = []
+        b.branch(place < 3, arm, lambda: made[0] * 2)
+
+    build(code, workgroup=(8, 8, 1))
