@@ -1,7 +1,7 @@
 """Tile kernels: one workgroup runs one cell of a Pallas call.
 
-In order: `blocks` opens the cell's regions, `layout` says where tiles lie, `roles` what is held how, `emit` walks the
-steps; `expression`, `staging`, `dot` and `reduce` do the work.
+In order: `blocks` opens the cell's regions, `memory` tells arrays from tiles, `layout` says where tiles lie, `roles`
+what is held how, `emit` walks the steps; `expression`, `staging`, `dot` and `reduce` do the work.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from ...errors import UnsupportedError, message
 from ...graph import Node, Value
 from ...schedule import MOST_SUBGROUPS, Schedule
 from ..expression import Expression
-from .blocks import find_memory, open_cell
 from .emit import Emitter
 from .expression import Array, TileExpression
 from .layout import infer
 from .matrices import find_matrices
+from .memory import prepare
 from .roles import find_roles
 
 __all__ = ["choose", "emit", "groups", "require_shared"]
@@ -48,8 +48,7 @@ def choose(fusion: Node, capabilities: Capabilities) -> Schedule:
     the staging of what can be read from memory again and again.
     """
     node = _node(fusion)
-    cell = open_cell(node.attributes["cell"])
-    memory = find_memory(cell, len(node.attributes["grid"]))
+    cell, memory = prepare(node)
     largest = max((v.size for step, _ in cell.walk() for v in step.outputs if v not in memory.arrays), default=1)
     size = capabilities.subgroup_size
     limit = min(MOST_THREADS, capabilities.max_invocations, MOST_SUBGROUPS * size)
@@ -94,8 +93,7 @@ def emit(builder: Builder, expression: Expression, fusion: Node, schedule: Sched
 
 def _emit(builder: Builder, buffers: Mapping[Value, Any], node: Node, schedule: Schedule) -> None:
     grid = node.attributes["grid"]
-    cell = open_cell(node.attributes["cell"])
-    memory = find_memory(cell, len(grid))
+    cell, memory = prepare(node)
     layout = infer(cell, memory, schedule.workgroup, schedule.subgroup)
     matrices = find_matrices(cell, memory, schedule.fragments, schedule.workgroup // schedule.subgroup)
     roles = find_roles(cell, memory, layout.joined, matrices.operands, stage_reads=schedule.mode != UNSTAGED)

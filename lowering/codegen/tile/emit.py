@@ -47,18 +47,18 @@ class Emitter:
         """Emit the whole cell; an output that is no state of its array is stored as a whole."""
         self._steps(cell)
         first = len(self.memory_inputs(cell)) - len(cell.outputs)
-        for number, value in enumerate(cell.outputs, first):
-            if self.memory.arrays.get(value) != number:
-                self._store_whole(number, value)
+        whole = {n: v for n, v in enumerate(cell.outputs, first) if self.memory.arrays.get(v) != n}
+        # All are computed before the first is stored: they may be made of what lies there now.
+        elements = {number: self.expression.elements(value) for number, value in whole.items()}
+        if whole:
+            self.builder.barrier()
+        for number, value in whole.items():
+            for index, element in zip(self.expression.slots(value), elements[number], strict=True):
+                self.expression.write(self.expression.arrays[number], value, index, element)
 
     def memory_inputs(self, cell: Block) -> list[Value]:
         """Return the arguments of a cell that are arrays."""
         return [value for value in cell.inputs if value in self.memory.arrays]
-
-    def _store_whole(self, number: int, value: Value) -> None:
-        expression = self.expression
-        for index in expression.slots(value):
-            expression.write(expression.arrays[number], value, index, expression.at(value, index))
 
     # -- blocks ------------------------------------------------------------------------------------------------------
     def _steps(self, block: Block) -> None:
@@ -98,6 +98,8 @@ class Emitter:
             if line.isdigit():
                 self.builder.source(file, int(line))
         emit = self._special(step)
+        if emit is not None and not step.blocks:
+            self._see_stores(step)
         if step.op in ("dot_general", "add") and step.outputs[0] in self.matrices.partitions:
             self._matrix_step(step)
         elif emit is not None:
@@ -185,7 +187,9 @@ class Emitter:
 
     def _see_stores(self, step: Step) -> None:
         """Wait for what other invocations wrote to an array that is about to be read."""
-        if any(self.memory.arrays.get(value) in self.memory.written for value in step.inputs):
+        is_update = bool(step.outputs) and step.outputs[0] in self.memory.arrays
+        read = step.inputs[1:] if is_update else step.inputs
+        if any(self.memory.arrays.get(value) in self.memory.written for value in read):
             self.builder.barrier()
 
     # -- control -----------------------------------------------------------------------------------------------------

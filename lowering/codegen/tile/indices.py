@@ -1,9 +1,12 @@
-"""Which index vectors are all different: those that count along the axes of their own array."""
+"""Which updates of a scatter never meet: their index vectors count along the axes of their own array."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
+
+from ... import dtypes
 from ...graph import Node, Value
 
 # How an element grows along each axis of its array, beside what is the same everywhere.
@@ -11,19 +14,32 @@ Growth = dict[int, int]
 
 
 def is_injective(node: Node, producers: Mapping[Value, Node]) -> bool:
-    """Tell whether the index vectors of a scatter are surely different: each axis is counted by a component of its own.
+    """Tell whether the updates of a scatter surely never meet: each axis is counted by a component of its own.
+
+    A component counts if its steps are as wide as the updates' windows.
 
     A component that wraps negative indices counts as if it did not: where it matters two updates would meet, and which
     of them stays is nobody's promise.
     """
     indices, vector = node.inputs[len(node.outputs)], node.attributes["index_vector_dim"]
     counted: set[int] = set()
-    for growth in _components(indices, vector, producers):
+    widths = _window_widths(node)
+    for growth, width in zip(_components(indices, vector, producers), widths, strict=False):
         axes = [axis for axis, step in growth.items() if step] if growth is not None else []
-        if len(axes) == 1:
+        if growth is not None and len(axes) == 1 and abs(growth[axes[0]]) >= width:
             counted.add(axes[0])
     wide = {axis for axis, extent in enumerate(indices.shape) if extent != 1 and axis != vector}
     return wide <= counted
+
+
+def _window_widths(node: Node) -> list[int]:
+    """Return the extent of an update's window along the dimension that each component of an index moves."""
+    a = node.attributes
+    hidden = {*a["inserted_window_dims"], *a["input_batching_dims"]}
+    update = node.inputs[len(node.outputs) + 1]
+    extents = iter(update.shape[axis] for axis in a["update_window_dims"])
+    wide = [1 if axis in hidden else next(extents) for axis in range(len(node.inputs[0].shape))]
+    return [wide[axis] for axis in a["scatter_dims_to_operand_dims"]]
 
 
 def _components(indices: Value, vector: int, producers: Mapping[Value, Node]) -> list[Growth | None]:
@@ -44,7 +60,8 @@ def _growth(value: Value, producers: Mapping[Value, Node]) -> Growth | None:
     if node.op == "constant":
         return {} if node.attributes["value"].ndim == 0 else None
     if node.op == "iota":
-        return {node.attributes["dimension"]: 1}
+        dimension = node.attributes["dimension"]
+        return {dimension: 1} if _holds(value.dtype, value.shape[dimension]) else None
     if node.op == "broadcast_in_dim":
         inner = _growth(node.inputs[0], producers)
         dimensions = node.attributes["dimensions"]
@@ -54,12 +71,19 @@ def _growth(value: Value, producers: Mapping[Value, Node]) -> Growth | None:
     if node.op in ("add", "subtract"):
         return _sum(node, producers)
     if node.op == "convert":
-        return _growth(node.inputs[0], producers)
+        # A narrower integer wraps.
+        return _growth(node.inputs[0], producers) if dtypes.itemsize(value.dtype) >= 4 else None
     if node.op == "select":
         # Negative indices count from the end: select(x < 0, x + n, x).
         first, second = (_growth(operand, producers) for operand in node.inputs[1:])
         return first if first == second else None
     return None
+
+
+def _holds(dtype: str, count: int) -> bool:
+    """Tell whether a dtype has a number of its own for each place of an axis."""
+    kind = np.dtype(dtypes.NUMPY[dtype])
+    return kind.kind in "iu" and count <= np.iinfo(kind).max
 
 
 def _sum(node: Node, producers: Mapping[Value, Node]) -> Growth | None:

@@ -30,8 +30,8 @@ def emit_scatter(expression: TileExpression, staging: Staging, step: Step) -> No
     if number is not None:
         _apply_all(expression, step, lambda place, update: _into_memory(expression, step, number, place, update))
         return
-    staging.stage_now(target)
-    staged = expression.shared[target]
+    # A copy of its own: others may read the target where it is staged.
+    staged = staging.copy_of(target, result)
 
     def into_tile(place: Dims, update: Scalar) -> None:
         where = expression.shared_place(staged, place)
@@ -52,7 +52,7 @@ def emit_scatter(expression: TileExpression, staging: Staging, step: Step) -> No
         place = expression.shared_place(staged, expression.dims(index))
         elements.append(scalar.load(expression.builder, staged.shared, place, result.dtype))
     expression.settle(result, elements)
-    staging.release(target)
+    staging.release(result)
 
 
 def _is_atomic(expression: TileExpression, step: Step) -> bool:
@@ -115,7 +115,8 @@ def _each_its_own(expression: TileExpression, problem: Problem, step: Step, appl
             test = expression.exists(update, axis, number)
             if test is not None:
                 exists = test if exists is True else builder_and(expression, exists, test)
-        alone = expression.alone(update) if _is_atomic(expression, step) else None
+        # Those that hold the same element write the same where they set it, but would add it as often as they are.
+        alone = expression.alone(update) if step.node.attributes["kind"] != "set" else None
         if alone is not None:
             exists = alone if exists is True else builder_and(expression, exists, alone)
 

@@ -61,11 +61,16 @@ class Staging:
         self.expression.shared.update(staged)
         builder.barrier()
 
-    def stage_now(self, value: Value) -> None:
-        """Write one tile, whether or not others were asked for."""
-        if value not in self.expression.shared:
-            self.wait(value)
-            self.flush()
+    def copy_of(self, value: Value, owner: Value) -> Staged:
+        """Write a tile into memory that its `owner`, a value of the same type, gives back when it is released."""
+        builder = self.expression.builder
+        if self.was_used:
+            builder.barrier()
+        self.was_used = True
+        self.expression.shared[owner] = staged = self._take(owner)
+        self._write(value, staged)
+        builder.barrier()
+        return staged
 
     def release(self, value: Value) -> None:
         """Give the memory of a tile back; it is written again only after a barrier."""
