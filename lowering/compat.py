@@ -146,6 +146,7 @@ HAS_PALLAS = all(
     for module, name in (
         (_pallas_interpreter, "kernel_to_hlo_jaxpr"), (_pallas_core, "grid_env"), (_pallas_core, "GridAxis"),
         (_pallas_core, "_get_block_shape"), (_pallas_core, "Squeezed"), (_pallas_core, "Element"),
+        (_pallas_core, "Blocked"),
         (_pallas_call, "pallas_call_p"), (_core, "eval_jaxpr"),
     )
 )  # fmt: skip
@@ -154,29 +155,31 @@ HAS_PALLAS = all(
 def pure_kernel(parameters: Mapping[str, Any]) -> tuple[Callable[..., list[Any]], list[Any]]:
     """Return a kernel without references, and the types of its scratch arrays.
 
-    The function takes the position in the grid, then the value of each reference in the kernel's order, and returns the
-    value of each after the kernel has run.
+    The function takes the position in the grid and the grid's sizes, then the value of each reference in the kernel's
+    order, and returns the value of each after the kernel has run.
     """
     mapping = parameters["grid_mapping"]
     jaxpr, constants, scratch = _pallas_interpreter.kernel_to_hlo_jaxpr(parameters["jaxpr"], (), mapping)
 
-    def kernel(position: Sequence[Any], *values: Any) -> list[Any]:
-        with _pallas_core.grid_env(_grid_env(mapping, position)):
+    def kernel(position: Sequence[Any], sizes: Sequence[Any], *values: Any) -> list[Any]:
+        with _pallas_core.grid_env(_grid_env(mapping, position, sizes)):
             return list(_core.eval_jaxpr(jaxpr, constants, *values))
 
     return kernel, [jax.ShapeDtypeStruct(each.shape, each.dtype) for each in scratch]
 
 
-def block_start(mapping: Any, block: Any, position: Sequence[Any], scalars: Sequence[Any]) -> tuple[Any, ...]:
-    """Return the first element of a block, for a position in the grid and the values of prefetched scalars."""
-    with _pallas_core.grid_env(_grid_env(mapping, position)):
+def block_start(
+    mapping: Any, block: Any, position: Sequence[Any], sizes: Sequence[Any], scalars: Sequence[Any]
+) -> tuple[Any, ...]:
+    """Return the first element of a block, for a position in a grid and the values of prefetched scalars."""
+    with _pallas_core.grid_env(_grid_env(mapping, position, sizes)):
         return tuple(block.compute_start_indices_interpret(tuple(position), *scalars))
 
 
-def _grid_env(mapping: Any, position: Sequence[Any]) -> Any:
+def _grid_env(mapping: Any, position: Sequence[Any], sizes: Sequence[Any]) -> Any:
     if mapping.local_grid_env is not None:
-        return mapping.local_grid_env(tuple(position), tuple(mapping.grid))
-    axes = zip(position, mapping.grid, strict=True)
+        return mapping.local_grid_env(tuple(position), tuple(sizes))
+    axes = zip(position, sizes, strict=True)
     return tuple(
         _pallas_core.GridAxis(index, size)
         for axis, (index, size) in enumerate(axes)
@@ -192,6 +195,17 @@ def block_shape(block: Any) -> tuple[tuple[int, ...], tuple[bool, ...], tuple[tu
         tuple(isinstance(each, _pallas_core.Squeezed) for each in dimensions),
         tuple(each.padding if isinstance(each, _pallas_core.Element) else (0, 0) for each in dimensions),
     )
+
+
+def unknown_dimensions(block: Any) -> tuple[str, ...]:
+    """Return the dimensions of a block that are of another kind than this package knows."""
+    kinds = (_pallas_core.Blocked, _pallas_core.Squeezed, _pallas_core.Element)
+    return tuple(str(each) for each in block.block_shape if not isinstance(each, kinds))
+
+
+def moved_by_elements(block: Any) -> tuple[bool, ...]:
+    """Return along which dimensions a block's coordinate counts elements, so that blocks may overlap."""
+    return tuple(isinstance(each, _pallas_core.Element) and each.block_size > 1 for each in block.block_shape)
 
 
 def register_pallas(name: str, rule: Callable[..., Any]) -> bool:

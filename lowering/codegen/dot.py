@@ -118,7 +118,8 @@ def emit(builder: Builder, expression: Expression, fusion: Node, schedule: Sched
 
     def store(_: Builder, batch: Register, row: Register, column: Register, value: Scalar) -> None:
         with expression.scope():
-            _epilogue(expression, fusion, node, (lhs, rhs), (batch, row, column), value)
+            for output, linear, result in _epilogue(expression, fusion, node, (lhs, rhs), (batch, row, column), value):
+                expression.store(output, linear, result)
 
     access = MatmulAccess(
         load_lhs=lambda _, batch, row, depth: load(node.inputs[0], lhs, batch, row, depth),
@@ -202,21 +203,33 @@ def _plain_source(expression: Expression, operand: Value) -> Value | None:
 def _vector_store(
     expression: Expression, fusion: Node, node: Node, sides: tuple[Layout, Layout]
 ) -> Callable[[Builder, Register, Register, Register, Scalar], None] | None:
-    """Return the store of neighbouring columns, if the product is all that the kernel computes."""
-    lhs, rhs = sides
-    columns = rhs.extent(rhs.free)
+    """Return the store of neighbouring columns, if they are neighbours in every output."""
+    _, rhs = sides
     body: Graph = fusion.attributes["body"]
-    if body.outputs != (node.output,) or node.output.dtype not in _VECTOR_DTYPES or columns % WIDTH:
+    if rhs.extent(rhs.free) % WIDTH or not all(
+        output.dtype in _VECTOR_DTYPES and output.size == node.output.size and list(axes) == sorted(axes)
+        for output, axes in _followed(fusion, body)
+    ):
         return None
-    rows = lhs.extent(lhs.free)
 
-    def store(_: Builder, batch: Register, row: Register, column: Register, value: Scalar) -> None:
+    def store(builder: Builder, batch: Register, row: Register, column: Register, value: Scalar) -> None:
         assert not isinstance(value, Complex)
-        number = expression.number
-        linear = (batch * number(rows) + row) * number(columns) + column
-        expression.buffers[node.output].store(linear, value)
+        made = []
+        for i in range(WIDTH):
+            with expression.scope():
+                made.append(_epilogue(expression, fusion, node, sides, (batch, row, column + i), value[i]))
+        for each in zip(*made, strict=True):
+            output, linear, _ = each[0]
+            neighbours = [element for _, _, element in each]
+            expression.buffers[output].store(linear, builder.vector(neighbours))
 
     return store
+
+
+def _followed(fusion: Node, body: Graph) -> list[tuple[Value, list[int]]]:
+    """Return each output with the dimensions of the product that its own follow."""
+    rows = zip(body.outputs, fusion.attributes["output_axes"], strict=True)
+    return [(output, [axis for axis in axes if axis is not None]) for output, axes in rows]
 
 
 def place(expression: Expression, layout: Layout, given: dict[str, Register]) -> Index:
@@ -258,8 +271,8 @@ def _epilogue(
     sides: tuple[Layout, Layout],
     where: Sequence[Register],
     value: Scalar,
-) -> None:
-    """Evaluate and store what the fusion makes of one element of the product."""
+) -> list[tuple[Value, Register, Scalar]]:
+    """Return what the fusion makes of one element of the product: each output, the place in it and the result."""
     shape = node.output.shape
     batch, row, column = where
     lhs, rhs = sides
@@ -274,11 +287,11 @@ def _epilogue(
     element = _convert(expression.builder, value, accumulator_dtype(node.output.dtype), node.output.dtype)
     before = expression.fixed.get(node.output)
     expression.fixed[node.output] = element
-    stores = [(o, expression.linear(w), expression.at(o, w)) for o, w in maps.outputs_at(expression, fusion, index)]
-    for output, linear, result in stores:
-        expression.store(output, linear, result)
+    places = maps.outputs_at(expression, fusion, index)
+    made = [(output, expression.linear(place), expression.at(output, place)) for output, place in places]
     if before is None:
         del expression.fixed[node.output]
+    return made
 
 
 def _convert(builder: Builder, element: Scalar, source: str, target: str) -> Scalar:

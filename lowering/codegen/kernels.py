@@ -42,9 +42,10 @@ TEMPLATES: Mapping[str, Template] = {
     "tile": Template(tile.emit, tile.groups),
 }
 
-# Arrays with more elements than this need 64-bit index arithmetic: SPIR-V reads an index as a signed number, so that a
-# u32 of 2^31 or more reaches below the buffer.
+# Arrays with more elements or bytes than this need 64-bit index arithmetic: SPIR-V reads an index as a signed number, so
+# that a u32 of 2^31 or more reaches below the buffer, and NVIDIA's driver counts the bytes of a u32 index in 32 bits.
 LARGEST_U32 = 2**31 - 2**20
+LARGEST_U32_BYTES = 2**32 - 2**22
 
 
 def emit_kernel(
@@ -132,5 +133,7 @@ def _name(fusion: Node) -> str:
 
 
 def _index_dtype(body: Graph) -> str:
-    largest = max((value.size for node in body.nodes for value in (*node.inputs, *node.outputs)), default=0)
-    return "u32" if largest < LARGEST_U32 else "u64"
+    values = {value for node in body.nodes for value in (*node.inputs, *node.outputs)}
+    elements = max((value.size for value in values), default=0)
+    nbytes = max((value.size * dtypes.itemsize(value.dtype) for value in values), default=0)
+    return "u32" if elements < LARGEST_U32 and nbytes < LARGEST_U32_BYTES else "u64"

@@ -14,7 +14,7 @@ outputs that stay the same in the inner loops are carried through them instead o
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -36,6 +36,8 @@ class Cell:
         operands: types of the call's operands, each padded to whole blocks.
         outputs: types of the results, padded likewise.
         aliases: (operand, output) pairs that share memory.
+        again: operands of such pairs that come once more, behind the others: they are read where an output may have
+            been written already.
         name: of the kernel.
     """
 
@@ -44,6 +46,7 @@ class Cell:
     operands: tuple[jax.ShapeDtypeStruct, ...]
     outputs: tuple[jax.ShapeDtypeStruct, ...]
     aliases: tuple[tuple[int, int], ...]
+    again: tuple[int, ...]
     name: str
 
     @property
@@ -55,9 +58,18 @@ class Cell:
 
 @dataclass(frozen=True)
 class Block:
-    """How one operand or output is cut: `start` maps (grid position, scalars) to the block's first element."""
+    """How one operand or output is cut.
 
-    start: Callable[..., tuple[Any, ...]]
+    Attributes:
+        source: JAX's own description.
+        shape: of the block in its array.
+        hidden: dimensions that the kernel does not see.
+        array: type of the array, padded to whole blocks.
+        depends: axes of the grid that move the block.
+        distinct: axes of the grid along which no two positions have the same block.
+    """
+
+    source: Any
     shape: tuple[int, ...]
     hidden: tuple[int, ...]
     array: jax.ShapeDtypeStruct
@@ -79,40 +91,42 @@ def make_cell(parameters: Mapping[str, Any]) -> Cell:
     """Return the cell of a `pallas_call` with these parameters.
 
     Raises:
-        UnsupportedError: the grid is known only at run time, or a block pads its array at the low end.
+        UnsupportedError: a block pads its array, or has no fixed extents.
     """
     mapping = parameters["grid_mapping"]
-    grid = _static_grid(parameters)
+    grid = tuple(mapping.grid)
     kernel, scratch = compat.pure_kernel(parameters)
     blocks = [_block(mapping, each) for each in mapping.block_mappings]
     outputs = blocks[mapping.num_inputs :]
-    aliases = tuple(parameters["input_output_aliases"])
+    before = mapping.num_dynamic_grid_bounds
+    aliases = tuple((before + operand, output) for operand, output in parameters["input_output_aliases"])
+    hidden = before + mapping.num_index_operands
+    again = tuple(
+        operand
+        for operand, output in aliases
+        if operand < hidden or not _is_read_in_place(blocks[operand - hidden], outputs[output], grid)
+    )
     parallel = parallel_axes(parameters, grid, [each.distinct for each in outputs])
-    run = _Run(mapping, kernel, grid, parallel, blocks, scratch, frozenset(output for _, output in aliases))
+    run = _Run(mapping, kernel, grid, parallel, blocks, scratch, frozenset(output for _, output in aliases), again)
+    bounds = (jax.ShapeDtypeStruct((), jnp.int32),) * mapping.num_dynamic_grid_bounds
     scalars = tuple(jax.ShapeDtypeStruct(each.shape, each.dtype) for each in _scalar_types(mapping))
+    operands = (*bounds, *scalars, *(each.array for each in blocks[: mapping.num_inputs]))
     return Cell(
         run.cell,
         tuple(grid[axis] for axis in parallel),
-        (*scalars, *(each.array for each in blocks[: mapping.num_inputs])),
+        (*operands, *(operands[number] for number in again)),
         tuple(each.array for each in outputs),
         aliases,
+        again,
         parameters["name"] or "kernel",
     )
 
 
-def _static_grid(parameters: Mapping[str, Any]) -> tuple[int, ...]:
-    mapping = parameters["grid_mapping"]
-    if mapping.num_dynamic_grid_bounds:
-        raise UnsupportedError(
-            message(
-                "pallas_call: the grid must be known when the kernel is compiled.",
-                got=f"a grid with {mapping.num_dynamic_grid_bounds} extents that are arrays",
-                want="Python integers",
-                fix="use the largest grid and skip work with pl.when.",
-                at=parameters["name"] or "",
-            )
-        )
-    return tuple(int(extent) for extent in mapping.grid)
+def _is_read_in_place(operand: Block, output: Block, grid: tuple[Any, ...]) -> bool:
+    """Tell whether an operand may lie in an output's memory: each block is read and written in one visit, in order."""
+    same_map = str(operand.source.index_map_jaxpr) == str(output.source.index_map_jaxpr)
+    visited_once = all(axis in output.distinct or extent == 1 for axis, extent in enumerate(grid))
+    return same_map and visited_once and operand.shape == output.shape != output.array.shape
 
 
 def _scalar_types(mapping: Any) -> list[Any]:
@@ -120,6 +134,7 @@ def _scalar_types(mapping: Any) -> list[Any]:
 
 
 def _block(mapping: Any, block: Any) -> Block:
+    _require_plain(block)
     shape, squeezed, padding = compat.block_shape(block)
     if any(pair != (0, 0) for pair in padding):
         raise UnsupportedError(
@@ -128,12 +143,17 @@ def _block(mapping: Any, block: Any) -> Block:
                 got=f"padding {padding} of {block.origin}",
                 want="pl.Element without padding",
                 fix="pad the array with jnp.pad before the call.",
+                stage="pallas",
             )
         )
     extents = tuple(-(-extent // size) * size for extent, size in zip(block.array_aval.shape, shape, strict=True))
-    depends, distinct = reached_by(block, len(mapping.grid))
+    counts = [
+        1 if size == extent else 0 if is_moved else -(-extent // size)
+        for extent, size, is_moved in zip(block.array_aval.shape, shape, compat.moved_by_elements(block), strict=True)
+    ]
+    depends, distinct = reached_by(block, tuple(mapping.grid), counts)
     return Block(
-        start=lambda position, scalars: compat.block_start(mapping, block, position, scalars),
+        source=block,
         shape=shape,
         hidden=tuple(axis for axis, is_hidden in enumerate(squeezed) if is_hidden),
         array=jax.ShapeDtypeStruct(extents, block.array_aval.dtype),
@@ -142,30 +162,57 @@ def _block(mapping: Any, block: Any) -> Block:
     )
 
 
+def _require_plain(block: Any) -> None:
+    """Refuse blocks whose extents or places are known only at run time.
+
+    Raises:
+        UnsupportedError: a dimension is a pl.BoundedSlice or an array of indices.
+    """
+    unknown = compat.unknown_dimensions(block)
+    if unknown:
+        raise UnsupportedError(
+            message(
+                "pallas_call: a block must be a rectangle of fixed extents.",
+                got=f"{', '.join(unknown)} of {block.origin}",
+                want="integers, None, pl.Squeezed, pl.Blocked or pl.Element",
+                fix="use pl.Element and mask what is too much, or read with pl.ds inside the kernel.",
+                stage="pallas",
+            )
+        )
+
+
 @dataclass(frozen=True)
 class _Run:
     """Everything that the nest of loops inside a cell needs."""
 
     mapping: Any
     kernel: Callable[..., list[Any]]
-    grid: tuple[int, ...]
+    grid: tuple[Any, ...]
     parallel: tuple[int, ...]
     blocks: list[Block]
     scratch: list[Any]
     aliased: frozenset[int]
+    again: tuple[int, ...]
 
     def cell(self, *arguments: Any) -> tuple[Any, ...]:
         """Run the kernel at every position of the serial axes; see `Cell.function`."""
-        count = len(self.parallel)
-        position: list[Any] = [None] * len(self.grid)
-        for axis, index in zip(self.parallel, arguments[:count], strict=True):
-            position[axis] = index
-        arrays = list(arguments[count:])
-        first = self.mapping.num_index_operands + self.mapping.num_inputs
+        rest = iter(arguments)
+        position = [next(rest) if axis in self.parallel else None for axis in range(len(self.grid))]
+        sizes = tuple(extent if isinstance(extent, int) else next(rest) for extent in self.grid)
+        inputs = [next(rest) for _ in range(self.mapping.num_index_operands + self.mapping.num_inputs)]
+        for number in self.again:
+            inputs[number - self.mapping.num_dynamic_grid_bounds] = next(rest)
         serial = [axis for axis in range(len(self.grid)) if axis not in self.parallel]
         scratch = [jnp.zeros(each.shape, each.dtype) for each in self.scratch]
-        outputs, _ = self._loops(serial, position, arrays[:first], _Outputs(tuple(arrays[first:]), {}), scratch)
+        run = replace(self, grid=sizes)
+        outputs, _ = run._loops(serial, position, inputs, _Outputs(tuple(rest), {}), scratch)
         return outputs.arrays
+
+    def _start(self, block: Block, position: list[Any], inputs: list[Any]) -> tuple[Any, ...]:
+        """Return the first element of a block; an axis whose loop has not begun does not move it."""
+        known = [jnp.int32(0) if index is None else index for index in position]
+        scalars = inputs[: self.mapping.num_index_operands]
+        return compat.block_start(self.mapping, block.source, known, self.grid, scalars)
 
     def _loops(
         self, serial: list[int], position: list[Any], inputs: list[Any], outputs: _Outputs, scratch: list[Any]
@@ -200,11 +247,11 @@ class _Run:
         scalars = inputs[: self.mapping.num_index_operands]
         arrays = inputs[self.mapping.num_index_operands :]
         loaded = [
-            block.load(array, block.start(position, scalars))
+            block.load(array, self._start(block, position, inputs))
             for block, array in zip(self.blocks[: self.mapping.num_inputs], arrays, strict=True)
         ]
         before = [outputs.held[number] for number in range(len(self._output_blocks))]
-        after = self.kernel(position, *scalars, *loaded, *before, *scratch)
+        after = self.kernel(position, self.grid, *scalars, *loaded, *before, *scratch)
         first = len(scalars) + len(loaded)
         held = dict(enumerate(after[first : first + len(before)]))
         return _Outputs(outputs.arrays, held), list(after[first + len(before) :])
@@ -219,15 +266,14 @@ class _Run:
         outer = {axis for axis, index in enumerate(position) if index is not None}
         if number not in self.aliased and outer <= block.distinct:
             return jnp.zeros([n for axis, n in enumerate(block.shape) if axis not in block.hidden], block.array.dtype)
-        scalars = inputs[: self.mapping.num_index_operands]
-        return block.load(outputs.arrays[number], block.start(position, scalars))
+        return block.load(outputs.arrays[number], self._start(block, position, inputs))
 
     def _write_back(self, still: list[int], position: list[Any], inputs: list[Any], outputs: _Outputs) -> _Outputs:
-        scalars = inputs[: self.mapping.num_index_operands]
         arrays, held = list(outputs.arrays), dict(outputs.held)
         for number in still:
             block = self._output_blocks[number]
-            arrays[number] = block.store(arrays[number], block.start(position, scalars), held.pop(number))
+            start = self._start(block, position, inputs)
+            arrays[number] = block.store(arrays[number], start, held.pop(number))
         return _Outputs(tuple(arrays), held)
 
 

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 _ATOMICS = ("atomic_rmw", "atomic_cas")
 
 
 def parallel_axes(
-    parameters: Mapping[str, Any], grid: tuple[int, ...], distinct: Iterable[frozenset[int]]
+    parameters: Mapping[str, Any], grid: tuple[Any, ...], distinct: Iterable[frozenset[int]]
 ) -> tuple[int, ...]:
     """Return the axes of the grid whose positions neither see nor overwrite each other's results.
 
     An axis is parallel if the kernel's author says so, if JAX made it by batching, or if every output has a block of
     its own for each of its positions and nothing is handed on in scratch memory. Atomic updates are only right one
-    after the other, because references have become values.
+    after the other, because references have become values. An axis whose size is an array is a loop.
 
     Args:
         parameters: of the call.
@@ -23,25 +23,40 @@ def parallel_axes(
         distinct: for each output, the axes along which its blocks differ.
     """
     mapping, options = parameters["grid_mapping"], parameters["compiler_params"]
+    known = frozenset(axis for axis, extent in enumerate(grid) if isinstance(extent, int))
+    return tuple(sorted(known & _parallel(parameters, mapping, options, grid, distinct)))
+
+
+def _parallel(
+    parameters: Mapping[str, Any], mapping: Any, options: Any, grid: tuple[Any, ...], distinct: Iterable[frozenset[int]]
+) -> frozenset[int]:
     own = frozenset(range(len(grid))).intersection(*distinct)
     batched = own.intersection(mapping.vmapped_dims)
     if _names(parameters["jaxpr"]).intersection(_ATOMICS):
-        return tuple(sorted(batched))
+        return batched
     said = getattr(options, "dimension_semantics", None)
     if said is not None:
-        free = {axis for axis, word in enumerate(said) if "parallel" in str(getattr(word, "name", word)).lower()}
-        return tuple(sorted(batched | free))
+        # Batching puts its axes before those that the author speaks of.
+        axes = [axis for axis in range(len(grid)) if len(said) == len(grid) or axis not in mapping.vmapped_dims]
+        words = (str(getattr(word, "name", word)).lower() for word in said)
+        return batched.union(axis for axis, word in zip(axes, words, strict=False) if "parallel" in word)
     if getattr(options, "BACKEND", "") == "triton":
-        return tuple(range(len(grid)))
-    return tuple(sorted(batched if mapping.num_scratch_operands else own))
+        return frozenset(range(len(grid)))
+    return batched if mapping.num_scratch_operands else own
 
 
-def reached_by(block: Any, axes: int) -> tuple[frozenset[int], frozenset[int]]:
-    """Return the grid axes that move a block, and those along which no two positions have the same block.
+def reached_by(block: Any, grid: tuple[Any, ...], counts: Sequence[int]) -> tuple[frozenset[int], frozenset[int]]:
+    """Return the grid axes that move a block, and those along which no two positions have an element in common.
 
-    The second is known only where an axis by itself is one of the block's coordinates.
+    The second is known only where an axis by itself is one of the block's coordinates, and no position lies beyond the
+    array: JAX moves such a block back to the last one.
+
+    Args:
+        block: JAX's description of it.
+        grid: of the call.
+        counts: how many blocks that do not overlap there are along each dimension; 0 where they may overlap.
     """
-    jaxpr = block.index_map_jaxpr.jaxpr
+    jaxpr, axes = block.index_map_jaxpr.jaxpr, len(grid)
     sources: dict[Any, frozenset[int]] = {
         variable: frozenset({axis}) if axis < axes else frozenset() for axis, variable in enumerate(jaxpr.invars)
     }
@@ -50,7 +65,12 @@ def reached_by(block: Any, axes: int) -> tuple[frozenset[int], frozenset[int]]:
         sources.update(dict.fromkeys(equation.outvars, found))
     results = list(_variables(jaxpr.outvars))
     depends = frozenset[int]().union(*(sources.get(each, frozenset()) for each in results))
-    distinct = frozenset(axis for axis, variable in enumerate(jaxpr.invars[:axes]) if variable in results)
+    distinct = frozenset(
+        axis
+        for axis, variable in enumerate(jaxpr.invars[:axes])
+        if isinstance(grid[axis], int)
+        and any(atom is variable and grid[axis] <= count for atom, count in zip(jaxpr.outvars, counts, strict=False))
+    )
     return depends, distinct
 
 

@@ -17,7 +17,9 @@ def register(platform: str) -> bool:
     """Let JAX write `pallas_call` for a platform; return False where this release of JAX has another Pallas."""
 
     def write(context: Any, *operands: Any, **parameters: Any) -> Any:
-        return compat.write_custom_call(context, TARGET, operands, _config(make_cell(parameters), platform))
+        cell = make_cell(parameters)
+        arguments = (*operands, *(operands[number] for number in cell.again))
+        return compat.write_custom_call(context, TARGET, arguments, _config(cell, platform))
 
     return compat.register_pallas(platform, write)
 

@@ -1,4 +1,4 @@
-"""Replace what has nothing to compute over: empty reductions, products and updates.
+"""Replace what has nothing to compute over: empty reductions, products, updates and grids of tile kernels.
 
 Before                                          After
   %2 = reduce(%0: f32[4,0], %1) {kind=add}        %2 = broadcast_in_dim(%1)
@@ -38,7 +38,23 @@ def _replace(node: Node) -> list[Node]:
             Node("reshape", (source,), (value,), {}, node.where)
             for source, value in zip(node.inputs, node.outputs, strict=False)
         ]
+    if node.op == "tile" and 0 in node.attributes["grid"]:
+        return _without_workgroups(node)
     return [node]
+
+
+def _without_workgroups(node: Node) -> list[Node]:
+    """Return what a kernel that nobody runs gives: what its outputs held before, or zeros."""
+    updates = node.attributes["updates"]
+    kept = [
+        Node("reshape", (source,), (value,), {}, node.where)
+        for source, value in zip(node.inputs[:updates], node.outputs, strict=False)
+    ]
+    zeros = [
+        Node("constant", (), (value,), {"value": np.zeros((), dtypes.NUMPY[value.dtype])}, node.where)
+        for value in node.outputs[updates:]
+    ]
+    return kept + zeros
 
 
 def _has_index_vector(node: Node) -> bool:

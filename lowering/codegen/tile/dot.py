@@ -3,32 +3,98 @@
 from __future__ import annotations
 
 import itertools
+from math import lcm
 
 from shaders.spirv import Value as Register
 
+from ...graph import Value
 from .. import scalar
 from ..dot import Layout, accumulator_dtype, layouts
 from ..expression import Scalar, parts, rebuild
 from ..index import Index
 from .blocks import Step
-from .expression import TileExpression
+from .expression import Staged, TileExpression
+from .staging import SLAB_BYTES, Staging
 
 # Steps of depth that are written out in one round of the loop.
 _UNROLL = 4
 
 
-def emit_dot(expression: TileExpression, step: Step) -> None:
-    """Emit a product; its operands are staged, or can be computed anywhere."""
-    node, result = step.node, step.outputs[0]
-    sides = layouts(node)
+def emit_dot(expression: TileExpression, staging: Staging, step: Step) -> None:
+    """Emit a product; operands that are neither staged nor computed anywhere pass through shared memory in slabs."""
+    result = step.outputs[0]
+    dtype = accumulator_dtype(result.dtype)
+    zero = scalar.constant(expression.builder, dtype, 0)
+    totals = [zero] * len(expression.slots(result))
+    sides = layouts(step.node)
+    passing = [value for value in dict.fromkeys(step.inputs) if not _is_reachable(expression, value)]
     depth = sides[0].extent(sides[0].contract)
+    size = _slab_depth(expression, step, sides, passing) if passing else depth
+    for first in range(0, depth, size):
+        last = min(first + size, depth)
+        with expression.scope():
+            slabs = {value: _put_slab(expression, staging, step, value, (first, last)) for value in passing}
+            staging.settle_writes(bool(passing))
+            expression.shared.update(slabs)
+            totals = _add_all(expression, step, sides, totals, (first, last))
+            for value in passing:
+                staging.release(value)
+    expression.settle(result, [_convert(expression, total, dtype, result.dtype) for total in totals])
+
+
+def _is_reachable(expression: TileExpression, value: Value) -> bool:
+    """Tell whether any invocation can read any element of an operand."""
+    return value in expression.shared or value in expression.roles.anywhere or value in expression.roles.memory.arrays
+
+
+def _slab_depth(expression: TileExpression, step: Step, sides: tuple[Layout, Layout], passing: list[Value]) -> int:
+    """Return how much of the depth passes at once: whole rounds of the invocations that share it."""
+    depth, rounds, lines = sides[0].extent(sides[0].contract), [1], 1
+    for value, side in zip(step.inputs, sides, strict=True):
+        if value in passing:
+            (axis,) = side.contract
+            rounds.append(expression.layout.spread(expression.layout.axis(value, axis)))
+            lines = max(lines, value.size // depth)
+    unit = lcm(*rounds)
+    fitting = [size for size in range(unit, depth, unit) if size * lines * 4 <= SLAB_BYTES]
+    return max(fitting, default=min(unit, depth))
+
+
+def _put_slab(
+    expression: TileExpression, staging: Staging, step: Step, value: Value, bounds: tuple[int, int]
+) -> Staged:
+    """Write this invocation's share of a slab of an operand; the slab's places count from the start of the depth."""
+    side = layouts(step.node)[step.inputs.index(value)]
+    (axis,) = side.contract
+    first, last = bounds
+    spread = expression.layout.spread(expression.layout.axis(value, axis))
+    elements = []
+    for slot in expression.unique(value):
+        if first <= slot[axis] * spread < last:
+            dims = tuple(expression.places(value, each)[number] for each, number in enumerate(slot))
+            elements.append((dims, expression.at(value, expression.index(value.shape, dims=dims))))
+    shape = tuple(last - first if each == axis else extent for each, extent in enumerate(value.shape))
+    staged = staging.take_slab(value, shape, axis, first)
+    for dims, element in elements:
+        scalar.store(expression.builder, staged.shared, expression.shared_place(staged, dims), element, value.dtype)
+    return staged
+
+
+def _add_all(
+    expression: TileExpression,
+    step: Step,
+    sides: tuple[Layout, Layout],
+    before: list[Scalar],
+    bounds: tuple[int, int],
+) -> list[Scalar]:
+    """Add the products at a range of depth to each result of this invocation."""
+    result = step.outputs[0]
     dtype = accumulator_dtype(result.dtype)
     builder = expression.builder
     positions = [expression.dims(index) for index in expression.slots(result)]
-    zero = scalar.constant(builder, dtype, 0)
-    start = [register for _ in positions for register in parts(zero)]
-    width = len(parts(zero))
-    unroll = next(count for count in (_UNROLL, 2, 1) if depth % count == 0)
+    start = [register for total in before for register in parts(total)]
+    width = len(parts(before[0]))
+    unroll = next(count for count in (_UNROLL, 2, 1) if (bounds[1] - bounds[0]) % count == 0)
 
     def round_of(first: Register, carried: list[Register]) -> list[Register]:
         totals = [rebuild(dtype, carried[i : i + width]) for i in range(0, len(carried), width)]
@@ -38,9 +104,8 @@ def emit_dot(expression: TileExpression, step: Step) -> None:
                 totals = _add(expression, step, sides, (positions, place), totals, dtype)
         return [register for total in totals for register in parts(total)]
 
-    flat = builder.loop(0, depth, unroll, start, round_of)
-    totals = [rebuild(dtype, flat[i : i + width]) for i in range(0, len(flat), width)]
-    expression.settle(result, [_convert(expression, total, dtype, result.dtype) for total in totals])
+    flat = builder.loop(*bounds, unroll, start, round_of)
+    return [rebuild(dtype, flat[i : i + width]) for i in range(0, len(flat), width)]
 
 
 def _add(

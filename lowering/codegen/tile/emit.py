@@ -12,7 +12,7 @@ from ... import ops
 from ...errors import UnsupportedError, message
 from ...graph import Value
 from .. import moves
-from ..expression import Scalar, parts, rebuild
+from ..expression import parts, rebuild
 from ..index import SCALAR
 from ..moves import start_positions
 from .blocks import Block, Step
@@ -120,7 +120,7 @@ class Emitter:
             "case": self._case,
             "reduce": lambda step: emit_reduce(self.expression, self.staging, step, self.subgroup),
             "reduce_window": lambda step: emit_window(self.expression, step),
-            "dot_general": lambda step: emit_dot(self.expression, step),
+            "dot_general": lambda step: emit_dot(self.expression, self.staging, step),
             "scatter": lambda step: emit_scatter(self.expression, self.staging, step),
         }.get(step.op)
 
@@ -242,12 +242,11 @@ class Emitter:
             if target in self.matrices.partitions:
                 found.extend(self._held(value, target))
                 continue
-            for element in self._elements(value):
-                found.extend(parts(element))
+            # An array may stand where a tile is wanted: the target says where its elements lie.
+            places = self.expression.slots(target) if target.shape else [SCALAR]
+            for place in places:
+                found.extend(parts(self.expression.at(value, place)))
         return found
-
-    def _elements(self, value: Value) -> list[Scalar]:
-        return self.expression.elements(value) if value.shape else [self.expression.at(value, SCALAR)]
 
     def _bind(self, values: Sequence[Value], registers: Sequence[Register]) -> None:
         """Say which registers hold the elements of several values."""

@@ -28,12 +28,16 @@ class Staged:
         pitch: elements from one row of the last axis to the next.
         shape: of the tile.
         width: elements of a group.
+        axis: where only a slab of a tile is held, the axis that is cut; `shape` is then the slab's.
+        first: where the slab starts along it.
     """
 
     shared: Shared
     pitch: int
     shape: tuple[int, ...]
     width: int = 1
+    axis: int = -1
+    first: int = 0
 
     def pointer(self, expression: TileExpression, line: Register, place: Register) -> Pointer:
         """Return the address of an element of a tile with two axes, for a matrix load; it starts a group."""
@@ -181,6 +185,9 @@ class TileExpression(Expression):
         """Return where an element of a staged tile lies."""
         if not staged.shape:
             return self.number(0)
+        if staged.first:
+            moved = dims[staged.axis] - self.number(staged.first)
+            dims = (*dims[: staged.axis], moved, *dims[staged.axis + 1 :])
         line = self.flatten(dims[:-1], staged.shape[:-1])
         return line * self.number(staged.pitch) + dims[-1]
 

@@ -58,7 +58,8 @@ def find_roles(
         memory: which values are arrays.
         joined: pairs (operand, result) of movements that the layout makes free.
         matrices: operands of matrix units, which read shared memory only.
-        stage_reads: stage what a product reads many times even where it could be read from memory again and again.
+        stage_reads: stage the operands of products whole; else they are read from memory again and again, or pass
+            through shared memory in slabs.
     """
     anywhere = _anywhere(cell, memory)
     staged: set[Value] = set()
@@ -70,7 +71,8 @@ def find_roles(
             home.update(dict.fromkeys(inner.inputs, inner))
         for value in _read_elsewhere(step, memory, joined, apart):
             free = value in memory.arrays or value.shape == () or (value, step.outputs[0]) in joined
-            if not free and (value not in anywhere or (stage_reads and step.op == "dot_general")):
+            passes = step.op == "dot_general" and not stage_reads and can_pass(step)
+            if not free and not passes and (value not in anywhere or (stage_reads and step.op == "dot_general")):
                 staged.add(value)
     staged |= matrices
     settled = set(staged)
@@ -107,6 +109,11 @@ def _read_elsewhere(
     if step.op == "reduce":
         return step.inputs[: len(step.outputs)] if is_serial(step, joined) else ()
     return () if which is None else (step.inputs[int(which)],)
+
+
+def can_pass(step: Step) -> bool:
+    """Tell whether a product's operands can pass through shared memory in slabs of one axis."""
+    return len(step.node.attributes["lhs_contract"]) == 1
 
 
 def find_side_by_side(cell: Block) -> frozenset[int]:

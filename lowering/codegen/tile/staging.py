@@ -17,6 +17,8 @@ from .expression import Staged, TileExpression
 from .matrices import Matrices
 from .vectors import GROUP_BYTES, Plain, find_plain, groups_of, load_group
 
+SLAB_BYTES = 8192
+"""Shared memory that an operand passes through at once, padding aside."""
 WORDS = "u32x4"
 """Name of memory in groups of 16 bytes."""
 
@@ -115,6 +117,25 @@ class Staging:
         item = self._memory(dtypes.real_part(value.dtype), count)
         self.in_use[value] = item
         return Staged(item[1], pitch, value.shape)
+
+    def take_slab(self, value: Value, shape: tuple[int, ...], axis: int, first: int) -> Staged:
+        """Take memory for a slab of a tile, which the caller writes before `settle_writes`."""
+        if self.was_used:
+            # Whoever still reads what lay here must be done.
+            self.expression.builder.barrier()
+        self.was_used = True
+        slab = Value(-1, value.dtype, shape)
+        width = 2 if value.dtype in dtypes.COMPLEX else 1
+        dtype, count = dtypes.real_part(value.dtype), prod(shape[:-1]) * pitch_of(slab) * width
+        # Slabs of all sizes share their memory.
+        item = self._memory(dtype, max(count, (SLAB_BYTES + SLAB_BYTES // 8) // dtypes.itemsize(dtype)))
+        self.in_use[value] = item
+        return Staged(item[1], pitch_of(slab), shape, axis=axis, first=first)
+
+    def settle_writes(self, has_written: bool) -> None:
+        """Wait until all invocations have written."""
+        if has_written:
+            self.expression.builder.barrier()
 
     def _plain_operand(self, value: Value) -> Plain | None:
         """Return the window that a tile is, if matrix units alone read it and it can be copied as it lies."""
