@@ -10,7 +10,7 @@ from tests.gallery.cases import BY_NAME, SIZES, WITH_GRADIENT, Case, at, cases
 from tests.gallery.compare import compiled, gradients, leaves, problem, spoil, true_gradients, truth
 
 DRAWS = settings(
-    max_examples=3, deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=2, deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
 )
 
 
