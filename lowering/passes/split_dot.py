@@ -20,8 +20,8 @@ from ..graph import Graph, Node, Value, map_regions
 
 # Rows and columns that one workgroup makes in the largest tiles.
 TILE = 128
-# Workgroups that fill a large GPU twice.
-WANTED_TILES = 256
+# Workgroups that fill a large GPU several times, so that the last round of them is no large part.
+WANTED_TILES = 640
 # A part is at least this deep: shallower ones cost more in partial results than they win.
 SHORTEST_DEPTH = 512
 

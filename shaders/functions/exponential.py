@@ -67,7 +67,7 @@ def tanh(b: Builder, x: Value) -> Value:
     """Return the hyperbolic tangent as t / (t + 2) with t = expm1(2 |x|)."""
     high = _TANH_HIGH[format_of(x).dtype]
     size = absolute(b, x)
-    t = _expm1_inside(b, b.select(size > high, b.const(x.dtype, high), size) * 2.0)
+    t = _expm1_finite(b, b.select(size > high, b.const(x.dtype, high), size) * 2.0)
     return copy_sign(b, t / (t + 2.0), x)
 
 
@@ -78,6 +78,14 @@ def _reduced_expm1(b: Builder, x: Value) -> tuple[Value, Value]:
     # k times the high part is exact, so that a driver may round the product or not.
     r = fused(b, whole, -low, fused(b, whole, -high, x))
     return exponent, r + r * r * polynomial(r, coefficients.EXPM1[format_of(x).dtype])
+
+
+def _expm1_finite(b: Builder, x: Value) -> Value:
+    """Return expm1(x) as 2^k expm1(r) + (2^k - 1), for x of which 2^k is finite."""
+    form = format_of(x)
+    exponent, power = _reduced_expm1(b, x)
+    scale = b.bitcast(exponent + (form.bias << form.mantissa), form.dtype)
+    return b.math("fma", scale, power, exact(scale - 1.0))
 
 
 def _expm1_inside(b: Builder, x: Value) -> Value:

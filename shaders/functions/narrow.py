@@ -8,6 +8,8 @@ from .formats import format_of, infinity, magnitude_bits
 
 # Half of the gap between the largest f16, 65504, and 65536: from here on numbers round to infinity.
 _F16_OVERFLOW = 65520.0
+RTE_CONTROLS = frozenset({"rounding_rte_16", "denorm_preserve_16"})
+"""With these in force a conversion to f16 rounds to nearest even and keeps subnormals."""
 _F16_LEAST_EXPONENT = 113 << 23
 _F16_DROPPED_BITS = 13
 
@@ -16,8 +18,10 @@ def round_to_f16(b: Builder, x: Value) -> Value:
     """Return the f32 that holds the f16 nearest to an f32, subnormals and overflow included.
 
     Adding and subtracting 2^13 times the power of two in x leaves the 11 leading bits; below 2^-14 the spacing stays
-    that of subnormals.
+    that of subnormals. A kernel that has the device's own conversion round so takes that.
     """
+    if b.float_controls >= RTE_CONTROLS:
+        return b.convert(b.convert(x, "f16"), "f32")
     magnitude = magnitude_bits(b, x)
     leading = b.max(magnitude & 0x7F800000, b.const("u32", _F16_LEAST_EXPONENT))
     size, anchor = b.bitcast(magnitude, "f32"), b.bitcast(leading + (_F16_DROPPED_BITS << 23), "f32")

@@ -60,8 +60,10 @@ class Buffer:
     """A parameter of the kernel, indexed in elements.
 
     `x[i]` reads an element into its register dtype and `x[i] = v` writes one back: bool is a byte, bf16 becomes f32,
-    8-bit and 16-bit integers become 32-bit ones. Indices are signed where SPIR-V reads them: reach beyond 2^31 elements
-    with a 64-bit index. Writing bf16 rounds to nearest even and keeps NaN.
+    8-bit and 16-bit integers become 32-bit ones. Writing bf16 rounds to nearest even and keeps NaN.
+
+    Reach beyond 2^31 elements or 4 GiB with a 64-bit index: SPIR-V reads indices as signed numbers, and drivers may
+    count the bytes in 32 bits.
     """
 
     def __init__(self, builder: Builder, parameter: Parameter, slot: int) -> None:
@@ -142,6 +144,8 @@ class Buffer:
         index = integer_index(builder, index)
         if view.width > 1 and not view.as_words:
             index = builder.divide_exactly(index, view.width)
+        if index.dtype in ("u64", "i64") and not builder.descriptors:
+            return self._far(view, index)
         if view.owner is not builder.current:
             view.owner, view.base = builder.current, self._base(view)
         key = (view.base, index.id)
@@ -152,6 +156,17 @@ class Buffer:
             builder.code += (_CHAIN, view.pointer_type, found, view.base, self._zero, index.id)
             builder.log.append(key)
         return found
+
+    def _far(self, view: _View, index: Value) -> int:
+        """Return the id of an address computed in 64 bits: NVIDIA's driver adds a block's offsets in 32."""
+        builder = self.builder
+        key = ("far", self.slot)
+        start = builder.current.entry_memo.get(key)
+        if start is None:
+            with builder.at_entry():
+                start = builder.current.entry_memo[key] = builder.emit(Op.Bitcast, "u64", address(builder, self.slot))
+        place = start + builder.convert(index, "u64") * view.alignment
+        return builder.typed(Op.ConvertUToPtr, view.pointer_type, place.id)
 
     def _view(self, width: int, *, as_words: bool = False) -> _View:
         if width not in (1, 2, 4):

@@ -50,6 +50,7 @@ class Builder(Module):
         self.guarded = guarded
         self.descriptors = descriptors
         self.no_contraction = no_contraction
+        self.float_controls = float_controls
         self.shared_bytes = 0
         # How often the loops of one invocation go round at most, all together; without constant bounds, once each.
         self.loop_rounds = 0

@@ -24,9 +24,11 @@ def _absolute(b: Builder, x: Value, dtype: str) -> Value:
 
 
 def _sign(b: Builder, x: Value, dtype: str) -> Value:
-    one, zero = b.const(x.dtype, 1), b.const(x.dtype, 0)
-    positive = b.select(x > 0, one, zero)
-    return b.select(x < 0, b.const(x.dtype, -1), positive) if dtype.startswith("i") else positive
+    if not dtype.startswith("i"):
+        return b.select(x > 0, b.const(x.dtype, 1), b.const(x.dtype, 0))
+    # Written with shifts: beside a remainder of the same number, selections of i64 end NVIDIA's compiler (580.159).
+    unsigned, last = ("u64", 63) if dtype == "i64" else ("u32", 31)
+    return (x >> last) | b.bitcast(b.bitcast(-x, unsigned) >> last, str(x.dtype))
 
 
 UNARY: Final[dict[str, Unary]] = {

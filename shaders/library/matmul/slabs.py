@@ -93,16 +93,13 @@ class Slab:
         plain = self.operand.plain
         assert plain is not None
         advance = first_depth * plain.depth if plain.depth > 1 else first_depth
-        advance = self.builder.convert(self.builder.divide_exactly(advance, self.width), "u64")
+        advance = self.builder.divide_exactly(advance, self.width)
         loaded = [plain.buffer.load_words(place + advance, self.words) for place in self._places]
         return [self._masked(spot, first_depth, value) for spot, value in zip(self.spots, loaded, strict=True)]
 
     def _plain_places(self) -> list[Value] | None:
-        """Return where this invocation's groups of the slab at depth 0 lie in memory, None where they do not lie whole.
-
-        Places are 64 bits wide, so that a driver may take differences between them into its addresses.
-        """
-        operand, plain, builder = self.operand, self.operand.plain, self.builder
+        """Return where this invocation's groups of the slab at depth 0 lie, None where they are not whole in memory."""
+        operand, plain = self.operand, self.operand.plain
         if plain is None or not self._is_whole(plain):
             return None
         stride = plain.outer if self.along_depth else plain.depth
@@ -110,7 +107,7 @@ class Slab:
         if operand.extent % operand.tile or self.spots[-1].exists is not None or not self._is_regular():
             return [self._place(plain, spot) for spot in self.spots]
         first = self.spots[0]
-        base = builder.convert((start + first.line * stride) // self.width + first.along, "u64")
+        base = (start + first.line * stride) // self.width + first.along
         step = self.threads // self.line_groups * stride // self.width
         return [base + i * step for i in range(len(self.spots))]
 
@@ -120,7 +117,7 @@ class Slab:
         along = spot.along * self.width
         outer, depth = (spot.line, along) if self.along_depth else (along, spot.line)
         outer = builder.min(operand.first + outer, operand.extent - (1 if self.along_depth else self.width))
-        return builder.convert((operand.start + outer * plain.outer + depth * plain.depth) // self.width, "u64")
+        return (operand.start + outer * plain.outer + depth * plain.depth) // self.width
 
     def _is_whole(self, plain: Plain) -> bool:
         """Say whether every group is one piece of memory that starts at a multiple of its size."""
@@ -231,6 +228,8 @@ def pipeline(
     which is cheaper than a branch in the loop.
     """
     (start, stop), step = bounds, tiles.depth
+    if start.constant is not None and stop.constant is not None and stop.constant - start.constant <= step:
+        return _once(builder, start, slabs, totals, multiply)
     last = stop - 1 - (stop - 1 - start) % step
     for slab in slabs:
         slab.put(0, slab.fetch(start))
@@ -258,3 +257,15 @@ def pipeline(
         return [*fresh, *totals]
 
     return builder.loop(start, stop, step, [*fetched, *totals], one)[len(fetched) :]
+
+
+def _once(
+    builder: Builder, start: Value, slabs: Sequence[Slab], totals: Sequence[Value], multiply: Multiply
+) -> list[Value]:
+    """Multiply the only slab there is."""
+    for slab in slabs:
+        slab.put(0, slab.fetch(start))
+    builder.barrier(shared_only=True)
+    totals = multiply(builder.const("u32", 0), list(totals), lambda: None)
+    builder.barrier(shared_only=True)
+    return totals

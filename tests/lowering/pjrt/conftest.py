@@ -42,6 +42,11 @@ FOOTER = """
 print("FACTS" + json.dumps(facts))
 """
 
+# What JAX itself says on a machine with an NVIDIA card.
+JAX_BESIDE_NVIDIA = (
+    "An NVIDIA GPU may be present on this machine, but a CUDA-enabled jaxlib is not installed. Falling back to cpu.\n"
+)
+
 
 @pytest.fixture(scope="session")
 def run_program() -> Callable[..., subprocess.CompletedProcess[str]]:
@@ -77,7 +82,7 @@ def run_python() -> Callable[..., subprocess.CompletedProcess[str]]:
 def _run(source: str, *, timeout: float = 120, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run Python source in a fresh interpreter, without the settings of this one that choose platforms or devices."""
     inherited = {key: value for key, value in os.environ.items() if not key.startswith(("JAX_", "XLA_", "VK_", "QGA_"))}
-    return subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-c", source],
         capture_output=True,
         text=True,
@@ -86,3 +91,5 @@ def _run(source: str, *, timeout: float = 120, **environment: str) -> subprocess
         cwd=ROOT,
         env=inherited | environment,
     )
+    done.stderr = done.stderr.replace(JAX_BESIDE_NVIDIA, "")
+    return done

@@ -160,8 +160,13 @@ def test_when_done_calls_back_for_every_value(fresh_device: Device) -> None:
 
 def test_when_done_survives_a_callback_that_raises(fresh_device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[BaseException | None] = []
-    monkeypatch.setattr(threading, "excepthook", lambda details: seen.append(details.exc_value))
-    finished = threading.Event()
+    finished, reported = threading.Event(), threading.Event()
+
+    def report(details: threading.ExceptHookArgs) -> None:
+        seen.append(details.exc_value)
+        reported.set()
+
+    monkeypatch.setattr(threading, "excepthook", report)
 
     def broken(error: DeviceError | None) -> None:
         raise ValueError("broken")
@@ -170,7 +175,9 @@ def test_when_done_survives_a_callback_that_raises(fresh_device: Device, monkeyp
     (output,) = loaded.run([])
     fresh_device.when_done(output.ready, broken)
     fresh_device.when_done(output.ready, lambda error: finished.set())
+    # A device that is done by the second call runs its callback in this thread, perhaps before the other.
     assert finished.wait(30)
+    assert reported.wait(30)
     assert [str(error) for error in seen] == ["broken"]
 
 

@@ -111,7 +111,7 @@ def test_an_array_beyond_four_gibibytes(fresh_device: Device) -> None:
     builder = Builder("ends", workgroup=(1, 1, 1), parameters=(Parameter("x", "u32", "w"),))
     values = builder.buffer("x")
     values[0] = builder.const("u32", 5)
-    values[count - 1] = builder.const("u32", 77)
+    values[builder.const("u64", count - 1)] = builder.const("u32", 77)
     steps = (Dispatch(0, (kernels.whole("output", 0, nbytes),), (1, 1, 1)),)
     program = Program("ends", (builder.finish(),), steps, (), (ArrayType("u32", (count,)),), (), 0)
     loaded = fresh_device.load(program)

@@ -54,10 +54,10 @@ CASES = (
     Case("sin", np.sin, 2.5),
     Case("cos", np.cos, 2.5),
     Case("tan", np.tan, 4.0),
-    Case("tanh", np.tanh, 2.5),
+    # The quotient of an f32 division on a GPU may be off by 2.5 units: here and in atan2.
+    Case("tanh", np.tanh, 3.0),
     Case("cbrt", np.cbrt, 1.5),
     Case("rsqrt", lambda x: 1 / np.sqrt(x), 2.0),
-    # The quotient of an f32 division on a GPU may be off by 2.5 units.
     Case("atan2", np.arctan2, 3.0, 2),
     Case("power", np.power, 2.0, 2),
     Case("hypot", np.hypot, 2.5, 2),

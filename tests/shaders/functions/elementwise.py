@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import ml_dtypes
 import numpy as np
 
+from lowering.codegen.kernels import float_controls
 from lowering.program import ArrayType, Dispatch, Program, Region
 from lowering.runtime import Device
 from shaders.kernel import Kernel, Parameter
@@ -20,8 +21,6 @@ NUMPY: dict[str, np.dtype] = {
     **{f"i{bits}": np.dtype(f"int{bits}") for bits in (8, 16, 32, 64)},
     **{f"u{bits}": np.dtype(f"uint{bits}") for bits in (8, 16, 32, 64)},
 }
-# What the compiler's kernels ask for: without it a driver may take it that there is neither infinity nor NaN.
-KEPT = frozenset({"signed_zero_inf_nan_preserve_32", "signed_zero_inf_nan_preserve_64"})
 NAMES = {dtype: name for name, dtype in NUMPY.items()}
 
 
@@ -37,8 +36,10 @@ def run_body(
     Args:
         outputs: dtype and number of elements of each result.
     """
-    dtypes = [NAMES[array.dtype] for array in inputs], [dtype for dtype, _ in outputs]
-    kernel = _kernel(body, *dtypes, count, device.capabilities.float_controls & KEPT)
+    input_dtypes, output_dtypes = [NAMES[array.dtype] for array in inputs], [dtype for dtype, _ in outputs]
+    # What the compiler's kernels ask for: without it a driver may take it that there is neither infinity nor NaN.
+    modes = float_controls({*input_dtypes, *output_dtypes}, device.capabilities)
+    kernel = _kernel(body, input_dtypes, output_dtypes, count, modes)
     if validate.is_available():
         validate.validate(kernel.words)
     input_types = tuple(ArrayType(NAMES[array.dtype], array.shape) for array in inputs)
@@ -84,16 +85,13 @@ def _kernel(
     input_dtypes: Sequence[str],
     output_dtypes: Sequence[str],
     count: int,
-    float_controls: frozenset[str],
+    modes: frozenset[str],
 ) -> Kernel:
     parameters = [
         *(Parameter(f"x{place}", dtype, "r") for place, dtype in enumerate(input_dtypes)),
         *(Parameter(f"y{place}", dtype, "w") for place, dtype in enumerate(output_dtypes)),
     ]
-    if "f64" not in (*input_dtypes, *output_dtypes):
-        float_controls -= {"signed_zero_inf_nan_preserve_64"}
-    name, workgroup = "elementwise", (WIDTH, 1, 1)
-    builder = Builder(name, workgroup=workgroup, parameters=parameters, float_controls=float_controls)
+    builder = Builder("elementwise", workgroup=(WIDTH, 1, 1), parameters=parameters, float_controls=modes)
     index = builder.global_id(0)
     builder.when(index < count, lambda: body(builder, index))
     return builder.finish()

@@ -70,7 +70,7 @@ def matrix_lanes(device: Device, dtype: str, accumulator: str) -> tuple[int, tup
 def is_flexible(device: Device, dtype: str, fragment: tuple[int, int, int]) -> bool:
     """Tell whether a fragment is a multiple of what the device takes of any size."""
     rows = [row for row in device.capabilities.matrices_nv if (row.a, row.b, row.scope) == (dtype, dtype, "subgroup")]
-    steps = [(row.m, row.n, row.k) for row in rows]
+    steps = [(row.m_granularity, row.n_granularity, row.k_granularity) for row in rows]
     return any(all(size % step == 0 for size, step in zip(fragment, found, strict=True)) for found in steps)
 
 
