@@ -7,6 +7,7 @@ from typing import Any
 import jax
 from jax.extend.mlir import ir, serialize_portable_artifact
 from jax.extend.mlir.dialects import stablehlo
+from jax.interpreters.mlir import module_to_bytecode
 
 from .. import compat
 from ..tilecall import TARGET
@@ -27,10 +28,11 @@ def register(platform: str) -> bool:
 def _config(cell: Cell, platform: str) -> dict[str, ir.Attribute]:
     """Return what the importer needs besides the operands; see `lowering.stablehlo.tilecall`."""
     traced = jax.jit(cell.function, keep_unused=True).trace(*cell.arguments)
-    module = traced.lower(lowering_platforms=(platform,)).compiler_ir("stablehlo")
+    module: Any = traced.lower(lowering_platforms=(platform,)).compiler_ir("stablehlo")
+    portable = serialize_portable_artifact(module_to_bytecode(module), stablehlo.get_current_version())
     updates = [number for pair in cell.aliases for number in pair]
     return {
-        "cell": ir.StringAttr.get(serialize_portable_artifact(module, stablehlo.get_current_version())),
+        "cell": ir.StringAttr.get(portable),
         "grid": ir.DenseI64ArrayAttr.get(cell.grid),
         "aliases": ir.DenseI64ArrayAttr.get(updates),
         "name": ir.StringAttr.get(cell.name),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from shaders.spirv import Builder
 from shaders.spirv import Value as Register
@@ -50,11 +50,18 @@ class Emitter:
         whole = {n: v for n, v in enumerate(cell.outputs, first) if self.memory.arrays.get(v) != n}
         # All are computed before the first is stored: they may be made of what lies there now.
         elements = {number: self.expression.elements(value) for number, value in whole.items()}
-        if whole:
+        if self._reads(cell, whole):
             self.builder.barrier()
         for number, value in whole.items():
             for index, element in zip(self.expression.slots(value), elements[number], strict=True):
                 self.expression.write(self.expression.arrays[number], value, index, element)
+
+    def _reads(self, cell: Block, numbers: Collection[int]) -> bool:
+        """Tell whether a cell reads some of its arrays, or an operand in the memory of an output."""
+        arrays = self.memory.arrays
+        read = {arrays[value] for step, _ in cell.walk() for value in step.inputs if value in arrays}
+        first = len(self.memory_inputs(cell)) - len(cell.outputs)
+        return bool(numbers) and any(n in numbers or (n < first and n in self.memory.written) for n in read)
 
     def memory_inputs(self, cell: Block) -> list[Value]:
         """Return the arguments of a cell that are arrays."""

@@ -28,6 +28,8 @@ def emit_scatter(expression: TileExpression, staging: Staging, step: Step) -> No
     target, result = step.inputs[0], step.outputs[0]
     number = expression.roles.memory.arrays.get(result)
     if number is not None:
+        # Others may still read the array, or write it.
+        expression.builder.barrier()
         _apply_all(expression, step, lambda place, update: _into_memory(expression, step, number, place, update))
         return
     # A copy of its own: others may read the target where it is staged.
@@ -87,7 +89,6 @@ def _combined(expression: TileExpression, step: Step, current: Scalar | None, up
 def _apply_all(expression: TileExpression, step: Step, apply: Apply) -> None:
     problem = Problem(step.node)
     builder = expression.builder
-    builder.barrier()
     if id(step.node) in expression.roles.side_by_side or _is_atomic(expression, step):
         _each_its_own(expression, problem, step, apply)
         return
