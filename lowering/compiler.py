@@ -9,7 +9,7 @@ from shaders.kernel import Kernel
 
 from . import schedule as schedules
 from .codegen import dot, kernels, running, scatter, tile, tiles
-from .graph import Graph, Node, map_regions, verify
+from .graph import Graph, Node, map_regions, regions, verify
 from .passes.degenerate import degenerate
 from .passes.fuse import fuse
 from .passes.normalise import normalise
@@ -72,9 +72,21 @@ def schedule_text(graph: Graph, capabilities: Capabilities) -> str:
     fused = optimise(graph, capabilities)
     program = assemble(fused, KernelMaker(capabilities).kernel_of)
     lines = [with_schedules(fused, capabilities).text()]
+    lines += _tile_lines(fused, capabilities)
     lines.append(f"kernels: {len(program.kernels)}")
     lines.append(f"arena: {program.arena_bytes} bytes (liveness bound {program.liveness_bound_bytes})")
     return "\n".join(lines)
+
+
+def _tile_lines(graph: Graph, capabilities: Capabilities) -> list[str]:
+    """Say where the tiles of each tile kernel live, in regions too."""
+    lines: list[str] = []
+    for node in graph.nodes:
+        if node.op == "fusion" and node.attributes["kind"] == "tile":
+            lines += tile.describe(node, choose(node, capabilities))
+        elif node.op != "fusion":
+            lines += (line for region in regions(node) for line in _tile_lines(region, capabilities))
+    return lines
 
 
 def with_schedules(graph: Graph, capabilities: Capabilities) -> Graph:

@@ -8,4 +8,5 @@ TARGET = "qga.tile"
 * `grid`: how many workgroups there are along each axis.
 * `aliases`: operand and output of each pair that shares memory, one after the other.
 * `name`: of the kernel.
+* `options`: what its author asks of the compiler, as JSON.
 """

@@ -24,6 +24,7 @@ from jax import lax
 from .. import compat
 from ..errors import UnsupportedError, message
 from .order import parallel_axes, reached_by
+from .params import CompilerParams
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class Cell:
         again: operands of such pairs that come once more, behind the others: they are read where an output may have
             been written already.
         name: of the kernel.
+        options: what its author asks of the compiler.
     """
 
     function: Callable[..., tuple[Any, ...]]
@@ -48,6 +50,7 @@ class Cell:
     aliases: tuple[tuple[int, int], ...]
     again: tuple[int, ...]
     name: str
+    options: dict[str, int]
 
     @property
     def arguments(self) -> tuple[jax.ShapeDtypeStruct, ...]:
@@ -119,6 +122,7 @@ def make_cell(parameters: Mapping[str, Any]) -> Cell:
         aliases,
         again,
         parameters["name"] or "kernel",
+        options.options() if isinstance(options := parameters["compiler_params"], CompilerParams) else {},
     )
 
 

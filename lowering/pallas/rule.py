@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import jax
@@ -36,4 +37,5 @@ def _config(cell: Cell, platform: str) -> dict[str, ir.Attribute]:
         "grid": ir.DenseI64ArrayAttr.get(cell.grid),
         "aliases": ir.DenseI64ArrayAttr.get(updates),
         "name": ir.StringAttr.get(cell.name),
+        "options": ir.StringAttr.get(json.dumps(cell.options)),
     }

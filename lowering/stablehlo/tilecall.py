@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -46,6 +47,7 @@ def read_tile(
         "name": ir.StringAttr(found["name"]).value,
         "grid": grid,
         "updates": len(numbers) // 2,
+        "options": tuple(json.loads(ir.StringAttr(found["options"]).value).items()),
         "cell": replace(cell, input_names=()),
     }
     return attributes, operands, outputs

@@ -147,9 +147,10 @@ def _added(cell: Block, products: Mapping[Value, Partition], held: Mapping[Value
         for value in step.outputs:
             reader = readers.get(value, [None])[0]
             alone = len(readers.get(value, [])) == 1 and value in products
-            if alone and reader is not None and reader.op == "add" and blocks[id(reader)] is block:
-                if reader.outputs[0] in held:
-                    found[value] = reader
+            if not alone or reader is None or reader.op != "add" or blocks[id(reader)] is not block:
+                continue
+            if reader.outputs[0] in held:
+                found[value] = reader
     # Of two products that are added to each other, one is made first.
     return {value: step for value, step in found.items() if step.inputs[1] == value or step.inputs[1] not in found}
 

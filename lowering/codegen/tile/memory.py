@@ -11,7 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from math import prod
 
+from ...errors import UnsupportedError, message
 from ...graph import Node, Value
 from .blocks import Block, Memory, Step, open_cell
 
@@ -21,10 +23,36 @@ _REDUCED_AS_TILE = 16384
 
 
 def prepare(node: Node) -> tuple[Block, Memory]:
-    """Return the cell of a `tile` node with its regions opened, and its memory; see `find_memory` and `with_reads`."""
+    """Return the cell of a `tile` node with its regions opened, and its memory; see `find_memory` and `with_reads`.
+
+    Raises:
+        UnsupportedError: several workgroups would each write an output as a whole.
+    """
+    grid = node.attributes["grid"]
     cell = open_cell(node.attributes["cell"])
-    memory = find_memory(cell, len(node.attributes["grid"]), node.attributes["updates"])
+    memory = find_memory(cell, len(grid), node.attributes["updates"])
+    if prod(grid) > 1:
+        _require_parts(node, cell, memory)
     return with_reads(cell, memory), memory
+
+
+def _require_parts(node: Node, cell: Block, memory: Memory) -> None:
+    first = len(node.inputs)
+    for number, value in enumerate(cell.outputs, first):
+        if memory.arrays.get(value) != number:
+            grid = node.attributes["grid"]
+            raise UnsupportedError(
+                message(
+                    "Each workgroup of a kernel must write its own part of an output.",
+                    got=f"{node.attributes['name']} over {' x '.join(map(str, grid))} workgroups, each of which makes "
+                    f"the whole of output {number - first}, {value.text}",
+                    want="blocks of out_specs, or stores with pl.ds, that are not read in an older state afterwards",
+                    fix="give the output a block for each position of the grid, or leave out what makes the axes "
+                    "parallel.",
+                    at=node.where,
+                    stage="codegen",
+                )
+            )
 
 
 def find_memory(cell: Block, first: int, updates: int = 0) -> Memory:
