@@ -1,5 +1,5 @@
 # Each command sets up everything it needs on a fresh machine; see .ci/setup.
-.PHONY: run test check conformance test-drivers devices bench clean
+.PHONY: run test check conformance kernels test-drivers devices bench clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -20,6 +20,10 @@ check: ## format, lint, types, architecture
 conformance: ## every primitive harness of jax on Vulkan against the CPU; ARGS="--help" teaches
 	@.ci/setup
 	@.ci/run conformance $(ARGS)
+
+kernels: ## every public Pallas kernel of jax on Vulkan against its formula; ARGS="--help" teaches
+	@.ci/setup
+	@.ci/run kernels $(ARGS)
 
 test-drivers: ## compiler, runtime and kernels on a newer software driver, at three subgroup sizes; ARGS go to pytest
 	@.ci/setup
