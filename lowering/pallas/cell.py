@@ -94,11 +94,11 @@ def make_cell(parameters: Mapping[str, Any]) -> Cell:
     """Return the cell of a `pallas_call` with these parameters.
 
     Raises:
-        UnsupportedError: a block pads its array, or has no fixed extents.
+        UnsupportedError: a block pads its array or has no fixed extents, or JAX cannot write the kernel with values.
     """
     mapping = parameters["grid_mapping"]
     grid = tuple(mapping.grid)
-    kernel, scratch = compat.pure_kernel(parameters)
+    kernel, scratch = _pure_kernel(parameters)
     blocks = [_block(mapping, each) for each in mapping.block_mappings]
     outputs = blocks[mapping.num_inputs :]
     before = mapping.num_dynamic_grid_bounds
@@ -124,6 +124,22 @@ def make_cell(parameters: Mapping[str, Any]) -> Cell:
         parameters["name"] or "kernel",
         options.options() if isinstance(options := parameters["compiler_params"], CompilerParams) else {},
     )
+
+
+def _pure_kernel(parameters: Mapping[str, Any]) -> tuple[Callable[..., list[Any]], list[Any]]:
+    try:
+        return compat.pure_kernel(parameters)
+    except NotImplementedError as error:
+        raise UnsupportedError(
+            message(
+                "pallas_call: JAX must be able to write a kernel's references as values.",
+                got=f"{str(error) or 'an access'} that its interpreter does not know either",
+                want="loads and stores by pl.ds, integers, or arrays of indices along all axes",
+                fix="run the call with interpret=True to see where JAX stops, and write this access differently.",
+                at=parameters["name"] or "",
+                stage="pallas",
+            )
+        ) from error
 
 
 def _is_read_in_place(operand: Block, output: Block, grid: tuple[Any, ...]) -> bool:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
+
+import jax
 
 _ATOMICS = ("atomic_rmw", "atomic_cas")
 
@@ -13,9 +15,9 @@ def parallel_axes(
 ) -> tuple[int, ...]:
     """Return the axes of the grid whose positions neither see nor overwrite each other's results.
 
-    An axis is parallel if the kernel's author says so, if JAX made it by batching, or if every output has a block of
-    its own for each of its positions and nothing is handed on in scratch memory. Atomic updates are only right one
-    after the other, because references have become values. An axis whose size is an array is a loop.
+    An axis is parallel if the kernel's author says so or writes for a GPU, if JAX made it by batching, or if every
+    output has a block of its own for each of its positions and nothing is handed on in scratch memory. Atomic updates
+    are only right one after the other, because references have become values. An axis whose size is an array is a loop.
 
     Args:
         parameters: of the call.
@@ -40,9 +42,29 @@ def _parallel(
         axes = [axis for axis in range(len(grid)) if len(said) == len(grid) or axis not in mapping.vmapped_dims]
         words = (str(getattr(word, "name", word)).lower() for word in said)
         return batched.union(axis for axis, word in zip(axes, words, strict=False) if "parallel" in word)
-    if getattr(options, "BACKEND", "") == "triton":
+    if _is_for_gpus(options) and (len(own) == len(grid) or not _stores_windows(parameters["jaxpr"])):
         return frozenset(range(len(grid)))
     return batched if mapping.num_scratch_operands else own
+
+
+def _is_for_gpus(options: Any) -> bool:
+    """Tell whether a kernel was written for JAX's GPU backends, on which every axis of the grid is parallel."""
+    parts = type(options).__module__.split(".")
+    return "pallas" in parts and not {"triton", "mosaic_gpu"}.isdisjoint(parts)
+
+
+def _stores_windows(jaxpr: Any) -> bool:
+    """Tell whether a kernel stores a window of a reference under a mask, or by a function that can take one.
+
+    JAX makes an update of the whole array of it, and two workgroups cannot both make that.
+    """
+    for equation in _equations(jaxpr):
+        if equation.primitive.name == "masked_swap":
+            _, transforms, *_ = jax.tree.unflatten(equation.params["args_tree"], equation.invars)
+            indices = [index for each in transforms for index in getattr(each, "indices", ())]
+            if any(hasattr(index, "is_dynamic_start") for index in indices):
+                return True
+    return False
 
 
 def reached_by(block: Any, grid: tuple[Any, ...], counts: Sequence[int]) -> tuple[frozenset[int], frozenset[int]]:
@@ -81,12 +103,14 @@ def _variables(atoms: Iterable[Any]) -> Iterable[Any]:
 
 def _names(jaxpr: Any) -> set[str]:
     """Return the names of the primitives in a jaxpr and in those nested in it."""
-    found: set[str] = set()
+    return {equation.primitive.name for equation in _equations(jaxpr)}
+
+
+def _equations(jaxpr: Any) -> Iterator[Any]:
     for equation in jaxpr.eqns:
-        found.add(equation.primitive.name)
+        yield equation
         for value in equation.params.values():
             for nested in value if isinstance(value, tuple | list) else (value,):
                 inner = getattr(nested, "jaxpr", nested)
                 if hasattr(inner, "eqns"):
-                    found |= _names(inner)
-    return found
+                    yield from _equations(inner)
