@@ -34,7 +34,7 @@ def derive(record: Record, cases: dict[str, Case]) -> None:
         ideal = ideal_us(case, answer["bytes"], roofs)
         answer["of_roof"] = ideal / us if ideal else None
         answer["ratio"] = ratio_of(answer)
-    for name in ("train", "dispatch"):
+    for name in ("train", "train_bf16", "dispatch"):
         if results.get(name, {}).get("status") == "ok":
             results[name]["ratio"] = _ratio_of_job(name, results[name])
 
@@ -46,8 +46,10 @@ def ratio_of(answer: Record) -> float | None:
 
 
 def _ratio_of_job(name: str, answer: Record) -> float | None:
-    if name == "train" or answer.get("peer", {}).get("status") != "ok":
-        return ratio_of(answer) if name == "train" else None
+    if name != "dispatch":
+        return ratio_of(answer)
+    if answer.get("peer", {}).get("status") != "ok":
+        return None
     return answer["peer"]["jit"]["independent"]["median_us"] / answer["jit"]["independent"]["median_us"]
 
 

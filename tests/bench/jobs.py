@@ -14,7 +14,7 @@ from .processes import Worker
 # The promises of the project first; what is left of the time goes to the rest of the table.
 FIRST = (
     "roof", "chain", "softmax_4096", "layer_norm_4096", "layer_norm_gradient_4096", "matmul_f16", "matmul_f32",
-    "dispatch", "compile", "train",
+    "dispatch", "compile", "train", "train_bf16",
 )  # fmt: skip
 GROUPS = ("memory", "matmul", "dispatch", "compile", "train", "roof", "sweep")
 CASE_LIMIT_S, LONG_LIMIT_S, ROW_LIMIT_S = 120.0, 400.0, 40.0
@@ -84,8 +84,9 @@ def do(run: Run, job: str) -> dict[str, Any]:
         return run.ask(run.ours, "roof", CASE_LIMIT_S)
     if job == "compile":
         return _compile(run)
-    limit = LONG_LIMIT_S if job == "train" else CASE_LIMIT_S
-    task = job if job in ("train", "dispatch") else "case"
+    is_training = job.startswith("train")
+    limit = LONG_LIMIT_S if is_training else CASE_LIMIT_S
+    task = "train" if is_training else job if job == "dispatch" else "case"
     answer = run.ask(run.ours, task, limit, name=job)
     if answer["status"] == "ok" and "peer" in run.record:
         answer["peer"] = run.ask(run.peer, task, limit, name=job)

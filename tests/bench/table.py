@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from .derive import Record, device_us
@@ -96,10 +97,10 @@ def _compile_line(answer: Record) -> str:
     )
 
 
-def _train_line(answer: Record) -> str:
+def _train_line(answer: Record, name: str = "train") -> str:
     kernels, peer = device_us(answer), answer.get("peer", {})
     ours = (
-        f"train, ms a step: {answer['wall']['median_us'] / 1e3:.2f} (kernels {kernels / 1e3:.2f}), "
+        f"{name}, ms a step: {answer['wall']['median_us'] / 1e3:.2f} (kernels {kernels / 1e3:.2f}), "
         f"{answer['operations'] / kernels / 1e6:.3g} TFLOP/s; losses within {answer['relative_error']:.1e} of the CPU's"
     )
     if peer.get("status") != "ok":
@@ -119,5 +120,6 @@ OWN_LINES: dict[str, Any] = {
     "dispatch": _dispatch_line,
     "compile": _compile_line,
     "train": _train_line,
+    "train_bf16": partial(_train_line, name="train_bf16"),
 }
 """Jobs that are no single case, and how each is told in one line."""

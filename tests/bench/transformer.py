@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -15,7 +15,7 @@ import optax
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """Sizes of the model and of one batch."""
+    """Sizes of the model and of one batch; parameters are f32, `compute` is the dtype of products and activations."""
 
     layers: int = 12
     width: int = 768
@@ -23,6 +23,7 @@ class Sizes:
     vocabulary: int = 8192
     places: int = 512
     batch: int = 8
+    compute: str = "float32"
 
     @property
     def operations(self) -> int:
@@ -34,6 +35,16 @@ class Sizes:
 
 
 QUICK = Sizes(layers=2, width=64, heads=2, vocabulary=128, places=32, batch=2)
+NARROW = {"train_bf16": {"places": 1024, "compute": "bfloat16"}}
+"""What is different in the other training jobs; quick ones keep their places."""
+
+
+def sizes_of(job: str, *, is_quick: bool) -> Sizes:
+    """Return the sizes of a training job."""
+    changes = NARROW.get(job, {})
+    if is_quick:
+        return replace(QUICK, compute=changes.get("compute", QUICK.compute))
+    return replace(Sizes(), **changes)
 
 
 def parameters_of(sizes: Sizes, seed: int) -> Any:
@@ -80,28 +91,31 @@ def batch_of(sizes: Sizes, seed: int) -> np.ndarray:
 
 def loss_of(parameters: Any, tokens: Any, sizes: Sizes) -> Any:
     """Average the surprise at each next token, in nats."""
+    parameters = jax.tree.map(lambda leaf: leaf.astype(sizes.compute), parameters)
     stream = parameters["tokens"][tokens[:, :-1]] + parameters["places"][None]
     for layer in parameters["layers"]:
         stream = stream + _attend(_norm(stream, layer["first_gain"], layer["first_bias"]), layer, sizes)
         hidden = _norm(stream, layer["second_gain"], layer["second_bias"]) @ layer["feed_in"]
         stream = stream + jax.nn.gelu(hidden) @ layer["feed_out"]
     logits = _norm(stream, parameters["gain"], parameters["bias"]) @ parameters["tokens"].T
-    return optax.softmax_cross_entropy_with_integer_labels(logits, tokens[:, 1:]).mean()
+    return optax.softmax_cross_entropy_with_integer_labels(logits.astype(jnp.float32), tokens[:, 1:]).mean()
 
 
 def _norm(x: Any, gain: Any, bias: Any) -> Any:
-    centred = x - x.mean(-1, keepdims=True)
+    wide = x.astype(jnp.float32)
+    centred = wide - wide.mean(-1, keepdims=True)
     variance = jnp.square(centred).mean(-1, keepdims=True)
-    return centred * jax.lax.rsqrt(variance + 1e-5) * gain[None, None] + bias[None, None]
+    return (centred * jax.lax.rsqrt(variance + 1e-5)).astype(x.dtype) * gain[None, None] + bias[None, None]
 
 
 def _attend(x: Any, layer: Any, sizes: Sizes) -> Any:
     batch, places, width = x.shape
     joined = (x @ layer["project"]).reshape(batch, places, 3, sizes.heads, width // sizes.heads)
     queries, keys, values = (joined[:, :, index] for index in range(3))
-    scores = jnp.einsum("bqhd,bkhd->bhqk", queries, keys) / math.sqrt(width // sizes.heads)
+    scores = jnp.einsum("bqhd,bkhd->bhqk", queries, keys).astype(jnp.float32)
     visible = jnp.tril(jnp.ones((places, places), bool))[None, None]
-    weights = jax.nn.softmax(jnp.where(visible, scores, -jnp.inf), axis=-1)
+    scaled = jnp.where(visible, scores / math.sqrt(width // sizes.heads), -jnp.inf)
+    weights = jax.nn.softmax(scaled, axis=-1).astype(x.dtype)
     return jnp.einsum("bhqk,bkhd->bqhd", weights, values).reshape(batch, places, width) @ layer["mix"]
 
 

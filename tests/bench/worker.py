@@ -19,7 +19,7 @@ import numpy as np
 
 from .cases import Case, all_cases
 from .timing import time_calls, time_dispatch
-from .transformer import QUICK, Sizes
+from .transformer import sizes_of
 
 Answer = dict[str, Any]
 QUICK_CALLS, CALLS = 200, 2000
@@ -53,8 +53,9 @@ class Peer:
         from .training import train
 
         options = {"seed": request["seed"], "seconds": request["seconds"]}
-        exact = train(self.place, sizes_of(request), precision="highest", **options)
-        return {"status": "ok", **exact, "default": train(self.place, sizes_of(request), precision=None, **options)}
+        sizes = sizes_of(request["name"], is_quick=request["quick"])
+        exact = train(self.place, sizes, precision="highest", **options)
+        return {"status": "ok", **exact, "default": train(self.place, sizes, precision=None, **options)}
 
 
 class Vulkan:
@@ -125,7 +126,7 @@ class Vulkan:
         """Compile the training step, cold or from the cache in the request's folder."""
         from .compiling import measure_compile, measure_stages
 
-        sizes = sizes_of(request)
+        sizes = sizes_of("compile", is_quick=request["quick"])
         answer = measure_compile(self.device, sizes, Path(request["folder"]))
         return answer | ({"stages": measure_stages(self.device.capabilities, sizes)} if request["stages"] else {})
 
@@ -133,7 +134,8 @@ class Vulkan:
         """Check and time training steps."""
         from .training import measure_training
 
-        sizes, options = sizes_of(request), {"seed": request["seed"], "seconds": request["seconds"]}
+        sizes = sizes_of(request["name"], is_quick=request["quick"])
+        options = {"seed": request["seed"], "seconds": request["seconds"]}
         return {
             "operations": sizes.operations,
             **measure_training(self.device, self._vulkan_place(), sizes, **options),
@@ -173,11 +175,6 @@ def dispatch_times(place: Any, is_quick: bool) -> Answer:
 def case_of(request: Answer) -> Case:
     """Return the case that a request names."""
     return all_cases(is_quick=request["quick"])[request["name"]]
-
-
-def sizes_of(request: Answer) -> Sizes:
-    """Return the transformer's sizes."""
-    return QUICK if request["quick"] else Sizes()
 
 
 def versions() -> dict[str, str]:
