@@ -8,7 +8,6 @@ from collections.abc import Callable, Collection, Sequence
 from shaders.spirv import Builder
 from shaders.spirv import Value as Register
 
-from ... import ops
 from ...errors import UnsupportedError, message
 from ...graph import Value
 from .. import moves
@@ -21,6 +20,7 @@ from .dot_matrix import add, filled, multiply_add, to_registers
 from .expression import TileExpression
 from .matrices import Matrices
 from .reduce import emit_reduce, emit_window
+from .roles import is_elementwise
 from .scatter import emit_scatter
 from .staging import Staging
 
@@ -111,7 +111,7 @@ class Emitter:
             self._matrix_step(step)
         elif emit is not None:
             emit(step)
-        elif step.op in moves.RULES or ops.is_elementwise(step.node):
+        elif step.op in moves.RULES or is_elementwise(step):
             self._settle(step)
         else:
             raise _unsupported(step)

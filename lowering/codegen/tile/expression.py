@@ -5,11 +5,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 from shaders.spirv import Builder, Pointer, Shared
 from shaders.spirv import Value as Register
 
+from ...errors import UnsupportedError, message
 from ...graph import Graph, Node, Value
 from .. import scalar
 from ..expression import Expression, Scalar
@@ -17,6 +19,9 @@ from ..index import Index
 from .blocks import Block
 from .layout import ALL, COLUMNS, INSIDE, ROWS, Layout
 from .roles import Roles
+
+# Elements of a tile that an invocation holds at most: each is written out, and drivers take more than linear time.
+MOST_SLOTS = 1024
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -141,8 +146,16 @@ class TileExpression(Expression):
         return found
 
     def slots(self, value: Value) -> list[Index]:
-        """Return the positions at which this invocation holds a tile, in row-major order."""
+        """Return the positions at which this invocation holds a tile, in row-major order.
+
+        Raises:
+            UnsupportedError: there are so many that a driver would compile for minutes.
+        """
         axes = [self.places(value, axis) for axis in range(len(value.shape))]
+        count = prod(map(len, axes))
+        if count > MOST_SLOTS:
+            node = self.producers.get(value)
+            raise UnsupportedError(_slots_text(value, count, self.layout, "" if node is None else node.where))
         return [self.index(value.shape, dims=dims) for dims in itertools.product(*axes)]
 
     # -- values ------------------------------------------------------------------------------------------------------
@@ -224,3 +237,14 @@ class TileExpression(Expression):
         """Yield the slot numbers of a tile along its axes, `skipped` ones left out."""
         counts = [len(self.places(value, axis)) for axis in range(len(value.shape)) if axis not in skipped]
         yield from itertools.product(*map(range, counts))
+
+
+def _slots_text(value: Value, count: int, layout: Layout, where: str) -> str:
+    return message(
+        "A tile must be small enough for the registers of a workgroup.",
+        got=f"{layout.text(value)}: {count:,} elements for each of {layout.threads} invocations",
+        want=f"at most {MOST_SLOTS:,} elements for each",
+        fix="give the call a grid and smaller blocks, or go through the block with pl.ds in a loop.",
+        at=where,
+        stage="codegen",
+    )

@@ -141,7 +141,7 @@ def _anywhere(cell: Block, memory: Memory) -> set[Value]:
     found: set[Value] = set()
     for step, _ in cell.walk():
         value = step.outputs[0] if len(step.outputs) == 1 else None
-        if value is None or value in memory.arrays or not (step.op in moves.RULES or _is_elementwise(step)):
+        if value is None or value in memory.arrays or not (step.op in moves.RULES or is_elementwise(step)):
             continue
         if not all(operand.shape == () or operand in cost for operand in step.inputs):
             continue
@@ -152,5 +152,7 @@ def _anywhere(cell: Block, memory: Memory) -> set[Value]:
     return found
 
 
-def _is_elementwise(step: Step) -> bool:
-    return ops.is_elementwise(step.node)
+def is_elementwise(step: Step) -> bool:
+    """Tell whether each element of a step's result is made of its operands' at the same place."""
+    is_cast = step.op == "bitcast_convert" and step.inputs[0].shape == step.outputs[0].shape
+    return is_cast or ops.is_elementwise(step.node)
