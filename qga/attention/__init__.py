@@ -1,11 +1,12 @@
 """Attention as softmax over scores of lifted keys, evaluated tile by tile."""
 
-from .public import DEFAULT_TILE, dot_attention, fidelity_attention
+from .public import DEFAULT_TILE, attention_pass, dot_attention, fidelity_attention
 from .scores import dot_scores, fidelity_scores, lift_to_rays
 from .weights import attention_weights
 
 __all__ = [
     "DEFAULT_TILE",
+    "attention_pass",
     "attention_weights",
     "dot_attention",
     "dot_scores",

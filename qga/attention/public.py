@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
-from itertools import pairwise
 from typing import Literal, overload
 
 import jax
@@ -14,15 +11,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from ..errors import OptionError, ShapeError, describe, refuse
+from ..kernels.attention import Problem, TilePlan
 from ..tiling.state import accumulator_dtype
-from .scores import dot_scores, fidelity_scores, lift_to_rays
-from .tiled import TilePlan, attend
+from .scores import DOT, FIDELITY, lift_to_rays
+from .tiled import attend, finite
 
-DEFAULT_TILE = 512
-
-# Causal rows are cut into this many groups; each skips the keys after its last row. Four groups compute 1.25 times
-# the scores that are needed instead of 2 times, for four times the program size.
-_CAUSAL_GROUPS = 4
+DEFAULT_TILE = 64
 
 Queries = Float[Array, "*batch queries width"]
 Keys = Float[Array, "*batch keys width"]
@@ -83,7 +77,7 @@ def dot_attention(
         scale: inverse temperature, one number or one for each batch entry; 1 / sqrt(width) by default.
         mask: True where a query may see a key.
         is_causal: let query i see keys 0 to i only.
-        tile: keys scored at a time; any value gives the same result up to rounding.
+        tile: keys scored at a time, at most; any value gives the same result up to rounding.
         return_lse: also return log sum_j e^(s_ij), the log partition sum of each row.
 
     Returns:
@@ -101,10 +95,9 @@ def dot_attention(
         >>> dot_attention(jnp.eye(2), jnp.eye(2), jnp.eye(2)).shape
         (2, 2)
     """
-    if scale is None:
-        scale = 1 / math.sqrt(queries.shape[-1]) if queries.ndim and queries.shape[-1] else 1.0
+    scale = _natural_scale(queries) if scale is None else scale
     _check("dot_attention", queries, keys, values, mask, tile)
-    plan = TilePlan(dot_scores, tile, is_causal)
+    plan = TilePlan(DOT, tile, is_causal)
     out, log_sums = _attend("dot_attention", plan, (queries, keys, values), scale, mask)
     return (out, log_sums) if return_lse else out
 
@@ -163,7 +156,7 @@ def fidelity_attention(
         beta: inverse temperature, one number or one for each batch entry.
         mask: True where a query may see a key.
         is_causal: let query i see keys 0 to i only.
-        tile: keys scored at a time; any value gives the same result up to rounding.
+        tile: keys scored at a time, at most; any value gives the same result up to rounding.
         return_lse: also return log sum_j e^(s_ij), the log partition sum of each row.
 
     Returns:
@@ -182,43 +175,99 @@ def fidelity_attention(
     """
     _check("fidelity_attention", queries, keys, values, mask, tile)
     arrays = lift_to_rays(queries), lift_to_rays(keys), values
-    plan = TilePlan(fidelity_scores, tile, is_causal)
+    plan = TilePlan(FIDELITY, tile, is_causal)
     out, log_sums = _attend("fidelity_attention", plan, arrays, beta, mask)
     return (out, log_sums) if return_lse else out
 
 
+def attention_pass(
+    queries: Queries,
+    keys: Keys,
+    values: Values,
+    log_sums: LogSums,
+    *,
+    metric: Literal["dot", "fidelity"] = "dot",
+    scale: Scale | None = None,
+    mask: Mask | None = None,
+    is_causal: bool = False,
+    tile: int = DEFAULT_TILE,
+) -> Attended:
+    """Mix values by an attention whose log sums are known: one more pass of an operator that has run before.
+
+    out_i = sum_j e^(s_ij - z_i) v_j / sum_j e^(s_ij - z_i)
+
+    Cheaper than the attention itself: no maximum is followed and nothing is rescaled. The log sums z are a reference
+    that the result does not depend on, so rounding in them does no harm.
+
+    Args:
+        queries: those that the log sums were computed with.
+        keys: likewise.
+        values: any, one row for each key.
+        log_sums: what ``return_lse`` gave; any number near it, and not far below it, will do.
+        metric: ``dot`` for ``dot_attention``, ``fidelity`` for ``fidelity_attention``.
+        scale: inverse temperature; 1 / sqrt(width) by default for ``dot``, required for ``fidelity``.
+        mask: True where a query may see a key.
+        is_causal: let query i see keys 0 to i only.
+        tile: keys scored at a time, at most.
+
+    Returns:
+        As the attention does. The derivative in ``log_sums`` is zero.
+
+    Raises:
+        ShapeError: shapes or dtypes do not fit together.
+        OptionError: ``tile`` is below 1, or ``fidelity`` without a scale.
+    """
+    _check("attention_pass", queries, keys, values, mask, tile)
+    if metric == "fidelity":
+        if scale is None:
+            refuse(
+                OptionError,
+                "attention_pass: the fidelity score has no natural scale.",
+                got="scale=None",
+                want="the inverse temperature beta",
+                fix="pass scale; a multiple of log(keys) is a good start.",
+            )
+        queries, keys, plan = lift_to_rays(queries), lift_to_rays(keys), TilePlan(FIDELITY, tile, is_causal)
+    else:
+        plan = TilePlan(DOT, tile, is_causal)
+    scale = _natural_scale(queries) if scale is None else scale
+    wide = log_sums.astype(accumulator_dtype(queries, values))
+    return _attend("attention_pass", plan, (queries, keys, values), scale, mask, wide)[0]
+
+
+def _natural_scale(queries: Queries) -> float:
+    return 1 / math.sqrt(queries.shape[-1]) if queries.ndim and queries.shape[-1] else 1.0
+
+
 def _attend(
-    name: str, plan: TilePlan, arrays: tuple[Queries, Keys, Values], scale: Scale, mask: Mask | None
+    name: str,
+    plan: TilePlan,
+    arrays: tuple[Queries, Keys, Values],
+    scale: Scale,
+    mask: Mask | None,
+    log_sums: LogSums | None = None,
 ) -> tuple[Attended, LogSums]:
-    """Run every batch entry through the one-head function, causal rows in groups."""
+    """Run every batch entry through the one-head function; where log sums are known, with them as peaks."""
     queries, keys, values = arrays
     batch, rows, count = queries.shape[:-2], queries.shape[-2], keys.shape[-2]
     spread_scale = _spread(name, "scale", jnp.asarray(scale, accumulator_dtype(queries, values)), batch)
     if mask is not None:
         mask = _spread(name, "mask", mask, (*batch, rows, count))
-    groups = _CAUSAL_GROUPS if plan.is_causal and rows > _CAUSAL_GROUPS * plan.tile else 1
-    parts = []
-    for start, stop in _intervals(rows, groups):
-        seen = min(stop, count) if plan.is_causal else count
-        group = replace(plan, tile=max(1, min(plan.tile, seen)), first_query=start)
-        inputs = queries[..., start:stop, :], keys[..., :seen, :], values[..., :seen, :], spread_scale
-        seen_mask = None if mask is None else mask[..., start:stop, :seen]
-        parts.append(_map_batch(partial(attend, group), len(batch), mask is not None)(*inputs, seen_mask))
-    out = jnp.concatenate([part[0] for part in parts], axis=-2)
-    log_sums = jnp.concatenate([part[1] for part in parts], axis=-1)
+    if log_sums is not None:
+        log_sums = _spread(name, "log_sums", finite(log_sums), (*batch, rows))
+    function = partial(_attend_head, plan)
+    for _ in batch:
+        function = jax.vmap(
+            function, in_axes=tuple(None if each is None else 0 for each in (0, 0, 0, 0, mask, log_sums))
+        )
+    out, log_sums = function(queries, keys, values, spread_scale, mask, log_sums)
     return out.astype(values.dtype), log_sums
 
 
-def _map_batch(function: Callable, axes: int, has_mask: bool) -> Callable:
-    for _ in range(axes):
-        function = jax.vmap(function, in_axes=(0, 0, 0, 0, 0 if has_mask else None))
-    return function
-
-
-def _intervals(rows: int, groups: int) -> list[tuple[int, int]]:
-    """Cut ``rows`` into consecutive intervals of nearly equal length."""
-    edges = [rows * group // groups for group in range(groups + 1)]
-    return list(pairwise(edges))
+def _attend_head(
+    plan: TilePlan, queries: Array, keys: Array, values: Array, scale: Array, mask: Array | None, peak: Array | None
+) -> tuple[Array, Array]:
+    return attend(plan, Problem(plan.score.lift(queries, scale), keys, values, scale, mask), peak)
 
 
 def _spread(name: str, role: str, array: Array, shape: tuple[int, ...]) -> Array:

@@ -7,6 +7,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from ..errors import ShapeError, describe, refuse
+from ..kernels.score import Inners, Planes, Score, score_tile
 from ..tiling.state import accumulator_dtype
 
 
@@ -23,10 +24,7 @@ def dot_scores(
     Returns:
         Scores in float32 or wider.
     """
-    # Scaled before the product: compilers join a product with the subtraction of a row's peak and leave out its
-    # rounding, so that for scores beyond 1e9 the best key would end far from its own peak.
-    scaled = scale * queries.astype(accumulator_dtype(queries, keys))
-    return _inner(scaled.astype(queries.dtype), keys)
+    return _scores(DOT, queries, keys, scale)
 
 
 def fidelity_scores(
@@ -44,10 +42,7 @@ def fidelity_scores(
     Returns:
         Scores in float32 or wider.
     """
-    half = keys.shape[-1] // 2
-    # <k|q> = (k_re - i k_im)(q_re + i q_im): two real products instead of one complex one, which every device has.
-    turned = jnp.concatenate([-keys[:, half:], keys[:, :half]], axis=1)
-    return beta * (jnp.square(_inner(queries, keys)) + jnp.square(_inner(queries, turned)))
+    return _scores(FIDELITY, queries, keys, beta)
 
 
 def lift_to_rays(vectors: Float[Array, "*batch width"]) -> Float[Array, "*batch width"]:
@@ -72,5 +67,33 @@ def lift_to_rays(vectors: Float[Array, "*batch width"]) -> Float[Array, "*batch 
     return (wide * lax.rsqrt(jnp.maximum(squared, jnp.finfo(wide.dtype).tiny))).astype(vectors.dtype)
 
 
-def _inner(queries: Float[Array, "queries width"], keys: Float[Array, "keys width"]) -> Float[Array, "queries keys"]:
-    return jnp.matmul(queries, keys.T, preferred_element_type=accumulator_dtype(queries, keys))
+def _scores(score: Score, queries: Array, keys: Array, scale: Array) -> Float[Array, "queries keys"]:
+    scale = scale.astype(accumulator_dtype(queries, keys))
+    return score_tile(score, score.lift(queries, scale), keys, scale)
+
+
+def _lift_scaled(queries: Float[Array, "queries width"], scale: Float[Array, ""]) -> Planes:
+    # Scaled before the product: compilers join a product with the subtraction of a row's peak and leave out its
+    # rounding, so that for scores beyond 1e9 the best key would end far from its own peak.
+    return ((scale * queries.astype(scale.dtype)).astype(queries.dtype),)
+
+
+def _link_plainly(inners: Inners, scale: Float[Array, ""]) -> Float[Array, "queries keys"]:
+    del scale
+    return inners[0]
+
+
+def _lift_to_planes(queries: Float[Array, "queries width"], scale: Float[Array, ""]) -> Planes:
+    # <k|q> = (k_re - i k_im)(q_re + i q_im): two real products instead of one complex one, which every device has.
+    del scale
+    half = queries.shape[-1] // 2
+    return queries, jnp.concatenate([queries[:, half:], -queries[:, :half]], axis=1)
+
+
+def _link_squares(inners: Inners, scale: Float[Array, ""]) -> Float[Array, "queries keys"]:
+    real, imaginary = inners
+    return scale * (jnp.square(real) + jnp.square(imaginary))
+
+
+DOT = Score(_lift_scaled, _link_plainly)
+FIDELITY = Score(_lift_to_planes, _link_squares)

@@ -1,20 +1,16 @@
-"""Softmax attention over tiles of keys, with derivatives that recompute tiles instead of storing them.
+"""Softmax attention of one head over tiles, with derivatives that recompute tiles instead of storing them.
 
-Forward, for each tile of keys: scores -> leaf state -> merge into the running state; read out at the end.
-
-Derivative, for each tile again, with p = e^(s - logZ) recomputed from the stored logZ:
+Forward is a kernel (``qga.kernels.attention``). The derivative is, with p = e^(s - logZ) made again from logZ,
 
     d out = sum_j p_j ds_j v_j + sum_j p_j dv_j - (sum_j p_j ds_j) out,    d logZ = sum_j p_j ds_j
 
-The rule is a ``custom_jvp`` and each tile of it is rematerialised. Its transpose is therefore the usual backward pass
-of streaming attention (five matrix products a tile, memory linear in the rows), and forward mode, reverse mode and
-higher derivatives come from one rule. A ``custom_vjp`` would forbid forward mode.
+in forward mode a loop over tiles, and its transpose, in reverse mode, two kernels (``qga.kernels.attention_gradient``).
+Both stand in one ``custom_jvp``: a ``custom_vjp`` would forbid forward mode. See ``with_transpose`` for how.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
@@ -23,32 +19,20 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
+from ..kernels import launch
+from ..kernels.attention import Problem, TilePlan, attention_kernel, hide, operands, pass_kernel, sizes_of
+from ..kernels.attention_gradient import Backflow, key_gradient_kernel, query_gradient_kernel
+from ..kernels.score import Planes, score_tile
 from ..tiling.cut import split
-from ..tiling.state import State, accumulator_dtype, state_leaf, state_merge, state_read
-
-Scores = Callable[
-    [Float[Array, "queries width"], Float[Array, "keys width"], Float[Array, ""]], Float[Array, "queries keys"]
-]
+from ..tiling.state import State, state_read
+from .transpose import with_transpose
 
 # A loop costs a device round of its own; few tiles are cheaper in line.
 _TILES_IN_LINE = 4
 
-
-@dataclass(frozen=True)
-class TilePlan:
-    """What is known about a tiled attention before any array is.
-
-    Attributes:
-        scores: the lift-inner-link score of one tile.
-        tile: keys of one tile.
-        is_causal: whether query i sees keys 0 to ``first_query`` + i only.
-        first_query: position of the first query row, for the causal rule.
-    """
-
-    scores: Scores
-    tile: int
-    is_causal: bool
-    first_query: int = 0
+Outputs = tuple[Float[Array, "queries channels"], Float[Array, " queries"]]
+Known = tuple[Problem, Float[Array, "queries channels"], Float[Array, " queries"]]
+Moves = tuple[Planes, Float[Array, "keys width"], Float[Array, "keys channels"], Float[Array, ""]]
 
 
 class _KeyTile(NamedTuple):
@@ -56,82 +40,105 @@ class _KeyTile(NamedTuple):
 
     keys: Float[Array, "tile width"]
     values: Float[Array, "tile channels"]
-    exists: Bool[Array, " tile"]
     first_key: Int[Array, ""]
     allowed: Bool[Array, "queries tile"] | None
+    d_keys: Float[Array, "tile width"]
+    d_values: Float[Array, "tile channels"]
+
+
+@partial(jax.jit, static_argnums=0)
+def attention_state(plan: TilePlan, problem: Problem, peak: Float[Array, " queries"] | None = None) -> State:
+    """Compute the softmax state of all keys for each query of one head.
+
+    Args:
+        plan: how.
+        problem: of what.
+        peak: of each row, where it is known; any finite number not far below the row's largest score.
+
+    Returns:
+        peak, mass and total of each query, in the dtype of ``problem.scale``.
+    """
+    if peak is None:
+        return State(*launch(attention_kernel(plan, problem), *operands(problem)))
+    return State(peak, *launch(pass_kernel(plan, problem), *operands(problem), peak))
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
-def attend(
-    plan: TilePlan,
-    queries: Float[Array, "queries width"],
-    keys: Float[Array, "keys width"],
-    values: Float[Array, "keys channels"],
-    scale: Float[Array, ""],
-    mask: Bool[Array, "queries keys"] | None,
-) -> tuple[Float[Array, "queries channels"], Float[Array, " queries"]]:
+def attend(plan: TilePlan, problem: Problem, peak: Float[Array, " queries"] | None = None) -> Outputs:
     """Average the values of one head by the softmax of its scores, tile by tile.
+
+    Args:
+        plan: how.
+        problem: of what.
+        peak: as in ``attention_state``; no result depends on it.
 
     Returns:
         The averages and the log of each row's partition sum, both in the accumulator's dtype. A row that sees no key
         gives zeros and minus infinity.
     """
-    dtype = accumulator_dtype(queries, values)
-    rows, channels = queries.shape[0], values.shape[1]
-
-    def add_tile(state: State, tile: _KeyTile) -> tuple[State, None]:
-        scores = _hide(plan, plan.scores(queries, tile.keys, scale), tile)
-        leaf = jax.vmap(state_leaf, in_axes=(0, None))(scores, tile.values)
-        return state_merge(state, leaf), None
-
-    unit = State(jnp.full((rows,), -jnp.inf, dtype), jnp.zeros((rows,), dtype), jnp.zeros((rows, channels), dtype))
-    state, _ = _scan(add_tile, unit, _cut(plan, keys, values, mask))
-    return state_read(state)
+    return state_read(attention_state(plan, problem, peak))
 
 
 @attend.defjvp
-def _attend_jvp(plan: TilePlan, primals: tuple, tangents: tuple) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
-    queries, keys, values, scale, mask = primals
-    d_queries, d_keys, d_values, d_scale, _ = tangents
-    out, log_sum = attend(plan, queries, keys, values, scale, mask)
-    reference = jnp.where(log_sum == -jnp.inf, 0, log_sum)[:, None]
+def _attend_jvp(plan: TilePlan, primals: tuple, tangents: tuple) -> tuple[Outputs, Outputs]:
+    (problem, peak), (moves, _) = primals, tangents
+    out, log_sums = attend(plan, problem, peak)
+    known = problem, out, finite(log_sums)
+    return (out, log_sums), with_transpose(partial(_push, plan), partial(_pull, plan), known, _moves(moves))
+
+
+def finite(log_sums: Float[Array, " queries"]) -> Float[Array, " queries"]:
+    """Replace minus infinity by zero, which gives the same weights of zero and never -inf - (-inf)."""
+    return jnp.where(log_sums == -jnp.inf, 0, log_sums)
+
+
+def _moves(tangent: Problem) -> Moves:
+    return tangent.planes, tangent.keys, tangent.values, tangent.scale
+
+
+def _push(plan: TilePlan, known: Known, moves: Moves) -> Outputs:
+    """Move the outputs as the inputs move: forward mode."""
+    (problem, out, log_sums), (d_planes, *_, d_scale) = known, moves
+    sizes = sizes_of(plan, problem)
 
     @partial(jax.checkpoint, prevent_cse=False)
-    def add_tile(sums: tuple, tiles: tuple[_KeyTile, Array, Array]) -> tuple[tuple, None]:
-        tile, d_tile_keys, d_tile_values = tiles
-        scores, d_scores = jax.jvp(plan.scores, (queries, tile.keys, scale), (d_queries, d_tile_keys, d_scale))
-        weights = jnp.exp(_hide(plan, scores, tile) - reference)
+    def add_tile(sums: Outputs, tile: _KeyTile) -> tuple[Outputs, None]:
+        primals = problem.planes, tile.keys, problem.scale
+        scores, d_scores = jax.jvp(partial(score_tile, plan.score), primals, (d_planes, tile.d_keys, d_scale))
+        weights = jnp.exp(hide(plan, sizes, scores, 0, tile.first_key, tile.allowed) - log_sums[:, None])
         moved = weights * d_scores
-        mix = partial(jnp.matmul, preferred_element_type=out.dtype)
-        d_total = mix(moved.astype(values.dtype), tile.values) + mix(weights.astype(values.dtype), d_tile_values)
+        product = partial(jnp.matmul, preferred_element_type=out.dtype)
+        dtype = problem.values.dtype
+        d_total = product(moved.astype(dtype), tile.values) + product(weights.astype(dtype), tile.d_values)
         return (sums[0] + d_total, sums[1] + jnp.sum(moved, axis=1)), None
 
-    tiles = (_cut(plan, keys, values, mask), split(d_keys, plan.tile)[0], split(d_values, plan.tile)[0])
-    (d_total, d_log_sum), _ = _scan(add_tile, (jnp.zeros_like(out), jnp.zeros_like(log_sum)), tiles)
-    return (out, log_sum), (d_total - d_log_sum[:, None] * out, d_log_sum)
+    tiles = _cut(sizes.key_tile, problem, moves)
+    (d_total, d_log_sums), _ = _scan(add_tile, (jnp.zeros_like(out), jnp.zeros_like(log_sums)), tiles)
+    return d_total - d_log_sums[:, None] * out, d_log_sums
 
 
-def _cut(plan: TilePlan, keys: Array, values: Array, mask: Array | None) -> _KeyTile:
-    """Cut keys, values and mask into one stack of tiles."""
-    key_tiles, exists = split(keys, plan.tile)
-    first_keys = jnp.arange(key_tiles.shape[0], dtype=jnp.int32) * plan.tile
-    allowed = None if mask is None else jnp.swapaxes(split(mask.T, plan.tile, False)[0], 1, 2)
-    return _KeyTile(key_tiles, split(values, plan.tile)[0], exists, first_keys, allowed)
+@partial(jax.jit, static_argnums=0)
+def _pull(plan: TilePlan, known: Known, bars: Outputs) -> Moves:
+    """Pull cotangents of the outputs back to the inputs: reverse mode, the transpose of ``_push``."""
+    (problem, out, log_sums), (out_bar, log_sum_bar) = known, bars
+    back = Backflow(out_bar, log_sums, log_sum_bar - jnp.sum(out_bar * out, axis=1))
+    arrays = [*operands(problem), *back]
+    *plane_bars, scale_bars = launch(query_gradient_kernel(plan, problem), *arrays)
+    key_bar, value_bar = launch(key_gradient_kernel(plan, problem), *arrays)
+    moves = tuple(plane_bars), key_bar, value_bar, jnp.sum(scale_bars)
+    return jax.tree.map(lambda bar, primal: bar.astype(primal.dtype), moves, _moves(problem))
 
 
-def _hide(plan: TilePlan, scores: Float[Array, "queries tile"], tile: _KeyTile) -> Float[Array, "queries tile"]:
-    """Give minus infinity to every key that does not exist or must not be seen."""
-    visible = tile.exists[None, :]
-    if plan.is_causal:
-        positions = plan.first_query + jnp.arange(scores.shape[0], dtype=jnp.int32)
-        key_positions = tile.first_key + jnp.arange(plan.tile, dtype=jnp.int32)
-        visible &= positions[:, None] >= key_positions[None, :]
-    if tile.allowed is not None:
-        visible &= tile.allowed
-    return jnp.where(visible, scores, -jnp.inf)
+def _cut(tile: int, problem: Problem, moves: Moves) -> _KeyTile:
+    """Cut keys, values, their tangents and the mask into one stack of tiles."""
+    cut = lambda rows: split(rows, tile)[0]  # noqa: E731
+    keys = cut(problem.keys)
+    first_keys = jnp.arange(keys.shape[0], dtype=jnp.int32) * tile
+    allowed = None if problem.mask is None else jnp.swapaxes(split(problem.mask.T, tile, False)[0], 1, 2)
+    return _KeyTile(keys, cut(problem.values), first_keys, allowed, cut(moves[1]), cut(moves[2]))
 
 
-def _scan(step: Callable, start: tuple, tiles: tuple) -> tuple:
+def _scan(step: Callable, start: Outputs, tiles: _KeyTile) -> tuple:
     """Fold ``step`` over the leading axis of ``tiles``, in line when they are few."""
-    count = jax.tree.leaves(tiles)[0].shape[0]
+    count = tiles.keys.shape[0]
     return lax.scan(step, start, tiles, unroll=True if count <= _TILES_IN_LINE else 1)

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qga import attention_weights, dot_attention
+from qga.attention import attention_pass
 from tests.qga.dense import dot_weights
 from tests.qga.tolerances import assert_close, assert_far
 
@@ -164,3 +165,23 @@ def test_huge_scores_choose_the_best_key_under_jit(largest: float, tile: int, ra
     out = jax.jit(lambda *arrays: dot_attention(*arrays, tile=tile))(*big, jnp.asarray(values, jnp.float32))
     best = (queries @ keys.T).argmax(axis=1)
     assert_close(out, values[best], depth=KEYS, scale=float(np.abs(values).max()))
+
+
+def test_a_pass_is_the_attention_whatever_its_log_sums_round_to(random: np.random.Generator, dtype: np.dtype) -> None:
+    queries, keys, values = cast(draw(random, 2), dtype)
+    mask = jnp.asarray(random.random((2, 23, KEYS)) < 0.4).at[0, 4].set(False)
+    want, log_sums = dot_attention(queries, keys, values, mask=mask, tile=8, return_lse=True)
+    for error in (0.0, 0.3):
+        got = attention_pass(queries, keys, values, log_sums + error, mask=mask, tile=8)
+        assert_close(got, want, depth=KEYS, scale=4.0)
+    assert_far(attention_pass(queries, keys, values[:, ::-1], log_sums, mask=mask, tile=8), want, depth=KEYS)
+
+
+def test_gradient_of_a_pass_is_that_of_the_attention(random: np.random.Generator, dtype: np.dtype) -> None:
+    arrays = cast(draw(random), dtype)
+    _, log_sums = dot_attention(*arrays, return_lse=True)
+    got = jax.grad(lambda *a: jnp.sum(jnp.square(attention_pass(*a))), argnums=(0, 1, 2, 3))(*arrays, log_sums)
+    want = jax.grad(lambda *a: jnp.sum(jnp.square(dot_attention(*a))), argnums=(0, 1, 2))(*arrays)
+    for one, other in zip(got, want, strict=False):
+        assert_close(one, other, depth=KEYS, scale=10.0)
+    assert np.array_equal(got[3], np.zeros(23))

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import pytest
 
 from qga import OptionError, ShapeError, attention_weights, dot_attention, fidelity_attention
+from qga.attention import attention_pass
 
 ROWS = jnp.zeros((3, 4))
 
@@ -81,3 +82,13 @@ def test_weights_of_fidelity_need_a_scale() -> None:
 def test_weights_refuse_other_widths() -> None:
     with pytest.raises(ShapeError, match="must have the same width"):
         attention_weights(ROWS, jnp.zeros((3, 5)))
+
+
+def test_a_pass_of_fidelity_needs_a_scale() -> None:
+    with pytest.raises(OptionError, match="attention_pass: the fidelity score has no natural scale"):
+        attention_pass(ROWS, ROWS, ROWS, jnp.zeros(3), metric="fidelity")
+
+
+def test_a_pass_refuses_log_sums_of_other_rows() -> None:
+    with pytest.raises(ShapeError, match=r"attention_pass: log_sums must broadcast to the batch"):
+        attention_pass(ROWS, ROWS, ROWS, jnp.zeros(2))

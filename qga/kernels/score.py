@@ -1,0 +1,44 @@
+"""The scores a kernel can compute: a lift of the queries, inner products with keys, and a scalar link."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from jax import lax
+from jaxtyping import Array, Float
+
+Planes = tuple[Float[Array, "queries width"], ...]
+Inners = tuple[Float[Array, "queries keys"], ...]
+
+
+@dataclass(frozen=True)
+class Score:
+    """A member of the lift-inner-link family: s = link(<plane, k> for each plane of the lifted query, scale).
+
+    Attributes:
+        lift: (queries, scale) -> planes as wide as a key. Done once for each query, outside of kernels.
+        link: (inner products with each plane, scale) -> scores. Done for each pair, inside.
+    """
+
+    lift: Callable[[Float[Array, "queries width"], Float[Array, ""]], Planes]
+    link: Callable[[Inners, Float[Array, ""]], Float[Array, "queries keys"]]
+
+
+def score_tile(
+    score: Score, planes: Planes, keys: Float[Array, "keys width"], scale: Float[Array, ""]
+) -> Float[Array, "queries keys"]:
+    """Score a tile of keys for lifted queries.
+
+    Args:
+        score: which score.
+        planes: the lifted queries.
+        keys: one row for each place looked at.
+        scale: inverse temperature, in the dtype of the scores.
+
+    Returns:
+        Scores in the dtype of ``scale``.
+    """
+    rows = (((1,), (1,)), ((), ()))
+    inners = tuple(lax.dot_general(plane, keys, rows, preferred_element_type=scale.dtype) for plane in planes)
+    return score.link(inners, scale)

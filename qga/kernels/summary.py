@@ -1,0 +1,58 @@
+"""Summaries of tiles as a kernel: a program for each tile."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from .call import Block, Kernel, Place
+
+
+def summary_kernel(
+    keys: Float[Array, "tiles tile width"],
+    values: Float[Array, "tiles tile channels"],
+    exists: Bool[Array, "tiles tile"],
+    dtype: jnp.dtype,
+) -> Kernel:
+    """Return the kernel of ``qga.tiling.summarize``; its results are the fields of ``Summary``, single numbers as [1].
+
+    Args:
+        keys: tiles of keys.
+        values: their values.
+        exists: True where a key exists.
+        dtype: of the results.
+    """
+    (tiles, tile, width), channels = keys.shape, values.shape[2]
+    columns = (1, width, 1, 1, width, width, 1, channels, 1)
+    inputs = [Block((None, tile, size), lambda i: (i, 0, 0)) for size in (width, channels)]
+    return Kernel(
+        _summarize,
+        (tiles,),
+        [*inputs, Block((None, exists.shape[1]), lambda i: (i, 0))],
+        [Block((None, size), lambda i: (i, 0)) for size in columns],
+        [jax.ShapeDtypeStruct((tiles, size), dtype) for size in columns],
+        "summary",
+    )
+
+
+def _summarize(place: Place, *refs: Any) -> None:
+    del place
+    keys_ref, values_ref, exists_ref, count_ref, *rest = refs
+    key_sum, square_sum, radius, low, high, longest, value_sum, value_radius = rest
+    exists, dtype = exists_ref[...][:, None], count_ref.dtype
+    keys, values = (jnp.where(exists, ref[...].astype(dtype), 0) for ref in (keys_ref, values_ref))
+    count = jnp.sum(exists.astype(dtype), axis=0)
+    count_ref[...] = count
+    squares = jnp.sum(jnp.square(keys), axis=1)
+    square_sum[...] = jnp.sum(squares)[None]
+    longest[...] = jnp.sqrt(jnp.max(squares))[None]
+    low[...] = jnp.min(jnp.where(exists, keys, jnp.inf), axis=0)
+    high[...] = jnp.max(jnp.where(exists, keys, -jnp.inf), axis=0)
+    for rows, sum_ref, radius_ref in ((keys, key_sum, radius), (values, value_sum, value_radius)):
+        total = jnp.sum(rows, axis=0)
+        away = jnp.where(exists, rows - (total / jnp.maximum(count, 1))[None, :], 0)
+        sum_ref[...] = total
+        radius_ref[...] = jnp.sqrt(jnp.max(jnp.sum(jnp.square(away), axis=1)))[None]
