@@ -1,11 +1,21 @@
-"""Tiles: the softmax state monoid, cutting arrays into tiles, and trees of tiles."""
+"""Tiles: the softmax state monoid, cutting arrays into tiles, summaries and trees of tiles."""
 
 from .cut import join, split
 from .state import State, state_leaf, state_merge, state_read, state_unit
+from .summary import (
+    Summary,
+    summarize,
+    summary_center,
+    summary_mean,
+    summary_merge,
+    summary_scatter,
+    summary_unit,
+)
 from .tree import TileTree, compose, kraft_sum, state_of_tree, tree
 
 __all__ = [
     "State",
+    "Summary",
     "TileTree",
     "compose",
     "join",
@@ -16,5 +26,11 @@ __all__ = [
     "state_of_tree",
     "state_read",
     "state_unit",
+    "summarize",
+    "summary_center",
+    "summary_mean",
+    "summary_merge",
+    "summary_scatter",
+    "summary_unit",
     "tree",
 ]
