@@ -12,7 +12,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-from ..attention import DEFAULT_TILE, dot_attention, fidelity_attention
+from ..attention import DEFAULT_TILE, attention_pass, dot_attention, fidelity_attention
 from ..errors import DomainError, OptionError, refuse
 
 # Terms of the Poisson tail summed before the geometric remainder; by then the ratio of terms is small.
@@ -47,15 +47,22 @@ def heat(operator: Callable[[Field], Field], field: Field, time: Time, *, order:
     Source: Jensen 1953 (uniformisation).
     """
     _check(time, order)
-    weights = poisson_weights(jnp.asarray(time, field.dtype), order)
+    time = jnp.asarray(time, field.dtype)
+    weights = poisson_weights(time, order)
+    return _add_powers(operator, field, weights[0] * field, weights[1:]), poisson_tail(time, order)
+
+
+def _add_powers(
+    operator: Callable[[Field], Field], term: Field, total: Field, weights: Float[Array, " terms"]
+) -> Field:
+    """Add to a sum of powers of P the next ones, where ``term`` is the last."""
 
     def step(carry: tuple[Field, Field], weight: Array) -> tuple[tuple[Field, Field], None]:
         term, total = carry
         term = operator(term)
         return (term, total + weight * term), None
 
-    (_, total), _ = lax.scan(step, (field, weights[0] * field), weights[1:])
-    return total, poisson_tail(jnp.asarray(time, field.dtype), order)
+    return lax.scan(step, (term, total), weights)[0][1]
 
 
 def pattern_flow(
@@ -73,6 +80,8 @@ def pattern_flow(
 ) -> tuple[Field, Float[Array, ""]]:
     """Let a field flow along the attention of its own places, one tiled attention pass for each power.
 
+    The first pass finds the log sum of each row; the others follow no maximum.
+
     Args:
         queries: one row for each place.
         keys: one row for each place.
@@ -85,7 +94,7 @@ def pattern_flow(
         mask: True where a place may see another. Every place must see one, or the operator is not stochastic and
             the bound does not hold.
         is_causal: let place i see places 0 to i only.
-        tile: places scored at a time.
+        tile: places scored at a time, at most.
 
     Returns:
         As ``heat``.
@@ -103,10 +112,23 @@ def pattern_flow(
                 want="the inverse temperature beta",
                 fix="pass scale; a multiple of log(rows) is a good start.",
             )
-        attend = partial(fidelity_attention, queries, keys, beta=scale, mask=mask, is_causal=is_causal, tile=tile)
+        attend = partial(fidelity_attention, beta=scale)
     else:
-        attend = partial(dot_attention, queries, keys, scale=scale, mask=mask, is_causal=is_causal, tile=tile)
-    return heat(lambda values: attend(values=values), field, time, order=order)
+        attend = partial(dot_attention, scale=scale)
+    _check(time, order)
+    options = {"mask": mask, "is_causal": is_causal, "tile": tile}
+    time = jnp.asarray(time, field.dtype)
+    weights = poisson_weights(time, order)
+    total, tail = weights[0] * field, poisson_tail(time, order)
+    if order == 0:
+        return total, tail
+    # The first pass finds the log sums; the others know them.
+    once, log_sums = attend(queries, keys, field, return_lse=True, **options)
+
+    def operator(values: Field) -> Field:
+        return attention_pass(queries, keys, values, log_sums, metric=metric, scale=scale, **options)
+
+    return _add_powers(operator, once, total + weights[1] * once, weights[2:]), tail
 
 
 def poisson_weights(time: Time, order: int) -> Float[Array, " terms"]:
