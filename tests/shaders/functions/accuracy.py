@@ -54,8 +54,8 @@ CASES = (
     Case("sin", np.sin, 2.5),
     Case("cos", np.cos, 2.5),
     Case("tan", np.tan, 4.0),
-    # The quotient of an f32 division on a GPU may be off by 2.5 units: here and in atan2.
-    Case("tanh", np.tanh, 3.0),
+    # The quotient of an f32 division on a GPU may be off by 2.5 units: here (3.09 on an H100) and in atan2 (2.57).
+    Case("tanh", np.tanh, 3.5),
     Case("cbrt", np.cbrt, 1.5),
     Case("rsqrt", lambda x: 1 / np.sqrt(x), 2.0),
     Case("atan2", np.arctan2, 3.0, 2),

@@ -30,6 +30,18 @@ def test_index_may_be_any_integer(build, index):
     build(lambda b: b.buffer("f32").store(b.buffer(index)[0], b.buffer("f32")[b.buffer(index)[1]]))
 
 
+@pytest.mark.parametrize("dtype", ["f16", "bf16", "i8", "f32"])
+def test_words_are_read_as_they_lie(build, dtype, opcodes):
+    kernel = build(lambda b: b.buffer("u32").store(0, b.buffer(dtype).load_words(3, 4)))
+    assert not {Op.FConvert, Op.UConvert, Op.SConvert} & set(opcodes(kernel))
+
+
+def test_wide_index_is_added_to_the_address(build, opcodes):
+    # A block's offsets are 32 bits wide in some drivers, however wide the index.
+    assert Op.ConvertUToPtr not in opcodes(build(lambda b: b.buffer("f32").store(b.const("u32", 8), 1.0)))
+    assert Op.ConvertUToPtr in opcodes(build(lambda b: b.buffer("f32").store(b.const("u64", 8), 1.0)))
+
+
 def test_float_narrows_to_half_where_it_is_written(build):
     assert "OpFConvert" in build(lambda b: b.buffer("f16").store(0, b.buffer("f32")[0])).text()
 

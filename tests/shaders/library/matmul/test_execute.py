@@ -123,6 +123,19 @@ def test_matrix_multiplies_by_fragments_of_other_devices(
     check_product(got, case, tiles, (lhs, rhs))
 
 
+@pytest.mark.parametrize("buffers", [1, 2])
+@pytest.mark.parametrize("shape", [(128, 128, 128), (128, 128, 16), (104, 136, 88)], ids=str)
+@pytest.mark.parametrize("turned", [(False, False), (True, True)], ids=str)
+def test_matrix_multiplies_whole_groups_of_plain_memory(
+    device: Device, turned: tuple[bool, bool], shape: tuple[int, int, int], buffers: int
+) -> None:
+    # Tiles of eight fragments a side: invocations copy several groups each, a fixed number of lines apart.
+    lanes, (m, n, k) = matrix_lanes(device, "f16", "f32")
+    tile = (8 * m, 8 * n, 4 * k if buffers == 1 else 2 * k)
+    tiles = replace(fragments(tile, (4 * m, 2 * n), lanes, (m, n, k)), buffers=buffers)
+    check(device, Case(product(*shape, "f16", batch=2), *turned, vectors=True), tiles)
+
+
 def test_matrix_multiplies_split_depth(device: Device) -> None:
     lanes, (m, n, k) = matrix_lanes(device, "f16", "f32")
     tiles = replace(fragments((2 * m, 2 * n, 2 * k), (2 * m, 2 * n), lanes, (m, n, k)), splits=2)
