@@ -11,6 +11,7 @@ from . import schedule as schedules
 from .codegen import dot, kernels, running, scatter, tile, tiles
 from .graph import Graph, Node, map_regions, regions, verify
 from .passes.degenerate import degenerate
+from .passes.fold_tiles import fold_tiles
 from .passes.fuse import fuse
 from .passes.normalise import normalise
 from .passes.simplify import simplify
@@ -48,7 +49,7 @@ def compile_watched(graph: Graph, capabilities: Capabilities) -> tuple[Program, 
 def optimise(graph: Graph, capabilities: Capabilities) -> Graph:
     """Return the fused graph of a program on a device."""
     # Clean first, so that others meet one form of everything; cut before fusing, so that all parts take neighbours in.
-    cleaned = require_features(clean(graph), capabilities)
+    cleaned = require_features(fold_tiles(clean(graph)), capabilities)
     cut = split_reduce(split_loops(split_dot(cleaned, capabilities), capabilities), capabilities)
     return verify(fuse(cut))
 

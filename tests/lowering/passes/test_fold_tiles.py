@@ -1,0 +1,125 @@
+"""Arithmetic around tile kernels moves inside where that saves a trip through memory, and means the same there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.experimental import pallas as pl
+
+from lowering import lower, reference
+from lowering.compiler import clean
+from lowering.graph import Graph, verify
+from lowering.ops import verify_types
+from lowering.passes.fold_tiles import fold_tiles
+from lowering.pjrt import initialize
+
+Shape = jax.ShapeDtypeStruct
+RNG = np.random.default_rng(7)
+X, Y, Z = (RNG.normal(size=256).astype(np.float32) for _ in range(3))
+LEFT, RIGHT, BIAS = (RNG.normal(size=s).astype(np.float32) for s in ((64, 48), (48, 96), (96,)))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def platform() -> None:
+    initialize()
+
+
+def added(x: Any, y: Any, **options: Any) -> Any:
+    """Add by blocks of 64, each element read once."""
+
+    def kernel(a: Any, b: Any, o: Any) -> None:
+        o[...] = a[...] + b[...]
+
+    block = pl.BlockSpec((64,), lambda i: i)
+    return pl.pallas_call(
+        kernel, out_shape=Shape(x.shape, x.dtype), grid=(-(-x.shape[0] // 64),), in_specs=[block, block],
+        out_specs=block, **options,
+    )(x, y)  # fmt: skip
+
+
+def product(x: Any, y: Any) -> Any:
+    """Multiply by blocks; each element of both operands is read several times."""
+
+    def kernel(a: Any, b: Any, o: Any) -> None:
+        o[...] = jnp.dot(a[...], b[...], precision="highest")
+
+    return pl.pallas_call(
+        kernel, out_shape=Shape((x.shape[0], y.shape[1]), x.dtype), grid=(2, 3),
+        in_specs=[pl.BlockSpec((32, 48), lambda i, j: (i, 0)), pl.BlockSpec((48, 32), lambda i, j: (0, j))],
+        out_specs=pl.BlockSpec((32, 32), lambda i, j: (i, j)),
+    )(x, y)  # fmt: skip
+
+
+def before_and_after(function: Callable[..., Any], *arrays: np.ndarray) -> tuple[Graph, Graph]:
+    """Return a cleaned graph and what folding makes of it, after checking that both mean the same."""
+    graph = clean(lower(function)(*(Shape(array.shape, array.dtype) for array in arrays)).graph)
+    folded = verify_types(verify(fold_tiles(graph)))
+    for want, got in zip(reference.run(graph, *arrays), reference.run(folded, *arrays), strict=True):
+        np.testing.assert_array_equal(want, got)
+    return graph, folded
+
+
+def names(graph: Graph) -> list[str]:
+    return [node.op for node in graph.nodes]
+
+
+def test_arithmetic_before_and_after_a_kernel_moves_inside() -> None:
+    _, folded = before_and_after(lambda x, y, z: jnp.maximum(added(x * 2.0, y) + z, 0.0).astype(jnp.float16), X, Y, Z)
+    assert names(folded) == ["tile"]
+    assert folded.nodes[0].output.dtype == "f16"
+
+
+def test_bias_along_rows_moves_behind_a_product() -> None:
+    _, folded = before_and_after(lambda x, y, b: jnp.tanh(product(x, y) + b[None, :]), LEFT, RIGHT, BIAS)
+    assert names(folded) == ["tile"]
+
+
+def test_what_is_read_again_and_again_is_computed_once() -> None:
+    _, folded = before_and_after(lambda x, y: product(x * 2.0, y), LEFT, RIGHT)
+    assert names(folded) == ["constant", "multiply", "tile"] or names(folded)[-2:] == ["multiply", "tile"]
+
+
+def test_one_block_is_ended_as_a_whole() -> None:
+    def whole(x: Any) -> Any:
+        def kernel(a: Any, o: Any) -> None:
+            o[...] = jax.nn.softmax(a[...], -1)
+
+        return pl.pallas_call(kernel, out_shape=Shape(x.shape, x.dtype))(x) * 3.0
+
+    _, folded = before_and_after(whole, LEFT)
+    assert names(folded) == ["tile"]
+
+
+@pytest.mark.parametrize(
+    ("why", "function", "arrays"),
+    [
+        ("a result that others want too", lambda x, y: (jnp.exp(r := added(x, y)), r), (X, Y)),
+        ("a result that is used twice", lambda x, y: (jnp.exp(r := added(x, y)), jnp.sin(r)), (X, Y)),
+        ("blocks cut off at the end", lambda x, y: jnp.exp(added(x, y)), (X[:200], Y[:200])),
+        ("memory that is updated", lambda x, y: jnp.exp(added(x, y, input_output_aliases={0: 0})), (X, Y)),
+        ("a result of another shape", lambda x, y: added(x, y).reshape(4, 64), (X, Y)),
+    ],
+)
+def test_what_would_cost_more_stays_outside(why: str, function: Any, arrays: tuple[np.ndarray, ...]) -> None:
+    graph, folded = before_and_after(function, *arrays)
+    assert names(folded) == names(graph), why
+
+
+def test_an_operand_that_others_read_stays_outside() -> None:
+    _, folded = before_and_after(lambda x, y: (added(scaled := x * 2.0, y), scaled), X, Y)
+    assert "multiply" in names(folded)
+
+
+def test_kernels_in_loops_are_ended_too() -> None:
+    def function(x: Any, y: Any) -> Any:
+        return jax.lax.fori_loop(0, 3, lambda _, x: added(x, y) * 0.5, x)
+
+    _, folded = before_and_after(function, X, Y)
+    (loop,) = [node for node in folded.nodes if node.op == "while"]
+    assert "multiply" not in names(loop.attributes["body"])
+    assert "tile" in names(loop.attributes["body"])
