@@ -112,8 +112,9 @@ def _read_elsewhere(
 
 
 def can_pass(step: Step) -> bool:
-    """Tell whether a product's operands can pass through shared memory in slabs of one axis."""
-    return len(step.node.attributes["lhs_contract"]) == 1
+    """Tell whether a product's operands can pass through shared memory in slabs of one axis: one operand, one axis."""
+    left, right = step.node.attributes["lhs_contract"], step.node.attributes["rhs_contract"]
+    return len(left) == 1 and (step.inputs[0] != step.inputs[1] or left == right)
 
 
 def find_side_by_side(cell: Block) -> frozenset[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -210,6 +211,19 @@ def array_without_blocks(x: Any, interpret: bool) -> Any:
 # -- memory that is shared or written more than once -------------------------------------------------------------------
 
 
+def stores(*arguments: np.ndarray, roundings: float = 4, depth: int = 1) -> Callable[[Function], Function]:
+    """Add a function twice: with an output of its own, and with one that takes the memory of the first argument."""
+
+    def add(function: Function) -> Function:
+        name = function.__name__
+        CASES[name] = Case(function, arguments, roundings, depth)
+        shared = functools.partial(function, input_output_aliases={0: 0})
+        CASES[f"{name}_in_memory"] = Case(shared, arguments, roundings, depth)
+        return function
+
+    return add
+
+
 def _aliased(kernel: Kernel, x: Any, **options: Any) -> Any:
     return call(kernel, x + 1, input_output_aliases={0: 0}, **options)
 
@@ -276,8 +290,8 @@ def operand_with_a_row_replaced(x: Any, interpret: bool) -> Any:
     return call(kernel, x, interpret=interpret)
 
 
-@case(normal(24, 16), roundings=2)
-def older_contents_kept(x: Any, interpret: bool) -> Any:
+@stores(normal(24, 16), roundings=2)
+def older_contents_kept(x: Any, interpret: bool, **options: Any) -> Any:
     def kernel(a: Any, o: Any) -> None:
         o[...] = a[...] * 2
         o[3:6, :] = jnp.zeros((3, 16), F32)
@@ -285,11 +299,11 @@ def older_contents_kept(x: Any, interpret: bool) -> Any:
         o[10:12, :] = jnp.ones((2, 16), F32)
         o[...] += old
 
-    return call(kernel, x, interpret=interpret)
+    return call(kernel, x, interpret=interpret, **options)
 
 
-@case(normal(24, 16), roundings=8, depth=24 * 16)
-def rows_stored_and_read_back(x: Any, interpret: bool) -> Any:
+@stores(normal(24, 16), roundings=8, depth=24 * 16)
+def rows_stored_and_read_back(x: Any, interpret: bool, **options: Any) -> Any:
     def kernel(a: Any, o: Any) -> None:
         o[...] = a[...] * 0.5
 
@@ -300,11 +314,11 @@ def rows_stored_and_read_back(x: Any, interpret: bool) -> Any:
         total = lax.fori_loop(0, 24, body, F32(0))
         o[0, :] = o[1, :] + total
 
-    return call(kernel, x, interpret=interpret)
+    return call(kernel, x, interpret=interpret, **options)
 
 
-@case(normal(24, 16), roundings=16, depth=24)
-def rows_stored_then_multiplied(x: Any, interpret: bool) -> Any:
+@stores(normal(24, 16), roundings=16, depth=24)
+def rows_stored_then_multiplied(x: Any, interpret: bool, **options: Any) -> Any:
     def kernel(a: Any, o: Any) -> None:
         def body(i: Any, carry: Any) -> Any:
             o[i, :] = jnp.exp(a[23 - i, :])
@@ -313,11 +327,11 @@ def rows_stored_then_multiplied(x: Any, interpret: bool) -> Any:
         lax.fori_loop(0, 24, body, 0)
         o[...] = o[...] / o[...].sum(0, keepdims=True) + jnp.dot(o[...], jnp.ones((16, 16), F32))
 
-    return call(kernel, x, interpret=interpret)
+    return call(kernel, x, interpret=interpret, **options)
 
 
-@case(normal(24, 16), roundings=0)
-def stores_in_branches(x: Any, interpret: bool) -> Any:
+@stores(normal(24, 16), roundings=0)
+def stores_in_branches(x: Any, interpret: bool, **options: Any) -> Any:
     def kernel(a: Any, o: Any) -> None:
         o[...] = a[...]
 
@@ -331,22 +345,22 @@ def stores_in_branches(x: Any, interpret: bool) -> Any:
 
         o[4, :] = o[2, :] + 1
 
-    return call(kernel, x, interpret=interpret)
+    return call(kernel, x, interpret=interpret, **options)
 
 
-@case(normal(24, 16), np.random.default_rng(0).permutation(24).astype(np.int32), roundings=0)
-def rows_scattered(x: Any, places: Any, interpret: bool) -> Any:
+@stores(normal(24, 16), np.random.default_rng(0).permutation(24).astype(np.int32), roundings=0)
+def rows_scattered(x: Any, places: Any, interpret: bool, **options: Any) -> Any:
     def kernel(a: Any, i: Any, o: Any) -> None:
         o[...] = jnp.zeros_like(o)
         o[i[...], :] = a[...]
 
-    return call(kernel, x, places, interpret=interpret)
+    return call(kernel, x, places, interpret=interpret, **options)
 
 
-@case(normal(48, 32), roundings=0)
-def every_second_row(x: Any, interpret: bool) -> Any:
+@stores(normal(48, 32), roundings=0)
+def every_second_row(x: Any, interpret: bool, **options: Any) -> Any:
     def kernel(a: Any, o: Any) -> None:
         o[...] = jnp.zeros_like(o)
         o[pl.ds(0, 24, stride=2), :] = a[pl.ds(1, 24), :]
 
-    return call(kernel, x, interpret=interpret)
+    return call(kernel, x, interpret=interpret, **options)
