@@ -34,7 +34,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument("names", nargs="*", metavar="NAME", help="kernels, or parts of their names (default: all)")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the tables to a file as well")
-    parser.add_argument("--limit", type=float, default=600.0, metavar="SECONDS", help="time for one (default: 600)")
+    parser.add_argument("--limit", type=float, default=1800.0, metavar="SECONDS", help="time for one (default: 1800)")
     return parser.parse_args(arguments)
 
 
@@ -63,7 +63,7 @@ def run_one(name: str, limit: float, cache: str) -> tuple[str, Outcome]:
 def progress(outcome: Outcome) -> str:
     """Describe an outcome in one line."""
     if outcome.outcome == RUNS:
-        return f"runs in {outcome.first:.1f} s, then {outcome.again:.3f} s; {outcome.share:.1g} of its bound"
+        return f"runs: {outcome.first:.1f} s to compile, {outcome.again:.3f} s to run, {outcome.share:.1g} of its bound"
     return f"{outcome.outcome}: {short(outcome.detail)}"
 
 

@@ -49,7 +49,7 @@ class Outcome:
         name: of the row.
         outcome: RUNS, REFUSED, WRONG or FAILS.
         detail: the error, or the difference; empty where it runs.
-        first: seconds of the first call, which compiles.
+        first: processor seconds of the first call, which compiles.
         again: seconds of the second.
         share: the largest error over its bound; 0 where results are exactly the formula's.
     """
@@ -76,7 +76,7 @@ def what(name: str) -> str:
 def markdown(outcomes: Iterable[Outcome]) -> str:
     """Write the table of the kernels, then that of the modules for one vendor's machines."""
     kernels = _table(
-        ("kernel", "computes", "outcome", "first call, s", "second call, s", "error / bound"),
+        ("kernel", "computes", "outcome", "compile, s", "run, s", "error / bound"),
         "lllrrr",
         (_row(each) for each in outcomes),
     )
