@@ -46,9 +46,11 @@ def select(names: list[str]) -> list[str]:
 
 def run_one(name: str, limit: float, cache: str) -> tuple[str, Outcome]:
     """Run one row in a child process; return what it ran on and what came of it."""
+    # Drivers have caches of their own, below the same folder.
+    environment = os.environ | {"QGA_CACHE_DIR": f"{cache}/qga", "XDG_CACHE_HOME": cache}
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "tests.pallas.one", name], cwd=ROOT, env=os.environ | {"QGA_CACHE_DIR": cache},
+            [sys.executable, "-m", "tests.pallas.one", name], cwd=ROOT, env=environment,
             capture_output=True, text=True, timeout=limit, check=False,
         )  # fmt: skip
     except subprocess.TimeoutExpired:

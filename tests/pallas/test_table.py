@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.pallas.__main__ import run_one, select
@@ -48,8 +50,8 @@ def test_names_choose_whole_rows_or_parts() -> None:
     assert select(["layer_norm"]) == ["gpu.layer_norm", "gpu.layer_norm.backward"]
 
 
-def test_a_row_that_ends_its_process_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_row_that_ends_its_process_is_a_failure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("JAX_PLATFORMS", "none")
-    place, outcome = run_one("gpu.softmax", 100.0, "unused")
+    place, outcome = run_one("gpu.softmax", 100.0, str(tmp_path))
     assert (place, outcome.outcome) == ("", FAILS)
     assert "status 1" in outcome.detail
