@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from lowering import compat
 from lowering.errors import DeviceError
 
-FLAGS = "HAS_PLATFORM_TABLE HAS_DONATION_LIST HAS_LOWERING_TABLES HAS_PLUGIN_LOADER HAS_CLIENT_MAKER".split()
+FLAGS = "HAS_PLATFORM_TABLE HAS_DONATION_LIST HAS_LOWERING_TABLES HAS_PLUGIN_LOADER HAS_CLIENT_MAKER HAS_PALLAS".split()
 
 
 @pytest.mark.parametrize("flag", FLAGS)
@@ -45,6 +46,23 @@ def test_donation_is_allowed_once() -> None:
 def test_absent_lowering_tables_leave_refusals_to_jax(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compat, "HAS_LOWERING_TABLES", False)
     assert compat.leave_refusals_to_the_importer("nobody") == 0
+
+
+def test_absent_pallas_leaves_its_calls_to_jax(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compat, "HAS_PALLAS", False)
+    assert compat.register_pallas("nobody", lambda *_: ()) is False
+    assert "nobody" not in compat._mlir._platform_specific_lowerings
+
+
+def test_pallas_is_written_as_the_rule_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[tuple[str, object, str]] = []
+
+    def note(primitive: Any, rule: object, platform: str) -> None:
+        written.append((primitive.name, rule, platform))
+
+    monkeypatch.setattr(compat._mlir, "register_lowering", note)
+    assert compat.register_pallas("somebody", note)
+    assert written == [("pallas_call", note, "somebody")]
 
 
 def test_registered_platform_is_not_replaced() -> None:
