@@ -16,7 +16,7 @@ from .matrices import Partition
 from .staging import Staging
 
 # Shared memory that fragments pass through at once on their way to invocations.
-_PASSAGE_BYTES = 16384
+_PASSAGE_BYTES = 9216
 _LINE_PADDING = 4
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 
 from shaders.spirv import Builder
@@ -72,7 +71,7 @@ class Emitter:
         """Emit the steps of a block; shared memory is given back after the last step that reads it."""
         for value in block.inputs:
             self._ask(value)
-        last = _last_uses(block)
+        last = self._last_uses(block)
         for place, step in enumerate(block.steps):
             self._bring(_reads(step))
             self.dying = last.get(place, [])
@@ -82,6 +81,33 @@ class Emitter:
             for value in last.get(place, ()):
                 self.staging.release(value)
         self._bring(block.outputs)
+
+    def _last_uses(self, block: Block) -> dict[int, list[Value]]:
+        """Return, by the place of a step, the values that nothing reads after it, directly or through others."""
+        last: dict[Value, int] = dict.fromkeys(block.outputs, len(block.steps))
+        for place, step in enumerate(block.steps):
+            for value in _reads(step):
+                last[value] = max(last.get(value, 0), place)
+        # A value that is computed where it is needed reads its operands there.
+        for step in reversed(block.steps):
+            if not self._is_made_at_once(step):
+                until = max((last.get(value, -1) for value in step.outputs), default=-1)
+                for operand in step.inputs:
+                    last[operand] = max(last.get(operand, -1), until)
+        own = {*block.inputs, *(value for step in block.steps for value in step.outputs)}
+        found: dict[int, list[Value]] = {}
+        for value, place in last.items():
+            if value in own and place < len(block.steps):
+                found.setdefault(place, []).append(value)
+        return found
+
+    def _is_made_at_once(self, step: Step) -> bool:
+        """Tell whether a step has read its operands when it has been emitted."""
+        if step.blocks:
+            return True
+        if self._special(step) is not None:
+            return step.outputs[0] not in self.matrices.added
+        return all(value in self.roles.settled and value not in self.roles.anywhere for value in step.outputs)
 
     def _ask(self, value: Value) -> None:
         """Ask for a value that is made now to be staged; what memory gives is staged when it is read, not before."""
@@ -280,28 +306,6 @@ def _reads(step: Step) -> list[Value]:
         found.extend(block.outputs)
         for inner in block.steps:
             found.extend(_reads(inner))
-    return found
-
-
-def _last_uses(block: Block) -> dict[int, list[Value]]:
-    """Return, by the place of a step, the values that no later step of the block reads, directly or through others."""
-    last: dict[Value, int] = dict.fromkeys(block.outputs, len(block.steps))
-    made: Counter[Value] = Counter()
-    for place, step in enumerate(block.steps):
-        for value in _reads(step):
-            last[value] = max(last.get(value, 0), place)
-        made.update(step.outputs)
-    # A value that is computed where it is needed reads its operands there.
-    for step in reversed(block.steps):
-        for value in step.outputs:
-            if not step.blocks:
-                for operand in step.inputs:
-                    last[operand] = max(last.get(operand, -1), last.get(value, -1))
-    own = {*block.inputs, *made}
-    found: dict[int, list[Value]] = {}
-    for value, place in last.items():
-        if value in own and place < len(block.steps):
-            found.setdefault(place, []).append(value)
     return found
 
 

@@ -25,6 +25,7 @@ CHEAP = 8
 _ELSEWHERE = {
     "slice": "*", "reverse": "*", "pad": "0", "concatenate": "*", "gather": "*", "dynamic_slice": "0", "reshape": "*",
     "dynamic_update_slice": "1", "scatter": "1", "dot_general": "*", "reduce_window": "*", "transpose": "*",
+    "broadcast_in_dim": "0",
 }  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import gcd, prod
 
 from shaders.spirv import Value as Register
@@ -34,32 +34,84 @@ class Plain:
 
 def find_plain(expression: TileExpression, value: Value) -> Plain | None:
     """Return the window that a tile is, if groups along its last axis lie whole in memory; None where they do not."""
-    source, node = value, expression.producers.get(value)
-    while node is not None and node.op == "reshape" and _wide(node.inputs[0]) == _wide(source):
-        source = node.inputs[0]
-        node = expression.producers.get(source)
-    arrays = expression.roles.memory.arrays
-    origin = source if source in arrays else node.inputs[0] if node is not None and node.inputs else None
-    if origin is None or origin not in arrays or source.dtype not in ("f32", "i32", "u32", "f16", "bf16"):
+    if value.dtype not in ("f32", "i32", "u32", "f16", "bf16"):
         return None
-    array, width = expression.arrays[arrays[origin]], GROUP_BYTES // dtypes.itemsize(source.dtype)
-    if source is origin:
-        start, steps = (expression.number(0),) * len(source.shape), [0] * len(source.shape)
-    elif node is not None and node.op == "dynamic_slice":
-        start = tuple(start_positions(expression, node, list(node.inputs[1:]), origin.shape, source.shape))
-        rooms = [extent - size for extent, size in zip(origin.shape, source.shape, strict=True)]
-        steps = [gcd(divisor(expression, each), room) for each, room in zip(node.inputs[1:], rooms, strict=True)]
+    window = _window(expression, value)
+    if window is None:
+        return None
+    last = [axis for axis, extent in enumerate(window.shape) if extent != 1]
+    if not last or last[-1] != len(window.shape) - 1:
+        return None
+    width = GROUP_BYTES // dtypes.itemsize(value.dtype)
+    whole = (window.shape[-1], window.array.shape[-1], window.steps[-1])
+    return Plain(window.array, window.padded, window.start, window.shape) if not any(n % width for n in whole) else None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Window:
+    """A part of an array, as slices of slices make it.
+
+    Attributes:
+        array: that holds it.
+        padded: the array's shape as the cell sees it.
+        start: the window's first element along each dimension of the array.
+        shape: of the window, dimension by dimension of the array.
+        steps: numbers that divide the starts; 0 where a start is 0.
+        axes: the array's dimension that each axis of the value is, None for axes of one element.
+    """
+
+    array: Array
+    padded: tuple[int, ...]
+    start: tuple[Register, ...]
+    shape: tuple[int, ...]
+    steps: tuple[int, ...]
+    axes: tuple[int | None, ...]
+
+
+def _window(expression: TileExpression, value: Value) -> _Window | None:
+    number = expression.roles.memory.arrays.get(value)
+    if number is not None:
+        rank = len(value.shape)
+        start, steps = (expression.number(0),) * rank, (0,) * rank
+        return _Window(expression.arrays[number], value.shape, start, value.shape, steps, tuple(range(rank)))
+    node = expression.producers.get(value)
+    if node is None or node.op not in ("reshape", "dynamic_slice", "slice"):
+        return None
+    inner = _window(expression, node.inputs[0])
+    if inner is None:
+        return None
+    if node.op == "reshape":
+        return _reshaped(inner, node)
+    if node.op == "slice" and any(step != 1 for step in node.attributes["stride"]):
+        return None
+    return _cut(expression, inner, node)
+
+
+def _reshaped(inner: _Window, node: Node) -> _Window | None:
+    """Follow a reshape that only adds or drops axes of one element."""
+    wide = [axis for axis, extent in zip(inner.axes, node.inputs[0].shape, strict=True) if extent != 1]
+    if [n for n in node.inputs[0].shape if n != 1] != [n for n in node.output.shape if n != 1]:
+        return None
+    rest = iter(wide)
+    return replace(inner, axes=tuple(None if extent == 1 else next(rest) for extent in node.output.shape))
+
+
+def _cut(expression: TileExpression, inner: _Window, node: Node) -> _Window | None:
+    """Follow a slice: starts add up, along the dimensions of the array that the axes are."""
+    operand, sizes = node.inputs[0], node.output.shape
+    if node.op == "slice":
+        places = [expression.number(first) for first in node.attributes["start"]]
+        known = list(node.attributes["start"])
     else:
-        return None
-    last = [axis for axis, extent in enumerate(source.shape) if extent != 1]
-    if not last or last[-1] != len(source.shape) - 1:
-        return None
-    fits = all(size % width == 0 for size in (source.shape[-1], array.shape[-1], steps[-1]))
-    return Plain(array, origin.shape, start, source.shape) if fits else None
-
-
-def _wide(value: Value) -> list[int]:
-    return [extent for extent in value.shape if extent != 1]
+        places = start_positions(expression, node, list(node.inputs[1:]), operand.shape, sizes)
+        rooms = [extent - size for extent, size in zip(operand.shape, sizes, strict=True)]
+        known = [gcd(divisor(expression, each), room) for each, room in zip(node.inputs[1:], rooms, strict=True)]
+    start, shape, steps = list(inner.start), list(inner.shape), list(inner.steps)
+    for axis, place, step, size in zip(inner.axes, places, known, sizes, strict=True):
+        if axis is not None:
+            start[axis] = place if steps[axis] == 0 and start[axis].constant == 0 else start[axis] + place
+            shape[axis], steps[axis] = size, gcd(steps[axis], step)
+    return replace(inner, start=tuple(start), shape=tuple(shape), steps=tuple(steps))
 
 
 def divisor(expression: TileExpression, value: Value) -> int:
