@@ -10,6 +10,8 @@ from typing import Any
 
 from .cases import MATRIX, all_cases
 from .processes import Worker
+from .training import compare_losses
+from .transformer import sizes_of
 
 # The promises of the project first; what is left of the time goes to the rest of the table.
 FIRST = (
@@ -87,9 +89,13 @@ def do(run: Run, job: str) -> dict[str, Any]:
     is_training = job.startswith("train")
     limit = LONG_LIMIT_S if is_training else CASE_LIMIT_S
     task = "train" if is_training else job if job == "dispatch" else "case"
-    answer = run.ask(run.ours, task, limit, name=job)
+    has_peer = run.record.get("peer", {}).get("platform") not in (None, "cpu")
+    answer = run.ask(run.ours, task, limit, name=job, **({"has_peer": has_peer} if is_training else {}))
     if answer["status"] == "ok" and "peer" in run.record:
         answer["peer"] = run.ask(run.peer, task, limit, name=job)
+        if is_training and "relative_error" not in answer and answer["peer"]["status"] == "ok":
+            sizes = sizes_of(job, is_quick=run.options["quick"])
+            answer |= compare_losses(answer["losses"], answer["peer"]["losses"], sizes)
     return answer
 
 

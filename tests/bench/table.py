@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import Any
 
@@ -99,9 +100,10 @@ def _compile_line(answer: Record) -> str:
 
 def _train_line(answer: Record, name: str = "train") -> str:
     kernels, peer = device_us(answer), answer.get("peer", {})
+    judge = "the CPU's" if "cpu_losses" in answer else "the peer's"
     ours = (
         f"{name}, ms a step: {answer['wall']['median_us'] / 1e3:.2f} (kernels {kernels / 1e3:.2f}), "
-        f"{answer['operations'] / kernels / 1e6:.3g} TFLOP/s; losses within {answer['relative_error']:.1e} of the CPU's"
+        f"{answer['operations'] / kernels / 1e6:.3g} TFLOP/s; losses within {answer.get('relative_error', math.nan):.1e} of {judge}"
     )
     if peer.get("status") != "ok":
         return ours

@@ -135,7 +135,7 @@ class Vulkan:
         from .training import measure_training
 
         sizes = sizes_of(request["name"], is_quick=request["quick"])
-        options = {"seed": request["seed"], "seconds": request["seconds"]}
+        options = {name: request[name] for name in ("seed", "seconds", "has_peer")}
         return {
             "operations": sizes.operations,
             **measure_training(self.device, self._vulkan_place(), sizes, **options),
