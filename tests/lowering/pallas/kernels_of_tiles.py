@@ -38,6 +38,15 @@ def plus_its_transpose(x: Any, interpret: bool) -> Any:
     return call(kernel, x, interpret=interpret)
 
 
+@case(normal(33), roundings=16)
+def outer_product_of_a_vector_with_itself(x: Any, interpret: bool) -> Any:
+    def kernel(a: Any, o: Any) -> None:
+        y = jnp.exp(a[...])
+        o[...] = y[:, None] * y[None, :] + y[None, :]
+
+    return call(kernel, x, out=typed(F32, 33, 33), interpret=interpret)
+
+
 @case(normal(64, 48), roundings=8, depth=64)
 def reduced_both_ways(x: Any, interpret: bool) -> Any:
     def kernel(a: Any, o: Any) -> None:

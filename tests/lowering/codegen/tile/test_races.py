@@ -32,7 +32,7 @@ TABLE = {
         "first_contents_transposed", "operand_with_a_row_replaced", "older_contents_kept", "rows_stored_and_read_back",
         "rows_stored_then_multiplied", "stores_in_branches", "rows_scattered", "every_second_row",
         "places_of_extremes", "places_counted_and_added_to", "scattered_tile_still_read", "scattered_tile_in_a_loop",
-        "histogram", "branches_of_arrays", "while_its_sum_is_small",
+        "histogram", "outer_product_of_a_vector_with_itself", "branches_of_arrays", "while_its_sum_is_small",
     )
 }  # fmt: skip
 # Operations, and at least how many of their kernels' barriers nobody can do without.

@@ -73,6 +73,15 @@ def test_sum_with_its_transpose_is_staged() -> None:
     assert roles.staged == {made_by(cell, "sine")}
 
 
+def test_vector_along_both_axes_of_a_tile_is_staged() -> None:
+    def kernel(a: Any, o: Any) -> None:
+        y = jnp.sin(a[...].sum(1))
+        o[...] = y[:, None] * y[None, :]
+
+    cell, roles = roles_of(kernel)
+    assert made_by(cell, "sine") in roles.staged
+
+
 def test_what_is_read_of_a_written_array_is_settled_at_once() -> None:
     def kernel(a: Any, o: Any) -> None:
         def body(i: Any, _: Any) -> Any:
