@@ -2,6 +2,6 @@
 
 from .cell import Cell, make_cell
 from .params import CompilerParams
-from .rule import register
+from .rule import write
 
-__all__ = ["Cell", "CompilerParams", "make_cell", "register"]
+__all__ = ["Cell", "CompilerParams", "make_cell", "write"]

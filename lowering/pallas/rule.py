@@ -15,15 +15,11 @@ from ..tilecall import TARGET
 from .cell import Cell, make_cell
 
 
-def register(platform: str) -> bool:
-    """Let JAX write `pallas_call` for a platform; return False where this release of JAX has another Pallas."""
-
-    def write(context: Any, *operands: Any, **parameters: Any) -> Any:
-        cell = make_cell(parameters)
-        arguments = (*operands, *(operands[number] for number in cell.again))
-        return compat.write_custom_call(context, TARGET, arguments, _config(cell, platform))
-
-    return compat.register_pallas(platform, write)
+def write(platform: str, context: Any, *operands: Any, **parameters: Any) -> Any:
+    """Write a `pallas_call` for a platform, as a lowering rule of JAX does; return its results."""
+    cell = make_cell(parameters)
+    arguments = (*operands, *(operands[number] for number in cell.again))
+    return compat.write_custom_call(context, TARGET, arguments, _config(cell, platform))
 
 
 def _config(cell: Cell, platform: str) -> dict[str, ir.Attribute]:

@@ -31,7 +31,7 @@ def initialize() -> None:
 
 def register(open_engine: Callable[[], Engine]) -> None:
     """Register the platform `vulkan` on an engine that is opened when JAX makes its client; the first call wins."""
-    from .. import compat, pallas
+    from .. import compat
 
     made: list[Platform] = []
 
@@ -44,7 +44,12 @@ def register(open_engine: Callable[[], Engine]) -> None:
     if compat.register_platform(NAME, factory, PRIORITY):
         compat.allow_donation(NAME)
         compat.leave_refusals_to_the_importer(NAME)
-        pallas.register(NAME)
+        compat.register_pallas(NAME, _write_pallas)
+
+
+def _write_pallas(context: object, *operands: object, **parameters: object) -> object:
+    """Write a `pallas_call`; what that takes is imported with the first of them."""
+    return import_module("lowering.pallas").write(NAME, context, *operands, **parameters)
 
 
 def _load() -> type[Platform]:

@@ -100,10 +100,11 @@ def _compile_line(answer: Record) -> str:
 
 def _train_line(answer: Record, name: str = "train") -> str:
     kernels, peer = device_us(answer), answer.get("peer", {})
+    distance = answer.get("relative_error", math.nan)
     judge = "the CPU's" if "cpu_losses" in answer else "the peer's"
     ours = (
         f"{name}, ms a step: {answer['wall']['median_us'] / 1e3:.2f} (kernels {kernels / 1e3:.2f}), "
-        f"{answer['operations'] / kernels / 1e6:.3g} TFLOP/s; losses within {answer.get('relative_error', math.nan):.1e} of {judge}"
+        f"{answer['operations'] / kernels / 1e6:.3g} TFLOP/s; losses within {distance:.1e} of {judge}"
     )
     if peer.get("status") != "ok":
         return ours

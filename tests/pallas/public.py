@@ -7,6 +7,7 @@ traced inside it run as JAX operations, the ones that have no such option too.
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -16,17 +17,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental.pallas import tpu as interpreters
-from jax.experimental.pallas.ops.gpu import attention as gpu_attention
-from jax.experimental.pallas.ops.gpu import decode_attention, layer_norm, rms_norm, softmax
-from jax.experimental.pallas.ops.gpu import paged_attention as gpu_paged
-from jax.experimental.pallas.ops.tpu import example_kernel, flash_attention, matmul, splash_attention
-from jax.experimental.pallas.ops.tpu.megablox import ops as megablox_ops
-from jax.experimental.pallas.ops.tpu.megablox.gmm import tgmm
-from jax.experimental.pallas.ops.tpu.random import philox, threefry
 
 from tests.conformance.tolerance import Bound
 from tests.gallery.compare import compiled, leaves
 from tests.pallas import references
+
+with warnings.catch_warnings():
+    # Later releases of JAX say of some that another package has newer ones.
+    warnings.simplefilter("ignore", DeprecationWarning)
+    from jax.experimental.pallas.ops.gpu import attention as gpu_attention
+    from jax.experimental.pallas.ops.gpu import decode_attention, layer_norm, rms_norm, softmax
+    from jax.experimental.pallas.ops.gpu import paged_attention as gpu_paged
+    from jax.experimental.pallas.ops.tpu import example_kernel, flash_attention, matmul, splash_attention
+    from jax.experimental.pallas.ops.tpu.megablox import ops as megablox_ops
+    from jax.experimental.pallas.ops.tpu.megablox.gmm import tgmm
+    from jax.experimental.pallas.ops.tpu.random import philox, threefry
 
 Arrays = tuple[np.ndarray, ...]
 # Sums inside a product of matrices, a softmax and another product: a few roundings each.

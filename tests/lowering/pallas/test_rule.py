@@ -11,7 +11,7 @@ import pytest
 from jax import lax
 from jax.experimental import pallas as pl
 
-from lowering import lower, pallas
+from lowering import compat, lower
 from lowering.graph import Graph, Node, regions
 from lowering.pjrt import initialize
 from lowering.tilecall import TARGET
@@ -96,7 +96,7 @@ def test_export_without_the_check_is_refused_by_jax() -> None:
 
 def test_registration_without_pallas_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lowering.compat.HAS_PALLAS", False)
-    assert pallas.register("nobody") is False
+    assert compat.register_pallas("nobody", print) is False
 
 
 # -- transformations ---------------------------------------------------------------------------------------------------
