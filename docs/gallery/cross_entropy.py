@@ -27,6 +27,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
+from jax.experimental.pallas import tpu as pltpu
 from jaxtyping import Array, Float, Int
 
 from qga.errors import ShapeError, describe, refuse
@@ -123,6 +124,8 @@ def _forward(hidden: Hidden, output: Output, targets: Targets, options: Options)
         out_specs=[row, row],
         out_shape=[column, column],
         scratch_shapes=[pl.ANY((options.block_tokens, 1), dtype)] * 3,
+        # Scratch hides from a compiler which axes hand something on.
+        compiler_params=pltpu.CompilerParams(dimension_semantics=("parallel", "arbitrary")),
         interpret=options.interpret,
         name="cross_entropy",
     )(hidden, output, targets[:, None])
@@ -186,6 +189,7 @@ def _sum_of_products(
         out_specs=specs[of],
         out_shape=jax.ShapeDtypeStruct(like.shape, like.dtype),
         scratch_shapes=[pl.ANY(block_shape, log_sums.dtype)],
+        compiler_params=pltpu.CompilerParams(dimension_semantics=("parallel", "arbitrary")),
         interpret=options.interpret,
         name=f"cross_entropy_{of}_gradient",
     )(*arrays)

@@ -23,7 +23,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
-from jax.experimental.pallas import tpu as grids
+from jax.experimental.pallas import tpu as pltpu
 from jaxtyping import Array, Float, Int
 
 from qga.errors import ShapeError, describe, refuse
@@ -97,7 +97,7 @@ def _primal(x: Rows, matrices: Matrices, group_of_tile: Groups, options: Options
     block_rows, block_columns, interpret = options
     return pl.pallas_call(
         functools.partial(_multiply, dtype=_sum_dtype(x.dtype)),
-        grid_spec=grids.PrefetchScalarGridSpec(
+        grid_spec=pltpu.PrefetchScalarGridSpec(
             num_scalar_prefetch=1,
             grid=(pl.cdiv(rows, block_rows), pl.cdiv(columns, block_columns)),
             in_specs=[
@@ -137,7 +137,7 @@ def _matrices_gradient(
     block_rows, block_columns, interpret = options
     return pl.pallas_call(
         functools.partial(_add_tile, rows=rows),
-        grid_spec=grids.PrefetchScalarGridSpec(
+        grid_spec=pltpu.PrefetchScalarGridSpec(
             num_scalar_prefetch=1,
             grid=(groups, pl.cdiv(columns, block_columns), pl.cdiv(rows, block_rows)),
             in_specs=[
@@ -148,6 +148,8 @@ def _matrices_gradient(
             scratch_shapes=[pl.ANY((depth, block_columns), _sum_dtype(x.dtype))],
         ),
         out_shape=jax.ShapeDtypeStruct(matrices.shape, matrices.dtype),
+        # Scratch hides from a compiler which axes hand something on.
+        compiler_params=pltpu.CompilerParams(dimension_semantics=("parallel", "parallel", "arbitrary")),
         interpret=interpret,
         name="grouped_matmul_gradient",
     )(group_of_tile, x, out_bar)

@@ -22,6 +22,7 @@ import functools
 import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
+from jax.experimental.pallas import tpu as pltpu
 from jaxtyping import Array, Float
 
 from qga.errors import ShapeError, describe, refuse
@@ -128,6 +129,8 @@ def _with_grid(x: Left, y: Right, options: Options) -> Product:
         out_specs=pl.BlockSpec((block_rows, block_columns), lambda i, j, k: (i, j)),
         out_shape=jax.ShapeDtypeStruct((rows, columns), x.dtype),
         scratch_shapes=[pl.ANY((block_rows, block_columns), _sum_dtype(x.dtype))],
+        # Scratch hides from a compiler which axes hand something on.
+        compiler_params=pltpu.CompilerParams(dimension_semantics=("parallel", "parallel", "arbitrary")),
         interpret=interpret,
         name="matmul",
     )(x, y)

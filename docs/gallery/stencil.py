@@ -16,6 +16,7 @@ import functools
 import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
+from jax.experimental.pallas import tpu as pltpu
 from jaxtyping import Array, Float
 
 from qga.errors import ShapeError, describe, refuse
@@ -76,6 +77,8 @@ def _primal(u: Points, options: Options) -> Points:
         out_specs=tile,
         out_shape=jax.ShapeDtypeStruct(u.shape, u.dtype),
         scratch_shapes=[pl.ANY((high + 2, wide + 2), _sum_dtype(u.dtype))],
+        # Scratch hides from a compiler which axes hand something on.
+        compiler_params=pltpu.CompilerParams(dimension_semantics=("parallel", "parallel")),
         interpret=interpret,
         name="stencil",
     )(u, u, u, u, u)
