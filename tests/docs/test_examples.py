@@ -1,7 +1,7 @@
 """The programs in README and docs, and the examples in docstrings, run and say what they claim.
 
 A page's blocks marked `python` are one program, top to bottom; those marked `python vulkan` need a device. Blocks
-marked `pycon` are sessions whose output is compared.
+marked `pycon` are a session whose output is compared; it sees what the page's `python` blocks define.
 """
 
 from __future__ import annotations
@@ -75,7 +75,9 @@ def test_page_runs_with_a_device(page: str, tmp_path: Path, vulkan: Any) -> None
 def test_session_prints_what_the_page_shows(page: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     text = "\n".join(SESSION.findall((ROOT / page).read_text()))
-    session = doctest.DocTestParser().get_doctest(text, {}, page, page, None)
+    known: dict[str, Any] = {}
+    exec(compile(blocks(page, with_device=False), page, "exec"), known)
+    session = doctest.DocTestParser().get_doctest(text, known, page, page, None)
     report: list[str] = []
     results = doctest.DocTestRunner(optionflags=FLAGS).run(session, out=report.append)
     assert results.failed == 0, "".join(report)
