@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import Literal, overload
+from typing import Literal, get_args, overload
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from ..errors import OptionError, ShapeError, describe, refuse
-from ..kernels.attention import Problem, TilePlan
+from ..kernels.attention import Derivatives, Problem, TilePlan
 from ..tiling.state import accumulator_dtype
 from .scores import DOT, FIDELITY, lift_to_rays
 from .tiled import attend, finite
@@ -37,6 +37,7 @@ def dot_attention(
     mask: Mask | None = ...,
     is_causal: bool = ...,
     tile: int = ...,
+    derivatives: Derivatives = ...,
     return_lse: Literal[False] = ...,
 ) -> Attended: ...
 
@@ -51,6 +52,7 @@ def dot_attention(
     mask: Mask | None = ...,
     is_causal: bool = ...,
     tile: int = ...,
+    derivatives: Derivatives = ...,
     return_lse: Literal[True],
 ) -> tuple[Attended, LogSums]: ...
 
@@ -64,6 +66,7 @@ def dot_attention(
     mask: Mask | None = None,
     is_causal: bool = False,
     tile: int = DEFAULT_TILE,
+    derivatives: Derivatives = "all",
     return_lse: bool = False,
 ) -> Attended | tuple[Attended, LogSums]:
     """Mix values by the softmax of scaled inner products, in memory linear in the rows.
@@ -78,15 +81,16 @@ def dot_attention(
         mask: True where a query may see a key.
         is_causal: let query i see keys 0 to i only.
         tile: keys scored at a time, at most; any value gives the same result up to rounding.
+        derivatives: "all" modes and orders, or "reverse" mode of first order alone, by kernels of its own.
         return_lse: also return log sum_j e^(s_ij), the log partition sum of each row.
 
     Returns:
         One mixed row for each query, in the dtype of ``values``. A query that sees no key gets zeros, and its log
-        sum is minus infinity. Forward, reverse and higher derivatives are exact and recompute tiles.
+        sum is minus infinity. Derivatives are exact and recompute tiles.
 
     Raises:
         ShapeError: shapes or dtypes do not fit together.
-        OptionError: ``tile`` is below 1.
+        OptionError: ``tile`` is below 1, or ``derivatives`` is another word.
 
     Error: at most a few eps sqrt(keys) times the largest value (docs/theory/attention.md).
     Source: Vaswani et al. 2017; Rabe and Staats 2021; Dao 2022.
@@ -97,7 +101,8 @@ def dot_attention(
     """
     scale = _natural_scale(queries) if scale is None else scale
     _check("dot_attention", queries, keys, values, mask, tile)
-    plan = TilePlan(DOT, tile, is_causal)
+    _check_derivatives("dot_attention", derivatives)
+    plan = TilePlan(DOT, tile, is_causal, derivatives)
     out, log_sums = _attend("dot_attention", plan, (queries, keys, values), scale, mask)
     return (out, log_sums) if return_lse else out
 
@@ -112,6 +117,7 @@ def fidelity_attention(
     mask: Mask | None = ...,
     is_causal: bool = ...,
     tile: int = ...,
+    derivatives: Derivatives = ...,
     return_lse: Literal[False] = ...,
 ) -> Attended: ...
 
@@ -126,6 +132,7 @@ def fidelity_attention(
     mask: Mask | None = ...,
     is_causal: bool = ...,
     tile: int = ...,
+    derivatives: Derivatives = ...,
     return_lse: Literal[True],
 ) -> tuple[Attended, LogSums]: ...
 
@@ -139,6 +146,7 @@ def fidelity_attention(
     mask: Mask | None = None,
     is_causal: bool = False,
     tile: int = DEFAULT_TILE,
+    derivatives: Derivatives = "all",
     return_lse: bool = False,
 ) -> Attended | tuple[Attended, LogSums]:
     """Mix values by the softmax of squared overlaps of pure states, in memory linear in the rows.
@@ -157,6 +165,7 @@ def fidelity_attention(
         mask: True where a query may see a key.
         is_causal: let query i see keys 0 to i only.
         tile: keys scored at a time, at most; any value gives the same result up to rounding.
+        derivatives: "all" modes and orders, or "reverse" mode of first order alone, by kernels of its own.
         return_lse: also return log sum_j e^(s_ij), the log partition sum of each row.
 
     Returns:
@@ -164,7 +173,7 @@ def fidelity_attention(
 
     Raises:
         ShapeError: shapes or dtypes do not fit together, or the width is odd.
-        OptionError: ``tile`` is below 1.
+        OptionError: ``tile`` is below 1, or ``derivatives`` is another word.
 
     Error: as ``dot_attention`` (docs/theory/attention.md).
     Source: theory of this project; "quantum" means complex states and Born overlaps, simulated classically.
@@ -174,8 +183,9 @@ def fidelity_attention(
         (2, 2)
     """
     _check("fidelity_attention", queries, keys, values, mask, tile)
+    _check_derivatives("fidelity_attention", derivatives)
     arrays = lift_to_rays(queries), lift_to_rays(keys), values
-    plan = TilePlan(FIDELITY, tile, is_causal)
+    plan = TilePlan(FIDELITY, tile, is_causal, derivatives)
     out, log_sums = _attend("fidelity_attention", plan, arrays, beta, mask)
     return (out, log_sums) if return_lse else out
 
@@ -280,6 +290,17 @@ def _spread(name: str, role: str, array: Array, shape: tuple[int, ...]) -> Array
             got=f"{role} {describe(array)}",
             want=f"a shape that broadcasts to {list(shape)}",
             fix=f"add axes of length 1 to {role}, or remove the ones the batch does not have.",
+        )
+
+
+def _check_derivatives(name: str, derivatives: str) -> None:
+    if derivatives not in get_args(Derivatives):
+        refuse(
+            OptionError,
+            f"{name}: derivatives must be a word that is known.",
+            got=repr(derivatives),
+            want=" or ".join(map(repr, get_args(Derivatives))),
+            fix="leave it out for all derivatives.",
         )
 
 

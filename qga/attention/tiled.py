@@ -4,8 +4,8 @@ Forward is a kernel (``qga.kernels.attention``). The derivative is, with p = e^(
 
     d out = sum_j p_j ds_j v_j + sum_j p_j dv_j - (sum_j p_j ds_j) out,    d logZ = sum_j p_j ds_j
 
-in forward mode a loop over tiles, and its transpose, in reverse mode, two kernels (``qga.kernels.attention_gradient``).
-Both stand in one ``custom_jvp``: a ``custom_vjp`` would forbid forward mode. See ``with_transpose`` for how.
+a loop over tiles in JAX operations, open to every mode and order; where a plan asks for reverse mode alone, its
+transpose as two kernels (``qga.kernels.attention_gradient``).
 """
 
 from __future__ import annotations
@@ -24,8 +24,7 @@ from ..kernels.attention import Problem, TilePlan, attention_kernel, hide, opera
 from ..kernels.attention_gradient import Backflow, key_gradient_kernel, query_gradient_kernel
 from ..kernels.score import Planes, score_tile
 from ..tiling.cut import split
-from ..tiling.state import State, state_read
-from .transpose import with_transpose
+from ..tiling.state import State, state_leaf, state_merge, state_read
 
 # A loop costs a device round of its own; few tiles are cheaper in line.
 _TILES_IN_LINE = 4
@@ -63,7 +62,6 @@ def attention_state(plan: TilePlan, problem: Problem, peak: Float[Array, " queri
     return State(peak, *launch(pass_kernel(plan, problem), *operands(problem), peak))
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(0,))
 def attend(plan: TilePlan, problem: Problem, peak: Float[Array, " queries"] | None = None) -> Outputs:
     """Average the values of one head by the softmax of its scores, tile by tile.
 
@@ -76,15 +74,66 @@ def attend(plan: TilePlan, problem: Problem, peak: Float[Array, " queries"] | No
         The averages and the log of each row's partition sum, both in the accumulator's dtype. A row that sees no key
         gives zeros and minus infinity.
     """
+    run = _attend_reverse if plan.derivatives == "reverse" else _attend_all
+    return run(plan, problem, peak)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _attend_all(plan: TilePlan, problem: Problem, peak: Array | None) -> Outputs:
+    return _read(plan, problem, peak)
+
+
+@_attend_all.defjvp
+def _attend_all_jvp(plan: TilePlan, primals: tuple, tangents: tuple) -> tuple[Outputs, Outputs]:
+    # A kernel has no derivative, and JAX drops rules where it separates the linear part of a derivative: what may be
+    # differentiated once more has no kernel in it.
+    (problem, _), (moves, _) = primals, tangents
+    return jax.jvp(partial(_define, plan), (problem,), (moves,))
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _attend_reverse(plan: TilePlan, problem: Problem, peak: Array | None) -> Outputs:
+    return _read(plan, problem, peak)
+
+
+def _attend_forwards(plan: TilePlan, problem: Problem, peak: Array | None) -> tuple[Outputs, Known]:
+    out, log_sums = _read(plan, problem, peak)
+    return (out, log_sums), (problem, out, finite(log_sums))
+
+
+def _attend_backwards(plan: TilePlan, known: Known, bars: Outputs) -> tuple[Problem, None]:
+    planes, keys, values, scale = _pull(plan, known, bars)
+    return Problem(planes, keys, values, scale, None), None
+
+
+_attend_reverse.defvjp(_attend_forwards, _attend_backwards)
+
+
+def _read(plan: TilePlan, problem: Problem, peak: Array | None) -> Outputs:
     return state_read(attention_state(plan, problem, peak))
 
 
-@attend.defjvp
-def _attend_jvp(plan: TilePlan, primals: tuple, tangents: tuple) -> tuple[Outputs, Outputs]:
-    (problem, peak), (moves, _) = primals, tangents
-    out, log_sums = attend(plan, problem, peak)
-    known = problem, out, finite(log_sums)
-    return (out, log_sums), with_transpose(partial(_push, plan), partial(_pull, plan), known, _moves(moves))
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _define(plan: TilePlan, problem: Problem) -> Outputs:
+    """Compute what ``attend`` does in JAX operations: what derivatives are taken of."""
+    sizes, dtype = sizes_of(plan, problem), problem.scale.dtype
+    rows, channels = problem.planes[0].shape[0], problem.values.shape[1]
+
+    def add_tile(state: State, tile: _KeyTile) -> tuple[State, None]:
+        scores = score_tile(plan.score, problem.planes, tile.keys, problem.scale)
+        scores = hide(plan, sizes, scores, 0, tile.first_key, tile.allowed)
+        return state_merge(state, jax.vmap(state_leaf, in_axes=(0, None))(scores, tile.values)), None
+
+    unit = State(jnp.full((rows,), -jnp.inf, dtype), jnp.zeros((rows,), dtype), jnp.zeros((rows, channels), dtype))
+    tiles = _cut(sizes.key_tile, problem, _moves(problem))
+    return state_read(_scan(add_tile, unit, tiles)[0])
+
+
+@_define.defjvp
+def _define_jvp(plan: TilePlan, primals: tuple, tangents: tuple) -> tuple[Outputs, Outputs]:
+    (problem,), (moves,) = primals, tangents
+    out, log_sums = _define(plan, problem)
+    return (out, log_sums), _push(plan, (problem, out, finite(log_sums)), _moves(moves))
 
 
 def finite(log_sums: Float[Array, " queries"]) -> Float[Array, " queries"]:
@@ -119,7 +168,7 @@ def _push(plan: TilePlan, known: Known, moves: Moves) -> Outputs:
 
 @partial(jax.jit, static_argnums=0)
 def _pull(plan: TilePlan, known: Known, bars: Outputs) -> Moves:
-    """Pull cotangents of the outputs back to the inputs: reverse mode, the transpose of ``_push``."""
+    """Pull cotangents of the outputs back to the inputs by kernels: the transpose of ``_push``."""
     (problem, out, log_sums), (out_bar, log_sum_bar) = known, bars
     back = Backflow(out_bar, log_sums, log_sum_bar - jnp.sum(out_bar * out, axis=1))
     arrays = [*operands(problem), *back]
@@ -138,7 +187,7 @@ def _cut(tile: int, problem: Problem, moves: Moves) -> _KeyTile:
     return _KeyTile(keys, cut(problem.values), first_keys, allowed, cut(moves[1]), cut(moves[2]))
 
 
-def _scan(step: Callable, start: Outputs, tiles: _KeyTile) -> tuple:
+def _scan(step: Callable, start: tuple, tiles: _KeyTile) -> tuple:
     """Fold ``step`` over the leading axis of ``tiles``, in line when they are few."""
     count = tiles.keys.shape[0]
     return lax.scan(step, start, tiles, unroll=True if count <= _TILES_IN_LINE else 1)

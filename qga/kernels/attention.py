@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +27,9 @@ _ROWS = {4: 64, 8: 32}
 _CARRIED = 16384
 
 
+Derivatives = Literal["all", "reverse"]
+
+
 @dataclass(frozen=True)
 class TilePlan:
     """What is known about a tiled attention before any array is.
@@ -35,11 +38,13 @@ class TilePlan:
         score: the lift-inner-link score.
         tile: keys scored at a time, at most.
         is_causal: whether query i sees keys 0 to i only.
+        derivatives: "all" modes and orders, or "reverse" mode of first order alone, by kernels.
     """
 
     score: Score
     tile: int
     is_causal: bool
+    derivatives: Derivatives = "all"
 
 
 class Problem(NamedTuple):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +22,7 @@ def draw(random: np.random.Generator, dtype: np.dtype, rows: int = ROWS) -> tupl
     return tuple(jnp.asarray(random.normal(size=(rows, width)), dtype) for width in (6, 6, 3))
 
 
-def tiled(metric: str, *arrays: jax.Array, scale: jax.Array, tile: int, **options: bool) -> jax.Array:
+def tiled(metric: str, *arrays: jax.Array, scale: jax.Array, tile: int, **options: Any) -> jax.Array:
     if metric == "dot":
         return dot_attention(*arrays, scale=scale, tile=tile, **options)
     return fidelity_attention(*arrays, beta=scale, tile=tile, **options)
@@ -37,12 +38,13 @@ def gradients(function: Callable, arrays: tuple[jax.Array, ...], scale: jax.Arra
 
 
 @pytest.mark.parametrize("metric", ["dot", "fidelity"])
+@pytest.mark.parametrize("derivatives", ["all", "reverse"])
 @pytest.mark.parametrize("tile", [2, 6, 19])
 def test_gradients_are_those_of_the_dense_formula(
-    metric: str, tile: int, random: np.random.Generator, dtype: np.dtype
+    metric: str, derivatives: str, tile: int, random: np.random.Generator, dtype: np.dtype
 ) -> None:
-    arrays, scale = draw(random, dtype), jnp.asarray(1.3, dtype)
-    got = gradients(lambda *a: tiled(metric, *a[:3], scale=a[3], tile=tile, is_causal=True), arrays, scale)
+    arrays, scale, options = draw(random, dtype), jnp.asarray(1.3, dtype), {"derivatives": derivatives, "tile": tile}
+    got = gradients(lambda *a: tiled(metric, *a[:3], scale=a[3], is_causal=True, **options), arrays, scale)
     want = gradients(partial(dense, metric), arrays, scale)
     for one, other in zip(got, want, strict=True):
         assert_close(one, other, depth=ROWS, scale=10 * float(jnp.max(jnp.abs(other), initial=1.0)))
@@ -108,3 +110,22 @@ def test_memory_is_linear_in_the_rows(mode: str) -> None:
     # Four score tiles and a few copies of the arguments, all of them rows long; a dense matrix would be 64 MiB.
     assert needed[2] <= 2.1 * needed[1] <= 4.5 * needed[0]
     assert needed[2] < 4096 * 4096
+
+
+@pytest.mark.parametrize("is_causal", [False, True])
+def test_second_derivatives_through_a_loop_agree_between_modes(
+    is_causal: bool, random: np.random.Generator, dtype: np.dtype
+) -> None:
+    rows, direction = (jnp.asarray(random.normal(size=(7, 4)), dtype) for _ in range(2))
+
+    def total(rows: jax.Array) -> jax.Array:
+        def layer(rows: jax.Array, _: None) -> tuple[jax.Array, None]:
+            return rows + dot_attention(rows, rows, rows, tile=4, is_causal=is_causal), None
+
+        return jnp.sum(jnp.square(jax.lax.scan(layer, rows, length=2)[0]))
+
+    forward = jax.jvp(jax.grad(total), (rows,), (direction,))[1]
+    reverse = jax.grad(lambda rows: jnp.vdot(jax.grad(total)(rows), direction))(rows)
+    scale = 10 * float(jnp.max(jnp.abs(forward)))
+    assert_close(reverse, forward, depth=14, scale=scale)
+    assert_far(reverse, 2 * forward, depth=14)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import jax
@@ -152,12 +153,19 @@ def test_tiles_shrink_where_rows_are_wide() -> None:
 
 @pytest.mark.parametrize("metric", ["dot", "fidelity"])
 @pytest.mark.parametrize(("queries", "keys", "tile"), [(1, 1, 8), (9, 7, 8), (37, 23, 8), (65, 63, 64)])
+@pytest.mark.parametrize("derivatives", ["all", "reverse"])
 def test_vulkan_computes_what_the_cpu_computes(
-    metric: str, queries: int, keys: int, tile: int, vulkan: jax.Device, random: np.random.Generator
+    metric: str,
+    derivatives: str,
+    queries: int,
+    keys: int,
+    tile: int,
+    vulkan: jax.Device,
+    random: np.random.Generator,
 ) -> None:
     heads = [draw(random, metric, queries, keys, masked=True) for _ in range(2)]
     problem = jax.tree.map(lambda *each: jnp.stack(each), *heads)
-    plan = plan_of(metric, tile, is_causal=True)
+    plan = replace(plan_of(metric, tile, is_causal=True), derivatives=derivatives)
 
     def attended(planes: tuple, keys: jax.Array, values: jax.Array, scale: jax.Array, mask: jax.Array) -> tuple:
         return attend(plan, Problem(planes, keys, values, scale, mask))
