@@ -109,7 +109,7 @@ def make_cell(parameters: Mapping[str, Any]) -> Cell:
         for operand, output in aliases
         if operand < hidden or not _is_read_in_place(blocks[operand - hidden], outputs[output], grid)
     )
-    parallel = parallel_axes(parameters, grid, [each.distinct for each in outputs])
+    parallel = parallel_axes(parameters, grid, [each.distinct for each in outputs], [each.depends for each in outputs])
     run = _Run(mapping, kernel, grid, parallel, blocks, scratch, frozenset(output for _, output in aliases), again)
     bounds = (jax.ShapeDtypeStruct((), jnp.int32),) * mapping.num_dynamic_grid_bounds
     scalars = tuple(jax.ShapeDtypeStruct(each.shape, each.dtype) for each in _scalar_types(mapping))

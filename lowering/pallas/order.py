@@ -11,28 +11,36 @@ _ATOMICS = ("atomic_rmw", "atomic_cas")
 
 
 def parallel_axes(
-    parameters: Mapping[str, Any], grid: tuple[Any, ...], distinct: Iterable[frozenset[int]]
+    parameters: Mapping[str, Any],
+    grid: tuple[Any, ...],
+    distinct: Sequence[frozenset[int]],
+    depends: Sequence[frozenset[int]],
 ) -> tuple[int, ...]:
     """Return the axes of the grid whose positions neither see nor overwrite each other's results.
 
     An axis is parallel if the kernel's author says so or writes for a GPU, if JAX made it by batching, or if every
     output has a block of its own for each of its positions and nothing is handed on in scratch memory. Atomic updates
-    are only right one after the other, because references have become values. An axis whose size is an array is a loop.
+    are only right one after the other, because references have become values. An axis whose size is an array is a loop,
+    and so is one that an author calls parallel although an output is the same block all along it: such outputs serve
+    as scratch memory, of which a workgroup here has none of its own.
 
     Args:
         parameters: of the call.
         grid: its extents.
         distinct: for each output, the axes along which its blocks differ.
+        depends: for each output, the axes that move its block.
     """
     mapping, options = parameters["grid_mapping"], parameters["compiler_params"]
     known = frozenset(axis for axis, extent in enumerate(grid) if isinstance(extent, int))
-    return tuple(sorted(known & _parallel(parameters, mapping, options, grid, distinct)))
+    every = frozenset(range(len(grid)))
+    own, moving = every.intersection(*distinct), every.intersection(*depends)
+    return tuple(sorted(known & _parallel(parameters, mapping, options, own, moving)))
 
 
 def _parallel(
-    parameters: Mapping[str, Any], mapping: Any, options: Any, grid: tuple[Any, ...], distinct: Iterable[frozenset[int]]
+    parameters: Mapping[str, Any], mapping: Any, options: Any, own: frozenset[int], moving: frozenset[int]
 ) -> frozenset[int]:
-    own = frozenset(range(len(grid))).intersection(*distinct)
+    grid = mapping.grid
     batched = own.intersection(mapping.vmapped_dims)
     if _names(parameters["jaxpr"]).intersection(_ATOMICS):
         return batched
@@ -41,7 +49,9 @@ def _parallel(
         # Batching puts its axes before those that the author speaks of.
         axes = [axis for axis in range(len(grid)) if len(said) == len(grid) or axis not in mapping.vmapped_dims]
         words = (str(getattr(word, "name", word)).lower() for word in said)
-        return batched.union(axis for axis, word in zip(axes, words, strict=False) if "parallel" in word)
+        return batched | moving.intersection(
+            axis for axis, word in zip(axes, words, strict=False) if "parallel" in word
+        )
     if _is_for_gpus(options) and (len(own) == len(grid) or not _stores_windows(parameters["jaxpr"])):
         return frozenset(range(len(grid)))
     return batched if mapping.num_scratch_operands else own

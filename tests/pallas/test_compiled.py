@@ -13,8 +13,6 @@ from shaders.capabilities import Capabilities
 from tests.pallas.public import BY_NAME
 
 H100 = Path(__file__).parents[1] / "shaders" / "capabilities" / "h100.json"
-# Outputs of theirs serve as scratch that the parallel heads share: the tile compiler asks for a part for each.
-SHARED_OUTPUTS = pytest.mark.xfail(strict=True, reason="an output that parallel positions share is refused")
 
 
 @pytest.fixture(autouse=True)
@@ -24,10 +22,7 @@ def default_promotion(strict_promotion: None) -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=SHARED_OUTPUTS if name.startswith("tpu.splash_attention") else ()) for name in BY_NAME],
-)
+@pytest.mark.parametrize("name", BY_NAME)
 def test_kernel_is_compiled_for_a_gpu_and_fits_it(name: str) -> None:
     row, h100 = BY_NAME[name], Capabilities.from_text(H100.read_text())
     program = lowering.lower(row.function)(*row.arrays).program(h100)
