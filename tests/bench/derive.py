@@ -10,7 +10,8 @@ from .roof import known_matrix_rate
 
 Record = dict[str, Any]
 # The promises, as the issue of the project that made them says them.
-BANDWIDTH_RATIO, F16_TFLOPS, F32_TFLOPS, CALL_US, COLD_S, CACHED_S, PLAN_RATIO = 0.9, 200.0, 20.0, 45.0, 15.0, 2.0, 1.1
+BANDWIDTH_RATIO, CALL_US, COLD_S, CACHED_S, PLAN_RATIO, STEP_RATIO = 0.9, 45.0, 15.0, 2.0, 1.1, 0.5
+TFLOPS = {"matmul_f16": 300.0, "matmul_bf16": 300.0, "matmul_f32": 30.0}
 # Programs whose arena is smaller say nothing about the plan: blocks start at multiples of 256 bytes.
 LEAST_ARENA_BYTES = 1 << 16
 
@@ -115,9 +116,11 @@ def _speeds(record: Record, fine: Record) -> list[Record]:
             name for name in fine if name.startswith(("chain", "softmax", "layer_norm")) and fine[name].get("ratio")
         ]
         rows += [_row(f"{name}: rate over the peer's", fine[name]["ratio"], at_least=BANDWIDTH_RATIO) for name in named]
-    for name, least in (("matmul_f16", F16_TFLOPS), ("matmul_f32", F32_TFLOPS)):
+    for name, least in TFLOPS.items():
         if name in fine:
             rows.append(_row(f"{name}: TFLOP/s", fine[name]["tflop_per_s"], at_least=least))
+    if fine.get("train_bf16", {}).get("ratio"):
+        rows.append(_row("train_bf16: rate over the peer's", fine["train_bf16"]["ratio"], at_least=STEP_RATIO))
     if "dispatch" in fine:
         rows.append(_row("jitted call, µs", fine["dispatch"]["jit"]["independent"]["median_us"], at_most=CALL_US))
     return rows
