@@ -171,26 +171,20 @@ def test_branch_around_a_kernel(vulkan: Any) -> None:
     np.testing.assert_array_equal(got, 2 * X)
 
 
-def test_donated_operand_of_an_aliasing_kernel(vulkan: Any) -> None:
+def incremented_in_place(x: Any) -> Any:
     def kernel(a: Any, o: Any) -> None:
         o[...] = a[...] + 1
 
-    def function(x: Any) -> Any:
-        specs = {"in_specs": [rows(8, 16)], "out_specs": rows(8, 16), "input_output_aliases": {0: 0}}
-        return call(kernel, x, grid=(5,), **specs)
+    specs = {"in_specs": [rows(8, 16)], "out_specs": rows(8, 16), "input_output_aliases": {0: 0}}
+    return call(kernel, x, grid=(5,), **specs)
 
+
+def test_donated_operand_of_an_aliasing_kernel(vulkan: Any) -> None:
     x = jax.device_put(X, vulkan)
-    np.testing.assert_array_equal(np.asarray(jax.jit(function, donate_argnums=0)(x)), X + 1)
+    np.testing.assert_array_equal(np.asarray(jax.jit(incremented_in_place, donate_argnums=0)(x)), X + 1)
 
 
 def test_operand_of_an_aliasing_kernel_stays_what_it_was(vulkan: Any) -> None:
-    def kernel(a: Any, o: Any) -> None:
-        o[...] = a[...] + 1
-
-    def function(x: Any) -> Any:
-        specs = {"in_specs": [rows(8, 16)], "out_specs": rows(8, 16), "input_output_aliases": {0: 0}}
-        return call(kernel, x, grid=(5,), **specs)
-
     x = jax.device_put(X, vulkan)
-    np.testing.assert_array_equal(np.asarray(jax.jit(function)(x)), X + 1)
+    np.testing.assert_array_equal(np.asarray(jax.jit(incremented_in_place)(x)), X + 1)
     np.testing.assert_array_equal(np.asarray(x), X)
