@@ -225,9 +225,17 @@ def attention_pass(
 
     Raises:
         ShapeError: shapes or dtypes do not fit together.
-        OptionError: ``tile`` is below 1, or ``fidelity`` without a scale.
+        OptionError: ``tile`` is below 1, ``metric`` is another word, or ``fidelity`` without a scale.
     """
     _check("attention_pass", queries, keys, values, mask, tile)
+    if metric not in ("dot", "fidelity"):
+        refuse(
+            OptionError,
+            "attention_pass: metric must be a word that is known.",
+            got=repr(metric),
+            want="'dot' or 'fidelity'",
+            fix="name the attention that gave the log sums.",
+        )
     if metric == "fidelity":
         if scale is None:
             refuse(

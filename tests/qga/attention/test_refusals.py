@@ -84,6 +84,11 @@ def test_weights_refuse_other_widths() -> None:
         attention_weights(ROWS, jnp.zeros((3, 5)))
 
 
+def test_pass_of_an_unknown_metric() -> None:
+    with pytest.raises(OptionError, match=r"attention_pass: metric must be a word that is known[^$]*got: +'cosine'"):
+        attention_pass(ROWS, ROWS, ROWS, jnp.zeros(3), metric="cosine")
+
+
 def test_a_pass_of_fidelity_needs_a_scale() -> None:
     with pytest.raises(OptionError, match="attention_pass: the fidelity score has no natural scale"):
         attention_pass(ROWS, ROWS, ROWS, jnp.zeros(3), metric="fidelity")
