@@ -152,6 +152,8 @@ def _matrix_cases(divisor: int) -> list[Case]:
 
     tokens, width, hidden = size(16384), size(768), size(3072)
     feed = (("f16", (tokens, width)), ("f16", (width, hidden)), ("f16", (hidden,)))
+    # Of one size in quick and full runs: what drivers of processors are compared by.
+    square = (("f32", (1024, 1024)),) * 2
     return [
         matrix("matmul_f16", "ij,jk->ik", "f16", i=4096, j=4096, k=4096),
         matrix("matmul_f32", "ij,jk->ik", "f32", i=4096, j=4096, k=4096),
@@ -164,6 +166,7 @@ def _matrix_cases(divisor: int) -> list[Case]:
         matrix("input_gradient_f16", "ij,kj->ik", "f16", i=16384, j=3072, k=768),
         matrix("scores_f16", "bqd,bkd->bqk", "f16", b=96, q=1024, k=1024, d=64),
         matrix("mix_f16", "bqk,bkd->bqd", "f16", b=96, q=1024, k=1024, d=64),
+        Case("square_f32", MATRIX, product("ij,jk->ik"), square, 2 * 1024**3, 4.0, (1024,)),
         matrix("decode_f16", "ij,jk->ik", "f16", i=8, j=4096, k=16384),
         matrix("vector_f32", "ij,jk->ik", "f32", i=1, j=4096, k=16384),
     ]
