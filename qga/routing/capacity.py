@@ -1,0 +1,104 @@
+"""How many nats a head can route: mutual information, and its maximum over what is asked."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+from ..errors import OptionError, refuse
+from ..quantum.entropy import row_entropy
+from .composition import Channel
+
+
+class Capacity(NamedTuple):
+    """The capacity of a head, from below, with how much may be missing.
+
+    Attributes:
+        value: mutual information at ``query_weights`` in nats, a lower bound of the capacity.
+        gap: the capacity is at most ``value`` + ``gap``; a duality gap, not an estimate.
+        query_weights: the distribution over queries that reaches ``value``.
+    """
+
+    value: Float[Array, ""]
+    gap: Float[Array, ""]
+    query_weights: Float[Array, " queries"]
+
+
+def mutual_information(weights: Channel, query_weights: Float[Array, " queries"]) -> Float[Array, ""]:
+    """Compute how many nats the key that was looked at tells about the query: I = sum_i pi_i KL(P_i | pi P).
+
+    Args:
+        weights: P, row-stochastic.
+        query_weights: pi, a distribution over the queries.
+
+    Returns:
+        From 0 (all queries look alike) to the log of the smaller side. ``qga.operators.mutual_information`` does
+        the same without the matrix.
+
+    Source: Shannon 1948.
+    """
+    present = jnp.where(query_weights > 0, divergences(weights, query_weights), 0)
+    return jnp.sum(query_weights * present)
+
+
+def divergences(weights: Channel, query_weights: Float[Array, " queries"]) -> Float[Array, " queries"]:
+    """Compute KL(P_i | pi P) of each row in nats; its largest entry bounds the capacity from above.
+
+    Infinite for a row that looks where no row with weight does.
+    """
+    mean = query_weights @ weights
+    logs = jnp.log(jnp.where(mean > 0, mean, 1))
+    inside = -row_entropy(weights) - weights @ logs
+    return jnp.where(jnp.any((weights > 0) & (mean == 0)[None], axis=1), jnp.inf, inside)
+
+
+def capacity(weights: Channel, *, iterations: int) -> Capacity:
+    """Maximise the mutual information over the queries by Blahut and Arimoto's iteration.
+
+    C(P) = max_pi I(pi, P),   pi_i <- pi_i e^(KL(P_i | pi P)) / sum_k pi_k e^(KL(P_k | pi P))
+
+    A head of capacity near zero returns the same mixture for every query and can be replaced by one vector.
+
+    Args:
+        weights: P, row-stochastic.
+        iterations: at least 1; the gap falls at least like log(queries) / iterations.
+
+    Returns:
+        The value with its duality gap max_i KL(P_i | pi P) - I >= C - I. Derivatives are those of the maximum at
+        ``query_weights`` by the envelope theorem; gap and weights carry none.
+
+    Raises:
+        OptionError: ``iterations`` is below 1.
+
+    Source: Blahut 1972; Arimoto 1972.
+    """
+    if iterations < 1:
+        refuse(
+            OptionError,
+            "capacity: iterations are counted from one.",
+            got=f"iterations={iterations}",
+            want="iterations >= 1",
+            fix="raise iterations; the gap says when it is enough.",
+        )
+    fixed = lax.stop_gradient(weights)
+    best = lax.stop_gradient(_maximise(fixed, iterations))
+    value = mutual_information(weights, best)
+    gap = jnp.max(divergences(fixed, best)) - lax.stop_gradient(value)
+    return Capacity(value, jnp.maximum(gap, 0), best)
+
+
+@partial(jax.jit, static_argnames="iterations")
+def _maximise(weights: Channel, iterations: int) -> Float[Array, " queries"]:
+    queries = weights.shape[0]
+
+    def step(_: int, chances: Array) -> Array:
+        exponents = divergences(weights, chances)
+        grown = chances * jnp.exp(exponents - jnp.max(exponents))
+        return grown / jnp.sum(grown)
+
+    return lax.fori_loop(0, iterations, step, jnp.full((queries,), 1 / queries, weights.dtype))
