@@ -3,7 +3,7 @@
 Every function composes with ``jax.jit``, ``jax.grad`` and ``jax.vmap``, on every platform JAX has.
 """
 
-from . import attention, flow, motivic, operators, quantum, routing, tiling
+from . import arithmetic, attention, flow, motivic, operators, quantum, routing, tiling
 from .attention import attention_weights, dot_attention, fidelity_attention
 from .errors import DomainError, OptionError, ShapeError
 from .flow import pattern_flow
@@ -12,6 +12,7 @@ __all__ = [
     "DomainError",
     "OptionError",
     "ShapeError",
+    "arithmetic",
     "attention",
     "attention_weights",
     "dot_attention",

@@ -1,0 +1,38 @@
+"""Rates of growth: the entropy rate of a walk and the Mahler measure of a polynomial."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ..quantum.entropy import row_entropy
+
+
+def entropy_rate(weights: Float[Array, "rows rows"], stationary: Float[Array, " rows"]) -> Float[Array, ""]:
+    """Compute how many nats each step of a walk tells: -sum_i pi_i sum_j P_ij log P_ij.
+
+    Args:
+        weights: P, row-stochastic.
+        stationary: pi, kept by P.
+
+    Source: Shannon 1948.
+    """
+    return jnp.sum(stationary * row_entropy(weights))
+
+
+def log_mahler_measure(coefficients: Float[Array, " coefficients"]) -> Float[Array, ""]:
+    """Compute the logarithmic Mahler measure of a polynomial: log |a| + sum over its roots of log max(1, |root|).
+
+    The entropy of the toral map that the polynomial belongs to, and the growth rate of its exact orbits at the
+    archimedean place. The mean of log |f| over the unit circle, by Jensen.
+
+    Args:
+        coefficients: highest power first, the first one not zero.
+
+    Needs a general eigenvalue solver, which the CPU has.
+
+    Error: that of the roots, which are ill-conditioned where they cluster.
+    Source: Mahler 1962.
+    """
+    roots = jnp.roots(coefficients, strip_zeros=False)
+    return jnp.log(jnp.abs(coefficients[0])) + jnp.sum(jnp.log(jnp.maximum(1, jnp.abs(roots))))

@@ -1,0 +1,35 @@
+"""Sharpening a row is a power map: the one place where arithmetic dynamics is attention itself."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+def sharpen(weights: Float[Array, "*batch keys"], power: float | Float[Array, ""]) -> Float[Array, "*batch keys"]:
+    """Raise the weights of a row to a power and normalise: p_i -> p_i^d / sum_j p_j^d.
+
+    A combination: on attention rows this is a change of inverse temperature from beta to d beta; on the projective
+    point [p_1 : ... : p_n] it is the power map, under which the Weil height of an exact row grows by exactly d
+    (``qga.arithmetic.height``). That both are one map is the observation.
+
+    Args:
+        weights: rows that are positive or zero; zeros stay zero.
+        power: d, positive.
+
+    Returns:
+        Rows that sum to one. A row of zeros stays zero.
+
+    Error: relative, about d eps |log p|.
+    Source: Silverman 2007, example 3.14 (power maps).
+
+    Example:
+        >>> sharpen(jnp.array([0.75, 0.25]), 2).round(6).tolist()
+        [0.8999999761581421, 0.10000000149011612]
+    """
+    seen = weights > 0
+    logs = jnp.where(seen, power * jnp.log(jnp.where(seen, weights, 1)), -jnp.inf)
+    peak = jnp.max(logs, axis=-1, keepdims=True, initial=-jnp.inf)
+    grown = jnp.exp(jnp.where(seen, logs - jnp.where(peak == -jnp.inf, 0, peak), -jnp.inf))
+    total = jnp.sum(grown, axis=-1, keepdims=True)
+    return grown / jnp.where(total == 0, 1, total)

@@ -1,0 +1,224 @@
+"""Zeta function, walk, Ihara, entropy and Mahler measure of operators (theory A-2, A-5 to A-9)."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+import flint
+import jax
+import jax.numpy as jnp
+import mpmath
+import networkx as nx
+import numpy as np
+import pytest
+
+from qga import OptionError, ShapeError, arithmetic, routing
+from tests.qga.routing.chains import draw_chain, draw_network, law_of, walk
+from tests.qga.tolerances import assert_close, assert_far
+
+# Eigenvalues of small matrices are good to tens of eps.
+SOLVER_SCALE = 50.0
+
+
+def test_sharpening_is_a_change_of_temperature(random: np.random.Generator, dtype: np.dtype) -> None:
+    scores = random.normal(size=(3, 8))
+    rows = jax.nn.softmax(jnp.asarray(scores, dtype))
+    assert_close(arithmetic.sharpen(rows, 3.0), jax.nn.softmax(3 * jnp.asarray(scores, dtype)), scale=30.0)
+    assert_far(arithmetic.sharpen(rows, 3.0), jax.nn.softmax(2.9 * jnp.asarray(scores, dtype)))
+
+
+def test_sharpening_multiplies_the_height_exactly() -> None:
+    row = [Fraction(3, 8), Fraction(1, 2), Fraction(1, 8)]
+    sharp = [each**5 / sum(other**5 for other in row) for each in row]
+    assert arithmetic.height(sharp) == pytest.approx(5 * arithmetic.height(row), rel=1e-15)
+    assert arithmetic.height([each**4 for each in row]) != pytest.approx(5 * arithmetic.height(row), rel=1e-3)
+
+
+def test_sharpening_keeps_zeros_with_finite_derivatives() -> None:
+    row = jnp.array([0.5, 0.5, 0.0])
+    assert arithmetic.sharpen(row, 2.0).tolist() == [0.5, 0.5, 0.0]
+    assert arithmetic.sharpen(jnp.zeros(3), 2.0).tolist() == [0.0, 0.0, 0.0]
+    assert jnp.isfinite(jax.jacrev(arithmetic.sharpen)(row, 2.0)).all()
+
+
+@pytest.mark.parametrize("prime", [2, 3, 5])
+def test_valuation_is_that_of_flint_and_ultrametric(prime: int, random: np.random.Generator) -> None:
+    codes = random.integers(-5000, 5000, (2, 200))
+    codes[codes == 0] = 1
+    got = np.asarray(arithmetic.valuation(jnp.asarray(codes), prime))
+    factors = [[dict(flint.fmpz(abs(int(code))).factor()) for code in row] for row in codes]
+    assert got.tolist() == [[int(each.get(prime, 0)) for each in row] for row in factors]
+    product, total = codes[0] * codes[1], codes[0] + codes[1]
+    assert np.array_equal(arithmetic.valuation(jnp.asarray(product), prime), got.sum(0))
+    assert (np.asarray(arithmetic.valuation(jnp.asarray(total), prime)) >= got.min(0))[total != 0].all()
+    assert not np.array_equal(arithmetic.valuation(jnp.asarray(product + 1), prime), got.sum(0))
+
+
+@pytest.mark.usefixtures("x64")
+def test_zeta_is_the_series_and_the_determinant(random: np.random.Generator) -> None:
+    chain, points = draw_chain(random, 5), np.array([0.3, -0.2 + 0.3j])
+    got = np.asarray(arithmetic.zeta_log_determinant(jnp.asarray(chain), jnp.asarray(points)))
+    traces = np.array([np.trace(np.linalg.matrix_power(chain, n)) for n in range(1, 80)])
+    series = [(traces * point ** np.arange(1, 80) / np.arange(1, 80)).sum() for point in points]
+    exact = [
+        complex(-mpmath.log(mpmath.det(mpmath.eye(5) - complex(point) * mpmath.matrix(chain)))) for point in points
+    ]
+    for want in (series, exact):
+        assert_close(got.real, np.real(want), depth=80, scale=SOLVER_SCALE)
+        assert_close(got.imag, np.imag(want), depth=80, scale=SOLVER_SCALE)
+    assert_far(got.real, np.real(arithmetic.zeta_log_determinant(jnp.asarray(chain.T @ chain), jnp.asarray(points))))
+
+
+@pytest.mark.usefixtures("x64")
+def test_zeta_is_the_euler_product_over_prime_cycles() -> None:
+    matrix, point = np.array([[0.2, 0.5, 0.0], [0.1, 0.0, 0.3], [0.4, 0.1, 0.1]]), 0.2
+    product = [
+        -sum(math.log(1 - weight * point ** len(nodes)) for nodes, weight in arithmetic.prime_cycles(matrix, length))
+        for length in (2, 4, 9)
+    ]
+    want = float(arithmetic.zeta_log_determinant(jnp.asarray(matrix), jnp.asarray(point)).real)
+    errors = [abs(each - want) for each in product]
+    assert errors[0] > 10 * errors[1] > 100 * errors[2]
+    assert errors[2] < 1e-7
+
+
+@pytest.mark.usefixtures("x64")
+def test_zeta_of_a_causal_operator_is_in_its_diagonal(random: np.random.Generator) -> None:
+    chain = np.tril(random.random((6, 6)))
+    chain /= chain.sum(1, keepdims=True)
+    assert bool(arithmetic.is_triangular(jnp.asarray(chain)))
+    got = arithmetic.zeta_log_determinant(jnp.asarray(chain), jnp.asarray(0.7))
+    assert_close(got.real, -np.log(1 - 0.7 * np.diagonal(chain)).sum(), scale=SOLVER_SCALE)
+    assert not bool(arithmetic.is_triangular(jnp.asarray(draw_chain(random))))
+
+
+@pytest.mark.usefixtures("x64")
+def test_traces_are_those_of_the_powers(random: np.random.Generator) -> None:
+    chain = draw_chain(random)
+    want = [np.trace(np.linalg.matrix_power(chain, power)) for power in (1, 2, 3)]
+    assert_close(arithmetic.trace_powers(jnp.asarray(chain), 3), want, depth=7)
+    estimate = arithmetic.trace_powers_estimate(lambda f: jnp.asarray(chain) @ f, 7, 3, jax.random.key(3), probes=4000)
+    assert (np.abs(estimate.value - np.array(want)) < 4 * estimate.error).all()
+    assert (estimate.error < 0.05).all()
+
+
+@pytest.mark.usefixtures("x64")
+def test_walk_operator_has_the_phases_of_the_discriminant(random: np.random.Generator) -> None:
+    chain = draw_chain(random, 4)
+    rows = 4
+    amplitudes = np.zeros((rows * rows, rows))
+    for place in range(rows):
+        amplitudes[place * rows : (place + 1) * rows, place] = np.sqrt(chain[place])
+    swap = np.eye(rows * rows).reshape(rows, rows, rows, rows).transpose(1, 0, 2, 3).reshape(rows * rows, -1)
+    unitary = swap @ (2 * amplitudes @ amplitudes.T - np.eye(rows * rows))
+    assert_close(unitary @ unitary.T, np.eye(rows * rows), depth=16)
+    values = np.linalg.eigvals(unitary)
+    phases = np.asarray(arithmetic.szegedy_phases(jnp.asarray(chain)))
+    for phase in phases:
+        for sign in (1, -1):
+            # A phase near zero carries the square root of rounding.
+            assert np.abs(values - np.exp(sign * 1j * phase)).min() < 1e-7
+    # The functional equation of det(1 - z W).
+    point, size = 0.4 + 0.3j, rows * rows
+    left = np.linalg.det(np.eye(size) - point * unitary)
+    mirrored = np.conj(np.linalg.det(np.eye(size) - unitary / np.conj(point)))
+    right = (-point) ** size * np.linalg.det(unitary) * mirrored
+    assert abs(left - right) < 1e-12 * abs(left) + 1e-12
+    broken = np.linalg.det(np.eye(size) - 0.9 * point * unitary)
+    assert abs(broken - right) > 1e-3
+
+
+@pytest.mark.usefixtures("x64")
+def test_phase_gap_is_quadratic_in_the_classical_gap(random: np.random.Generator) -> None:
+    chain, law = walk(draw_network(random))
+    gap = float(routing.spectral_gap(jnp.asarray(chain), jnp.asarray(law)))
+    phase = float(arithmetic.phase_gap(jnp.asarray(chain)))
+    assert phase >= math.sqrt(2 * gap) - 1e-12
+    assert phase == pytest.approx(math.acos(1 - gap), rel=1e-9)
+
+
+@pytest.mark.usefixtures("x64")
+def test_ihara_is_the_determinant_of_the_walk_without_turning_back(random: np.random.Generator) -> None:
+    upper = np.triu(random.random((6, 6)) < 0.7, 1)
+    adjacency = (upper | upper.T).astype(float)
+    edges = [(a, b) for a in range(6) for b in range(6) if adjacency[a, b]]
+    turn = np.array([[float(b == c and (a, b) != (d, c)) for c, d in edges] for a, b in edges])
+    for point in (0.15, 0.1 + 0.2j):
+        want = -np.log(np.linalg.det(np.eye(len(edges)) - point * turn))
+        got = complex(arithmetic.ihara_log_determinant(jnp.asarray(adjacency), jnp.asarray(point)))
+        assert abs(np.exp(got) - np.exp(want)) < 1e-10 * abs(np.exp(want))
+    backtracking = np.array([[float(b == c) for c, d in edges] for a, b in edges])
+    wrong = -np.log(abs(np.linalg.det(np.eye(len(edges)) - 0.15 * backtracking)))
+    assert abs(complex(arithmetic.ihara_log_determinant(jnp.asarray(adjacency), jnp.asarray(0.15))).real - wrong) > 1e-3
+
+
+@pytest.mark.usefixtures("x64")
+def test_known_graphs_are_ramanujan_or_not() -> None:
+    def test(graph: nx.Graph) -> arithmetic.Ramanujan:
+        return arithmetic.is_ramanujan(jnp.asarray(nx.to_numpy_array(graph)))
+
+    petersen = test(nx.petersen_graph())
+    assert bool(petersen.holds)
+    assert_close(petersen.second, 2.0, scale=SOLVER_SCALE)
+    assert bool(test(nx.complete_graph(6)).holds)
+    assert bool(test(nx.complete_bipartite_graph(4, 4)).holds)
+    # A long prism is 3-regular and narrow: its second eigenvalue is near 3.
+    assert not bool(test(nx.circular_ladder_graph(30)).holds)
+    path = test(nx.path_graph(4))
+    assert not bool(path.is_regular)
+    assert not bool(path.holds)
+
+
+@pytest.mark.usefixtures("x64")
+def test_expanders_mix(random: np.random.Generator) -> None:
+    adjacency = nx.to_numpy_array(nx.petersen_graph())
+    second = arithmetic.is_ramanujan(jnp.asarray(adjacency)).second
+    for _ in range(50):
+        first, other = (random.random(10) < 0.5 for _ in range(2))
+        excess = abs(first @ adjacency @ other - 3 * first.sum() * other.sum() / 10)
+        bound = arithmetic.mixing_bound(second, jnp.asarray(float(first.sum())), jnp.asarray(float(other.sum())))
+        assert excess <= bound + 1e-12
+
+
+@pytest.mark.usefixtures("x64")
+def test_entropy_rate_of_known_walks(random: np.random.Generator) -> None:
+    assert_close(arithmetic.entropy_rate(jnp.full((4, 4), 0.25), jnp.full(4, 0.25)), np.log(4))
+    chain, law = walk(nx.to_numpy_array(nx.cycle_graph(5)))
+    assert_close(arithmetic.entropy_rate(jnp.asarray(chain), jnp.asarray(law)), np.log(2))
+    chain = draw_chain(random)
+    want = -(law_of(chain)[:, None] * chain * np.log(chain)).sum()
+    assert_close(arithmetic.entropy_rate(jnp.asarray(chain), jnp.asarray(law_of(chain))), want, depth=49, scale=2.0)
+
+
+@pytest.mark.usefixtures("x64")
+def test_mahler_measure_of_lehmer_and_by_jensen() -> None:
+    lehmer = jnp.array([1.0, 1, 0, -1, -1, -1, -1, -1, 0, 1, 1])
+    # Lehmer 1933: the smallest known measure above 1.
+    assert math.exp(float(arithmetic.log_mahler_measure(lehmer))) == pytest.approx(1.176280818259917, rel=1e-12)
+    coefficients = [3.0, -1.0, 5.0, 0.5]
+    mean = mpmath.quad(lambda t: mpmath.log(abs(mpmath.polyval(coefficients, mpmath.expjpi(2 * t)))), [0, 0.5, 1])
+    assert float(arithmetic.log_mahler_measure(jnp.asarray(coefficients))) == pytest.approx(float(mean), rel=1e-10)
+
+
+@pytest.mark.usefixtures("x64")
+def test_report_agrees_with_its_parts(random: np.random.Generator) -> None:
+    chain = draw_chain(random)
+    report = arithmetic.analyze(jnp.asarray(chain), jnp.asarray(law_of(chain)))
+    assert_close(report.traces[1], np.trace(chain @ chain), depth=7)
+    assert_close(np.abs(report.poles[0]), 1.0, scale=SOLVER_SCALE)
+    second = np.sort(np.abs(np.linalg.eigvals(chain)))[-2]
+    assert_close(report.modulus_gap, 1 - second, scale=SOLVER_SCALE)
+    assert_close(np.abs(report.poles[1]), 1 / second, scale=SOLVER_SCALE / second)
+    assert not bool(report.is_causal)
+
+
+def test_arithmetic_refuses_what_does_not_fit() -> None:
+    with pytest.raises(OptionError, match="got:  prime=1, codes int32"):
+        arithmetic.valuation(jnp.array([3]), 1)
+    with pytest.raises(OptionError, match="trace_powers: powers are counted from one"):
+        arithmetic.trace_powers(jnp.eye(2), 0)
+    with pytest.raises(OptionError, match="probes=1"):
+        arithmetic.trace_powers_estimate(lambda f: f, 2, 1, jax.random.key(0), probes=1)
+    with pytest.raises(ShapeError, match="analyze: an operator of at least two rows"):
+        arithmetic.analyze(jnp.ones((1, 1)), jnp.ones(1))
