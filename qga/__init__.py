@@ -3,7 +3,8 @@
 Every function composes with ``jax.jit``, ``jax.grad`` and ``jax.vmap``, on every platform JAX has.
 """
 
-from . import arithmetic, attention, flow, motivic, operators, quantum, routing, tiling
+from . import analysis, arithmetic, attention, flow, motivic, operators, quantum, routing, scale, tiling
+from .analysis import analyze, analyze_model
 from .attention import attention_weights, dot_attention, fidelity_attention
 from .errors import DomainError, OptionError, ShapeError
 from .flow import pattern_flow
@@ -12,6 +13,9 @@ __all__ = [
     "DomainError",
     "OptionError",
     "ShapeError",
+    "analysis",
+    "analyze",
+    "analyze_model",
     "arithmetic",
     "attention",
     "attention_weights",
@@ -23,5 +27,6 @@ __all__ = [
     "pattern_flow",
     "quantum",
     "routing",
+    "scale",
     "tiling",
 ]

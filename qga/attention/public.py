@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float
 from ..errors import OptionError, ShapeError, describe, refuse
 from ..kernels.attention import Derivatives, Problem, TilePlan
 from ..tiling.state import accumulator_dtype
+from .observe import Metric, observe_call
 from .scores import DOT, FIDELITY, lift_to_rays
 from .tiled import attend, finite
 
@@ -99,9 +100,10 @@ def dot_attention(
         >>> dot_attention(jnp.eye(2), jnp.eye(2), jnp.eye(2)).shape
         (2, 2)
     """
-    scale = _natural_scale(queries) if scale is None else scale
     _check("dot_attention", queries, keys, values, mask, tile)
     _check_derivatives("dot_attention", derivatives)
+    observe_call(queries, keys, values, metric="dot", scale=scale, mask=mask, is_causal=is_causal)
+    scale = _natural_scale(queries) if scale is None else scale
     plan = TilePlan(DOT, tile, is_causal, derivatives)
     out, log_sums = _attend("dot_attention", plan, (queries, keys, values), scale, mask)
     return (out, log_sums) if return_lse else out
@@ -184,6 +186,7 @@ def fidelity_attention(
     """
     _check("fidelity_attention", queries, keys, values, mask, tile)
     _check_derivatives("fidelity_attention", derivatives)
+    observe_call(queries, keys, values, metric="fidelity", scale=beta, mask=mask, is_causal=is_causal)
     arrays = lift_to_rays(queries), lift_to_rays(keys), values
     plan = TilePlan(FIDELITY, tile, is_causal, derivatives)
     out, log_sums = _attend("fidelity_attention", plan, arrays, beta, mask)
@@ -196,7 +199,7 @@ def attention_pass(
     values: Values,
     log_sums: LogSums,
     *,
-    metric: Literal["dot", "fidelity"] = "dot",
+    metric: Metric = "dot",
     scale: Scale | None = None,
     mask: Mask | None = None,
     is_causal: bool = False,

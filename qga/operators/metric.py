@@ -61,8 +61,18 @@ def mean_metric(
     weights = uniform(operator) if query_weights is None else query_weights
     masses = key_masses(operator, weights)
     keys = operator.scores.keys - (masses @ operator.scores.keys)[None]
-    means = operate(operator, keys)
-    second = (keys * masses[:, None]).T @ keys - (means * weights[:, None]).T @ means
+    return metric_of_means(operator, keys, operate(operator, keys), weights, masses)
+
+
+def metric_of_means(
+    operator: AttentionOperator,
+    keys: Float[Array, "keys width"],
+    means: Float[Array, "queries width"],
+    query_weights: Float[Array, " queries"],
+    masses: Float[Array, " keys"],
+) -> Float[Array, "width width"]:
+    """Return what ``mean_metric`` does where centred keys, their means P k and the masses of keys are known."""
+    second = (keys * masses[:, None]).T @ keys - (means * query_weights[:, None]).T @ means
     return jnp.square(operator.scores.scale) * second
 
 

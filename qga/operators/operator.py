@@ -5,19 +5,19 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ..attention.observe import Metric
 from ..attention.scores import DOT, FIDELITY, lift_to_rays
 from ..errors import OptionError, ShapeError, describe, refuse
 from ..tiling.cut import join
 from ..tiling.state import accumulator_dtype
 from .sweep import Block, Scores, sweep
 
-Metric = Literal["dot", "fidelity"]
 # The scores of 1024 x 1024 pairs take 4 MiB: they stay near a core of a CPU and are a full load for a GPU.
 DEFAULT_BLOCK = 1024
 

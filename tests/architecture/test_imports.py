@@ -28,6 +28,11 @@ class Import:
 # may say more, or less, than its room.
 ALLOWED: dict[str, frozenset[str]] = {
     "qga.app": frozenset({"jax", "jaxtyping", "lowering", "numpy", "optax", "safetensors"}),
+    # Pictures of a report; an extra, imported when one is drawn.
+    "qga.analysis": frozenset({"jax", "jaxtyping", "matplotlib", "numpy"}),
+    # Yen's algorithm and linear programmes on the host.
+    "qga.routing.paths": frozenset({"jax", "jaxtyping", "numpy", "scipy"}),
+    "qga.flow.curvature": frozenset({"jax", "jaxtyping", "numpy", "scipy"}),
     # numpy holds what is known while JAX traces: counts, permutations, tables of constants.
     "qga": frozenset({"jax", "jaxtyping", "numpy"}),
     "shaders": frozenset({"numpy"}),

@@ -72,11 +72,13 @@ def test_page_runs_with_a_device(page: str, tmp_path: Path, vulkan: Any) -> None
 
 
 @pytest.mark.parametrize("page", SESSIONS)
-def test_session_prints_what_the_page_shows(page: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)
+def test_session_prints_what_the_page_shows(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Programs leave files where they run; sessions name files of the project.
+    monkeypatch.chdir(tmp_path)
     text = "\n".join(SESSION.findall((ROOT / page).read_text()))
     known: dict[str, Any] = {}
     exec(compile(blocks(page, with_device=False), page, "exec"), known)
+    monkeypatch.chdir(ROOT)
     session = doctest.DocTestParser().get_doctest(text, known, page, page, None)
     report: list[str] = []
     results = doctest.DocTestRunner(optionflags=FLAGS).run(session, out=report.append)

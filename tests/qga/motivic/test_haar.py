@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import pywt
 
 from qga import ShapeError, motivic
 from tests.qga.tolerances import assert_close, assert_far
@@ -92,6 +93,36 @@ def test_weights_add_on_tensor_products(random: np.random.Generator) -> None:
     parts = jax.vmap(lambda part: motivic.weights(part.T))(motivic.weights(product))
     want = np.einsum("ia,jb->ijba", motivic.weights(jnp.asarray(left)), motivic.weights(jnp.asarray(right)))
     assert np.array_equal(parts, want)
+
+
+def test_energies_of_a_product_are_the_convolution_of_energies(random: np.random.Generator) -> None:
+    # The product filtration F_w = sum_(i + j <= w) W_i (x) W_j: its graded piece of weight w is the sum over i + j = w.
+    left, right = (random.integers(-4, 5, 8).astype(np.float32) for _ in range(2))
+    pieces = jax.vmap(lambda part: motivic.weights(part.T))(motivic.weights(jnp.asarray(np.outer(left, right))))
+    graded = [sum(np.asarray(pieces[i, w - i]) for i in range(4) if 0 <= w - i < 4) for w in range(7)]
+    want = np.convolve(*(np.asarray(motivic.energies(jnp.asarray(each)), float) for each in (left, right)))
+    assert_close(np.array([np.sum(np.square(each)) for each in graded]), want, depth=64, scale=float(want.max()))
+    # The negative twin: a sum is no product, and its energies are no convolution.
+    mixed = jax.vmap(lambda part: motivic.weights(part.T))(motivic.weights(jnp.asarray(left[:, None] + right)))
+    assert_far(np.sum(np.square(np.asarray(mixed)), axis=(0, 1, 2, 3)), want.sum(), depth=64)
+
+
+def test_graded_pieces_of_a_product_are_orthogonal_and_complete(random: np.random.Generator) -> None:
+    signal = random.integers(-9, 10, (8, 4)).astype(np.float32)
+    pieces = np.asarray(jax.vmap(lambda part: motivic.weights(part.T))(motivic.weights(jnp.asarray(signal))))
+    graded = np.array([sum(pieces[i, w - i] for i in range(4) if 0 <= w - i < 3) for w in range(6)]).reshape(6, -1)
+    assert np.array_equal(graded.sum(axis=0), signal.T.ravel())
+    products = graded @ graded.T
+    assert np.array_equal(products, np.diag(np.diag(products)))
+
+
+@pytest.mark.parametrize("level", [0, 2, 5])
+def test_energies_are_those_of_the_wavelet_coefficients(level: int, random: np.random.Generator) -> None:
+    signal = random.normal(size=32).astype(np.float32)
+    bands = pywt.wavedec(signal.astype(float), "haar")
+    got = motivic.energies(jnp.asarray(signal))
+    assert_close(got[level], np.sum(np.square(bands[level])), depth=32, scale=32.0)
+    assert_far(got[level], np.sum(np.square(bands[level - 1])), depth=32)
 
 
 @pytest.mark.parametrize("rows", [0, 3, 12])
