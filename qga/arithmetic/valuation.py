@@ -44,7 +44,8 @@ def valuation(codes: Int[Array, "*batch"], prime: int) -> Int[Array, "*batch"]:
             fix="use a prime; wider codes hold larger ones.",
         )
     digits = 1
-    while prime ** (digits + 1) <= largest:
+    # One more than the largest code: the smallest one of a signed dtype is a power of two.
+    while prime ** (digits + 1) <= largest + 1:
         digits += 1
 
     def divide(_: int, state: tuple[Array, Array]) -> tuple[Array, Array]:

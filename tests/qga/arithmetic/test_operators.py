@@ -55,6 +55,12 @@ def test_valuation_is_that_of_flint_and_ultrametric(prime: int, random: np.rando
     assert not np.array_equal(arithmetic.valuation(jnp.asarray(product + 1), prime), got.sum(0))
 
 
+def test_valuation_of_the_smallest_code_and_of_zero() -> None:
+    codes = jnp.array([-(2**31), 2**30, 0], jnp.int32)
+    assert arithmetic.valuation(codes, 2).tolist() == [31, 30, 31]
+    assert arithmetic.valuation(jnp.array([0, 81], jnp.int8), 3).tolist() == [4, 4]
+
+
 @pytest.mark.usefixtures("x64")
 def test_zeta_is_the_series_and_the_determinant(random: np.random.Generator) -> None:
     chain, points = draw_chain(random, 5), np.array([0.3, -0.2 + 0.3j])
