@@ -3,7 +3,7 @@
 Every function composes with ``jax.jit``, ``jax.grad`` and ``jax.vmap``, on every platform JAX has.
 """
 
-from . import analysis, arithmetic, attention, flow, motivic, operators, quantum, routing, scale, tiling
+from . import analysis, arithmetic, attention, diagnostics, flow, motivic, operators, quantum, routing, scale, tiling
 from .analysis import analyze, analyze_model
 from .attention import attention_weights, dot_attention, fidelity_attention
 from .errors import DomainError, OptionError, ShapeError
@@ -19,6 +19,7 @@ __all__ = [
     "arithmetic",
     "attention",
     "attention_weights",
+    "diagnostics",
     "dot_attention",
     "fidelity_attention",
     "flow",

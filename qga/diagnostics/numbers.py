@@ -1,0 +1,157 @@
+"""Small numbers that say whether attention does what it should: efficiency, consistency, saving, oscillation."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from ..errors import DomainError, ShapeError, describe, refuse
+from ..routing.capacity import capacity, mutual_information
+from ..tiling.cut import split
+
+
+class Efficiency(NamedTuple):
+    """How much of what a head could route it does route.
+
+    Attributes:
+        of_capacity: I / C, from 0 to 1, as an interval: the capacity is known up to a duality gap.
+        of_keys: I / log(keys), from 0 to 1.
+    """
+
+    of_capacity: tuple[Float[Array, ""], Float[Array, ""]]
+    of_keys: Float[Array, ""]
+
+
+class Saving(NamedTuple):
+    """Work that was not done, with the error that this made. One says nothing without the other.
+
+    Attributes:
+        share: 1 - tiles used / tiles in all.
+        total_variation: largest certified total variation between an approximate row and the exact one.
+    """
+
+    share: Float[Array, ""]
+    total_variation: Float[Array, ""]
+
+
+def routing_efficiency(
+    weights: Float[Array, "queries keys"], query_weights: Float[Array, " queries"], *, iterations: int
+) -> Efficiency:
+    """Compare the information that a head routes with the most that it could.
+
+    I(pi, P) / C(P)  and  I(pi, P) / log(keys)
+
+    Args:
+        weights: P, row-stochastic, of at least two keys.
+        query_weights: pi, a distribution over the queries.
+        iterations: of ``qga.routing.capacity``; more make the interval narrower.
+
+    Returns:
+        The first as the interval from I / (C + gap) to I / C; NaN for a head of capacity zero.
+
+    Source: Shannon 1948.
+    """
+    best = capacity(weights, iterations=iterations)
+    routed = mutual_information(weights, query_weights)
+    most = best.value + best.gap
+    interval = routed / most, jnp.minimum(routed / best.value, 1)
+    return Efficiency(interval, routed / jnp.log(jnp.asarray(weights.shape[1], weights.dtype)))
+
+
+def coarse_error(field: Float[Array, " rows *rest"], tile: int) -> Float[Array, ""]:
+    """Measure the share of a field that its tile means do not hold: 1 - |A x|^2 / |x|^2, A the mean over tiles.
+
+    Args:
+        field: x, not all zero.
+        tile: rows of one tile; the last may be shorter.
+
+    Returns:
+        From 0 (constant on tiles) to 1 (every tile has mean zero); NaN for a field of zeros.
+
+    Raises:
+        OptionError: ``tile`` is below 1.
+    """
+    tiles, exists = split(field, tile)
+    there = exists.reshape(*exists.shape, *[1] * (field.ndim - 1))
+    counts = jnp.sum(there.astype(field.dtype), axis=1, keepdims=True)
+    means = jnp.sum(jnp.where(there, tiles, 0), axis=1, keepdims=True) / counts
+    # The energy of the deviations, without the cancellation of 1 - a ratio near one.
+    away = jnp.where(there, tiles - means, 0)
+    return jnp.sum(jnp.square(away)) / jnp.sum(jnp.square(field))
+
+
+def consistency_error(
+    energy: Float[Array, ""], squared_length: Float[Array, ""], largest: Float[Array, ""]
+) -> Float[Array, ""]:
+    """Scale a sheaf's disagreement to [0, 1]: x^T L x / (lambda x^T x), lambda at least the largest eigenvalue of L.
+
+    ``qga.motivic.consistency`` computes it from edges and maps.
+
+    Args:
+        energy: x^T L x.
+        squared_length: x^T x, positive.
+        largest: lambda, a bound of the largest eigenvalue.
+    """
+    return energy / (largest * squared_length)
+
+
+def certified_saving(used: Bool[Array, "query_tiles key_tiles"], total_variation: Float[Array, " queries"]) -> Saving:
+    """Report the share of tiles that were not looked at together with the certified error.
+
+    Args:
+        used: True for a pair of tiles that was computed exactly.
+        total_variation: a certified bound for each query.
+
+    Raises:
+        ShapeError: ``used`` is not a table of pairs of tiles, or there is none.
+    """
+    if used.ndim != 2 or used.size == 0:
+        refuse(
+            ShapeError,
+            "certified_saving: there is one answer for each pair of tiles.",
+            got=describe(used),
+            want="[query_tiles, key_tiles]",
+            fix="pass the table of a plan.",
+        )
+    return Saving(1 - jnp.mean(used.astype(total_variation.dtype)), jnp.max(total_variation))
+
+
+def oscillation(scores: Float[Array, "queries keys"], tile: int) -> Float[Array, "queries tiles"]:
+    """Measure how far the scores of each tile of keys lie apart: max - min, the price of one score for all of them.
+
+    A tile whose scores are replaced by their mean moves the row by at most tanh(osc / 4) in total variation within
+    the tile.
+
+    Args:
+        scores: finite.
+        tile: keys of one tile; the last may be shorter.
+
+    Raises:
+        OptionError: ``tile`` is below 1.
+    """
+    low, high = (split(scores.T, tile, pad)[0] for pad in (jnp.inf, -jnp.inf))
+    return (jnp.max(high, axis=1) - jnp.min(low, axis=1)).T
+
+
+def perturbation_bound(largest: float | Float[Array, "*batch"]) -> Float[Array, "*batch"]:
+    """Bound what changes of the scores do to a row in total variation: tanh(D / 4), attained by two-point laws.
+
+    Args:
+        largest: D, the largest minus the smallest change of a score, at least 0.
+
+    Raises:
+        DomainError: D is negative (checked when it is a plain number).
+
+    Source: theory of this project (docs/theory/diagnostics.md); Birkhoff 1957 for the contraction behind it.
+    """
+    if isinstance(largest, float | int) and largest < 0:
+        refuse(
+            DomainError,
+            "perturbation_bound: a spread of changes is not negative.",
+            got=f"largest={largest}",
+            want="largest >= 0",
+            fix="pass the largest change minus the smallest.",
+        )
+    return jnp.tanh(jnp.asarray(largest) / 4)

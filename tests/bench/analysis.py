@@ -1,0 +1,97 @@
+"""Time and memory of ``qga.analyze`` on a long sequence, in a process of its own.
+
+python -m tests.bench.analysis                          8 heads of 16,384 rows on the CPU
+python -m tests.bench.analysis --platform vulkan --rows 131072
+python -m tests.bench.analysis --record                 also writes a record beside those of python -m tests.bench
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from .machine import head_of_record
+
+RECORDS = Path(__file__).parent / "records"
+WIDTH = 64
+KIB_A_GIB = 2**20
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.bench.analysis", description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("--platform", default="cpu", help="cpu or vulkan (default: cpu)")
+    parser.add_argument("--rows", type=int, default=16384, help="rows of each head (default: 16384)")
+    parser.add_argument("--heads", type=int, default=8, help="heads of the layer (default: 8)")
+    parser.add_argument("--runs", type=int, default=3, help="timed runs after a first one that compiles (default: 3)")
+    parser.add_argument("--record", action="store_true", help="also write a record")
+    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
+    return parser.parse_args(arguments)
+
+
+def measure(options: argparse.Namespace) -> dict[str, object]:
+    """Analyse random heads and return seconds of each run and the highest memory of the process."""
+    import jax
+
+    import qga
+
+    queries, keys, values = jax.random.normal(jax.random.key(0), (3, options.heads, options.rows, WIDTH))
+    seconds = []
+    for run in range(options.runs + 1):
+        began = time.perf_counter()
+        qga.analyze(queries, keys, values, notify=lambda *done, run=run: tell(run, *done))
+        seconds.append(time.perf_counter() - began)
+    device = next(iter(queries.devices()))
+    return {
+        "device": {"platform": device.platform, "kind": device.device_kind},
+        "rows": options.rows,
+        "heads": options.heads,
+        "width": WIDTH,
+        "first_s": seconds[0],
+        "median_s": statistics.median(seconds[1:]),
+        "spread_s": max(seconds[1:]) - min(seconds[1:]),
+        "highest_memory_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / KIB_A_GIB,
+        "jax": jax.__version__,
+    }
+
+
+def tell(run: int, layer: str, done: int, heads: int) -> None:
+    """Say how far a run is."""
+    print(f"\rrun {run}, {layer}: head {done} of {heads} ", end="", file=sys.stderr, flush=True)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure in a fresh process, print the numbers, and keep them where asked."""
+    options = parse(arguments)
+    if options.inside:
+        print(json.dumps(measure(options)))
+        return 0
+    given = sys.argv[1:] if arguments is None else arguments
+    command = [sys.executable, "-m", "tests.bench.analysis", "--inside", *given]
+    done = subprocess.run(
+        command, env=os.environ | {"JAX_PLATFORMS": options.platform}, stdout=subprocess.PIPE, text=True, check=False
+    )
+    if done.returncode:
+        return done.returncode
+    numbers = json.loads(done.stdout.splitlines()[-1])
+    record = head_of_record(numbers, "qga.analyze")
+    print("\n" + json.dumps(record, indent=1))
+    if options.record:
+        RECORDS.joinpath(f"analysis-{options.platform}-{options.rows}-{record['date'][:10]}.json").write_text(
+            json.dumps(record, indent=1) + "\n"
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,120 @@
+"""Diagnostics: ranges, closed forms and bounds that are attained (theory 2.10, T-8, T-17)."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.special import softmax
+from scipy.stats import entropy
+
+from qga import DomainError, OptionError, ShapeError, diagnostics
+from tests.qga.tolerances import assert_close, assert_far
+
+
+def test_efficiency_of_a_noiseless_head_is_one(dtype: np.dtype) -> None:
+    got = diagnostics.routing_efficiency(jnp.eye(4, dtype=dtype), jnp.full(4, 0.25, dtype), iterations=5)
+    assert_close(jnp.stack(got.of_capacity), [1.0, 1.0], scale=4.0)
+    assert_close(got.of_keys, 1.0, scale=4.0)
+
+
+def test_efficiency_of_a_skewed_question_is_lower(dtype: np.dtype) -> None:
+    chances = np.array([0.97, 0.01, 0.01, 0.01])
+    got = diagnostics.routing_efficiency(jnp.eye(4, dtype=dtype), jnp.asarray(chances, dtype), iterations=5)
+    assert_close(got.of_keys, entropy(chances) / np.log(4), scale=4.0)
+    assert_close(got.of_capacity[0], entropy(chances) / np.log(4), scale=4.0)
+
+
+def test_interval_of_the_efficiency_holds_the_truth(random: np.random.Generator) -> None:
+    chain, chances = (jnp.asarray(random.dirichlet(np.ones(5), size), jnp.float32) for size in (5, 1))
+    rough, fine = (diagnostics.routing_efficiency(chain, chances[0], iterations=count) for count in (2, 5000))
+    assert rough.of_capacity[0] <= fine.of_capacity[0] + 1e-5
+    assert rough.of_capacity[1] >= fine.of_capacity[1] - 1e-5
+    assert rough.of_capacity[1] - rough.of_capacity[0] > 1e-3
+
+
+def test_efficiency_of_a_head_that_routes_nothing_is_undefined() -> None:
+    got = diagnostics.routing_efficiency(jnp.full((3, 3), 1 / 3), jnp.full(3, 1 / 3), iterations=2)
+    assert not got.of_keys > 1e-6
+
+
+@pytest.mark.parametrize("tile", [1, 3, 4, 16])
+def test_coarse_error_is_what_the_means_leave(tile: int, random: np.random.Generator, dtype: np.dtype) -> None:
+    field = random.normal(size=(10, 2)) + 1
+    means = np.concatenate(
+        [np.repeat(field[at : at + tile].mean(0)[None], len(field[at : at + tile]), 0) for at in range(0, 10, tile)]
+    )
+    want = 1 - (means**2).sum() / (field**2).sum()
+    assert_close(diagnostics.coarse_error(jnp.asarray(field, dtype), tile), want, depth=20)
+
+
+def test_coarse_error_keeps_its_digits(dtype: np.dtype) -> None:
+    # One minus a ratio of energies would be rounding here.
+    field = np.array([1.0, 1.0 + 1e-3])
+    want = (0.5e-3**2 * 2) / (field**2).sum()
+    got = float(diagnostics.coarse_error(jnp.asarray(field, dtype), 2))
+    assert got == pytest.approx(want, rel=1e-3)
+
+
+def test_consistency_error_is_one_for_the_worst_field() -> None:
+    laplacian = np.array([[1.0, -1.0], [-1.0, 1.0]])
+    for field, want in ((np.array([1.0, -1.0]), 1.0), (np.array([1.0, 1.0]), 0.0)):
+        got = diagnostics.consistency_error(*map(jnp.asarray, (field @ laplacian @ field, field @ field, 2.0)))
+        assert_close(got, want)
+
+
+def test_saving_comes_with_its_error() -> None:
+    got = diagnostics.certified_saving(jnp.array([[True, False], [False, False]]), jnp.array([0.01, 0.03]))
+    assert_close(got.share, 0.75)
+    assert_close(got.total_variation, 0.03)
+
+
+def test_oscillation_is_the_spread_of_each_tile(random: np.random.Generator, dtype: np.dtype) -> None:
+    scores = random.normal(size=(3, 10)).astype(dtype)
+    want = np.stack([np.ptp(scores[:, at : at + 4], axis=1) for at in range(0, 10, 4)], axis=1)
+    assert_close(diagnostics.oscillation(jnp.asarray(scores), 4), want, scale=4.0)
+    assert_far(diagnostics.oscillation(jnp.asarray(scores), 5)[:, :2], want[:, :2])
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(seed=st.integers(0, 10**6), size=st.floats(0.0, 8.0))
+def test_perturbation_bound_holds(seed: int, size: float) -> None:
+    random = np.random.default_rng(seed)
+    scores, change = random.normal(size=6), size * random.random(6)
+    distance = np.abs(softmax(scores + change) - softmax(scores)).sum() / 2
+    assert distance <= float(diagnostics.perturbation_bound(jnp.asarray(np.ptp(change)))) + 1e-6
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("size", [0.1, 1.0, 6.0])
+def test_perturbation_bound_is_attained_by_two_points(size: float) -> None:
+    heavy = 1 / (1 + np.exp(size / 2))
+    before = np.array([heavy, 1 - heavy])
+    after = before * np.exp([size, 0])
+    distance = np.abs(after / after.sum() - before).sum() / 2
+    assert_close(diagnostics.perturbation_bound(size), distance)
+
+
+def test_oscillation_bounds_what_a_mean_score_does(random: np.random.Generator) -> None:
+    scores = random.normal(size=5)
+    spread = float(diagnostics.oscillation(jnp.asarray(scores[None], jnp.float32), 5)[0, 0])
+    distance = np.abs(softmax(scores) - 1 / 5).sum() / 2
+    assert distance <= np.tanh(spread / 4)
+    # The entropy floor of scores in an interval.
+    assert entropy(softmax(scores)) >= np.log(5) - spread**2 / 8
+
+
+def test_diagnostics_refuse_what_does_not_fit() -> None:
+    with pytest.raises(OptionError, match="a tile has at least one row"):
+        diagnostics.coarse_error(jnp.ones(3), 0)
+    with pytest.raises(ShapeError, match=r"one answer for each pair of tiles.\n  got:  bool\[3\]"):
+        diagnostics.certified_saving(jnp.ones(3, bool), jnp.ones(1))
+    with pytest.raises(DomainError, match="largest=-1"):
+        diagnostics.perturbation_bound(-1)
+
+
+def test_gradient_of_the_coarse_error_is_finite() -> None:
+    assert jnp.isfinite(jax.grad(diagnostics.coarse_error)(jnp.array([1.0, 2.0, 3.0]), 2)).all()
