@@ -1,0 +1,157 @@
+"""Entanglement: of the queries and keys of a pattern, and of two systems."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Complex, Float
+
+from ..errors import OptionError, ShapeError, describe, refuse
+from .entropy import Density, entropy
+from .hermitian import absolute_trace, check_square, square_root
+
+
+class Entanglement(NamedTuple):
+    """How entangled the queries and keys of a pattern are.
+
+    Attributes:
+        entropy: E, of the squared Schmidt values, in nats.
+        schmidt: squared Schmidt values, largest first; they sum to one.
+    """
+
+    entropy: Float[Array, ""]
+    schmidt: Float[Array, " rank"]
+
+
+def attention_entanglement(
+    weights: Float[Array, "queries keys"], query_weights: Float[Array, " queries"]
+) -> Entanglement:
+    """Read a pattern as a state of two systems and compute their entanglement.
+
+    Psi_ij = sqrt(pi_i P_ij),   E = -sum sigma^2 log sigma^2,  sigma the singular values of Psi
+
+    A combination: ingredients are textbook, the reading is ours, and nothing quantum happens. e^E is the effective rank
+    of the pattern. E = 0 exactly when all queries attend alike; the mutual information of query and key is at most 2 E.
+    ``qga.operators.entanglement_bounds`` bounds it for long sequences.
+
+    Args:
+        weights: P, row-stochastic.
+        query_weights: pi, a distribution over the queries.
+
+    Needs an eigenvalue solver, which the CPU has.
+
+    Error: eps log(1 / eps) for each Schmidt value; small ones are good to sqrt(eps) relative.
+    Source: Schmidt 1907; Bennett et al. 1996.
+    """
+    amplitudes = jnp.sqrt(query_weights)[:, None] * jnp.sqrt(jnp.where(weights > 0, weights, 0))
+    gram = amplitudes @ amplitudes.T if weights.shape[0] <= weights.shape[1] else amplitudes.T @ amplitudes
+    return Entanglement(entropy(gram), jnp.maximum(jnp.linalg.eigvalsh(gram)[::-1], 0))
+
+
+def truncation_fidelity(schmidt: Float[Array, " rank"], kept: int) -> Float[Array, ""]:
+    """Return the fidelity of the best amplitude of a rank with the pattern: the sum of its largest Schmidt values.
+
+    Exact, by Eckart and Young: the square root of the weights makes a truncation error a fidelity.
+
+    Raises:
+        OptionError: ``kept`` is not between 0 and the number of values.
+    """
+    if not 0 <= kept <= schmidt.shape[0]:
+        refuse(
+            OptionError,
+            "truncation_fidelity: a rank counts Schmidt values.",
+            got=f"kept={kept}, {schmidt.shape[0]} values",
+            want=f"0 <= kept <= {schmidt.shape[0]}",
+            fix="keep fewer.",
+        )
+    return jnp.sum(schmidt[:kept])
+
+
+def partial_trace(rho: Density, sizes: Sequence[int], keep: Sequence[int]) -> Density:
+    """Forget some of the systems that a state is on.
+
+    Args:
+        rho: on the product of all systems, the first one slowest.
+        sizes: dimension of each system.
+        keep: which systems stay, ascending.
+
+    Raises:
+        ShapeError: the sizes do not make up the state.
+        OptionError: ``keep`` is not an ascending choice of systems.
+    """
+    _check_sizes("partial_trace", rho, sizes)
+    if list(keep) != sorted(set(keep)) or any(not 0 <= each < len(sizes) for each in keep):
+        refuse(
+            OptionError,
+            "partial_trace: systems are named once each, in ascending order.",
+            got=f"keep={list(keep)}, {len(sizes)} systems",
+            want=f"ascending numbers below {len(sizes)}",
+            fix="sort keep.",
+        )
+    systems = len(sizes)
+    rows = list(range(systems))
+    columns = [each + systems if each in keep else each for each in rows]
+    result = [*keep, *(each + systems for each in keep)]
+    width = prod(sizes[each] for each in keep)
+    return jnp.einsum(rho.reshape(*sizes, *sizes), rows + columns, result).reshape(width, width)
+
+
+def partial_transpose(rho: Density, sizes: tuple[int, int]) -> Density:
+    """Transpose the first of two systems. A separable state stays positive (Peres 1996).
+
+    Raises:
+        ShapeError: the sizes do not make up the state.
+    """
+    _check_sizes("partial_transpose", rho, sizes)
+    width = prod(sizes)
+    return jnp.swapaxes(rho.reshape(*sizes, *sizes), 0, 2).reshape(width, width)
+
+
+def negativity(rho: Density, sizes: tuple[int, int]) -> Float[Array, ""]:
+    """Compute the negativity of two systems: (|rho^T_A|_1 - 1) / 2, the sum of the negative eigenvalues' sizes.
+
+    Zero for separable states, and only for them on 2 x 2 and 2 x 3 systems; an upper bound of distillability elsewhere.
+
+    Needs an eigenvalue solver, which the CPU has.
+
+    Source: Vidal and Werner 2002.
+    """
+    return (absolute_trace(partial_transpose(rho, sizes)) - 1) / 2
+
+
+def concurrence(rho: Complex[Array, "4 4"]) -> Float[Array, ""]:
+    """Compute the concurrence of two qubits: max(0, l1 - l2 - l3 - l4).
+
+    l are the roots of the eigenvalues of sqrt(rho) rho~ sqrt(rho), descending, rho~ the state with both spins flipped.
+
+    Raises:
+        ShapeError: the state is not one of two qubits.
+
+    Needs an eigenvalue solver, which the CPU has.
+
+    Error: sqrt(eps) where the state is not of full rank.
+    Source: Wootters 1998.
+    """
+    _check_sizes("concurrence", rho, (2, 2))
+    # The two-qubit flip has real entries: -1, 1, 1, -1 on the other diagonal.
+    flip = jnp.asarray([[0, 0, 0, -1], [0, 0, 1, 0], [0, 1, 0, 0], [-1, 0, 0, 0]], rho.dtype)
+    root = square_root(rho)
+    middle = root @ flip @ rho.conj() @ flip @ root
+    values = jnp.linalg.eigvalsh((middle + middle.conj().T) / 2)
+    roots = jnp.sqrt(jnp.maximum(values, 0))
+    return jnp.maximum(roots[3] - roots[2] - roots[1] - roots[0], 0)
+
+
+def _check_sizes(name: str, rho: Density, sizes: Sequence[int]) -> None:
+    check_square(name, rho)
+    if prod(sizes) != rho.shape[0]:
+        refuse(
+            ShapeError,
+            f"{name}: the sizes of the systems must make up the state.",
+            got=f"sizes {tuple(sizes)}, rho {describe(rho)}",
+            want=f"sizes whose product is {rho.shape[0]}",
+            fix="give one size for each system, the slowest first.",
+        )
