@@ -3,7 +3,20 @@
 Every function composes with ``jax.jit``, ``jax.grad`` and ``jax.vmap``, on every platform JAX has.
 """
 
-from . import analysis, arithmetic, attention, diagnostics, flow, motivic, operators, quantum, routing, scale, tiling
+from . import (
+    analysis,
+    arithmetic,
+    attention,
+    diagnostics,
+    flow,
+    motivic,
+    operators,
+    pattern,
+    quantum,
+    routing,
+    scale,
+    tiling,
+)
 from .analysis import analyze, analyze_model
 from .attention import attention_weights, dot_attention, fidelity_attention
 from .errors import DomainError, OptionError, ShapeError
@@ -25,6 +38,7 @@ __all__ = [
     "flow",
     "motivic",
     "operators",
+    "pattern",
     "pattern_flow",
     "quantum",
     "routing",

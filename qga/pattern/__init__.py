@@ -1,0 +1,50 @@
+"""Patterns: what maps are made of, scales and clusters, fields that react and diffuse, and their stability."""
+
+from .decompose import Decomposition, block_part, decompose, decompose_causal, symbol
+from .grid import connected_components, local_density
+from .homology import cluster_count, component_scales
+from .reaction import (
+    Turing,
+    allen_cahn,
+    brusselator,
+    brusselator_turing,
+    dispersion,
+    gray_scott,
+    gray_scott_saddle,
+    laplacian,
+    reaction_diffusion_step,
+    swift_hohenberg_energy,
+    swift_hohenberg_step,
+)
+from .scales import haar, inverse_haar, match, wavelength
+from .stability import Stability, lyapunov_exponents, stability
+
+__all__ = [
+    "Decomposition",
+    "Stability",
+    "Turing",
+    "allen_cahn",
+    "block_part",
+    "brusselator",
+    "brusselator_turing",
+    "cluster_count",
+    "component_scales",
+    "connected_components",
+    "decompose",
+    "decompose_causal",
+    "dispersion",
+    "gray_scott",
+    "gray_scott_saddle",
+    "haar",
+    "inverse_haar",
+    "laplacian",
+    "local_density",
+    "lyapunov_exponents",
+    "match",
+    "reaction_diffusion_step",
+    "stability",
+    "swift_hohenberg_energy",
+    "swift_hohenberg_step",
+    "symbol",
+    "wavelength",
+]

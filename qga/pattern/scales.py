@@ -1,0 +1,135 @@
+"""Scales of a signal: Haar coefficients, the dominant wavelength, and where a template fits."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ..errors import ShapeError, describe, refuse
+
+Signal = Float[Array, " rows *rest"]
+
+
+def haar(signal: Signal) -> Signal:
+    """Compute the orthonormal Haar coefficients of a signal, coarsest first.
+
+    mean part, then for each halving (left - right) / sqrt(2) of normalised block sums
+
+    An isometry: squared lengths agree (Parseval). The coefficients of level k are those of the piece gr_k of
+    ``qga.motivic.weights``.
+
+    Args:
+        signal: a power of two of rows.
+
+    Returns:
+        As many numbers: entry 0 the scaled mean, entries 2^(k-1) to 2^k - 1 the differences at level k.
+
+    Raises:
+        ShapeError: the number of rows is not a power of two.
+
+    Error: eps log2(rows).
+    Source: Haar 1910.
+
+    Example:
+        >>> haar(jnp.array([3.0, 1.0])).round(4).tolist()
+        [2.828399896621704, 1.4142000675201416]
+    """
+    _check("haar", signal)
+    details = []
+    while signal.shape[0] > 1:
+        left, right = signal[0::2], signal[1::2]
+        details.append((left - right) * 0.5**0.5)
+        signal = (left + right) * 0.5**0.5
+    return jnp.concatenate([signal, *reversed(details)])
+
+
+def inverse_haar(coefficients: Signal) -> Signal:
+    """Rebuild a signal from its Haar coefficients.
+
+    Raises:
+        ShapeError: the number of rows is not a power of two.
+    """
+    _check("inverse_haar", coefficients)
+    signal, rows = coefficients[:1], 1
+    while rows < coefficients.shape[0]:
+        detail = coefficients[rows : 2 * rows]
+        pairs = jnp.stack([signal + detail, signal - detail], axis=1) * 0.5**0.5
+        signal, rows = pairs.reshape(2 * rows, *coefficients.shape[1:]), 2 * rows
+    return signal
+
+
+def wavelength(signal: Float[Array, " rows"]) -> Float[Array, ""]:
+    """Find the dominant wavelength of a signal: rows over the wave number of the highest peak of its periodogram.
+
+    Args:
+        signal: real; its mean is removed first.
+
+    Returns:
+        In rows; exact where the length is a whole number of waves. NaN for a constant signal, which has none.
+
+    Raises:
+        ShapeError: there are fewer than two rows.
+
+    Needs a Fourier transform, which the CPU has.
+
+    Error: half a wave number: between rows / (k + 1/2) and rows / (k - 1/2).
+    Source: Schuster 1898.
+    """
+    if signal.ndim != 1 or signal.shape[0] < 2:
+        refuse(
+            ShapeError,
+            "wavelength: a signal has at least two rows.",
+            got=describe(signal),
+            want="[rows], rows >= 2",
+            fix="map over columns with jax.vmap.",
+        )
+    rows = signal.shape[0]
+    power = jnp.square(jnp.abs(jnp.fft.rfft(signal - jnp.mean(signal))))[1:]
+    peak = jnp.argmax(power)
+    floor = jnp.finfo(signal.dtype).eps ** 2 * jnp.sum(jnp.square(signal)) * rows
+    return jnp.where(power[peak] > floor, rows / (peak + 1).astype(signal.dtype), jnp.nan)
+
+
+def match(signal: Float[Array, " rows"], template: Float[Array, " width"]) -> Float[Array, " places"]:
+    """Correlate a template with every window of a signal: the cosine of the two after their means are removed.
+
+    Args:
+        signal: at least as long as the template.
+        template: at least two numbers, not all equal.
+
+    Returns:
+        One number from -1 to 1 for each first row of a window; 1 where the signal is the template up to scale and
+        offset. Zero where a window is constant.
+
+    Raises:
+        ShapeError: the template does not fit.
+
+    Source: Lewis 1995.
+    """
+    width = template.shape[0] if template.ndim == 1 else 0
+    if signal.ndim != 1 or not 2 <= width <= signal.shape[0]:
+        refuse(
+            ShapeError,
+            "match: a template of two or more numbers fits into the signal.",
+            got=f"signal {describe(signal)}, template {describe(template)}",
+            want="[rows] and [width], 2 <= width <= rows",
+            fix="shorten the template.",
+        )
+    windows = signal[jnp.arange(signal.shape[0] - width + 1)[:, None] + jnp.arange(width)[None]]
+    centred = windows - jnp.mean(windows, axis=1, keepdims=True)
+    shape = template - jnp.mean(template)
+    lengths = jnp.sum(jnp.square(centred), axis=1) * jnp.sum(jnp.square(shape))
+    varies = lengths > 0
+    return jnp.where(varies, centred @ shape / jnp.sqrt(jnp.where(varies, lengths, 1)), 0)
+
+
+def _check(name: str, signal: Array) -> None:
+    rows = signal.shape[0] if signal.ndim else 0
+    if rows < 1 or rows & (rows - 1):
+        refuse(
+            ShapeError,
+            f"{name}: the number of rows must be a power of two.",
+            got=describe(signal),
+            want="1, 2, 4, 8, ... rows",
+            fix="pad the signal, or cut it into tiles of a power of two with qga.tiling.split.",
+        )
