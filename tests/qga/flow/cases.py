@@ -1,0 +1,55 @@
+"""Rows of ``qga.flow``."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+
+from qga import flow
+from tests.qga.case import Case
+
+Drawn = tuple[np.ndarray, ...]
+
+
+def draw_scores(random: np.random.Generator) -> Drawn:
+    return random.normal(size=(6, 5)), random.normal(size=6), random.normal(size=5)
+
+
+def draw_memories(random: np.random.Generator) -> Drawn:
+    return random.normal(size=4), random.normal(size=(6, 4))
+
+
+def draw_covariance(random: np.random.Generator) -> Drawn:
+    rows = random.normal(size=(9, 4))
+    return (rows.T @ rows / 9,)
+
+
+def draw_mask(random: np.random.Generator) -> Drawn:
+    return (random.random((7, 8)) < 0.4,)
+
+
+def balanced(scores: jax.Array, rows: jax.Array, columns: jax.Array) -> tuple[jax.Array, ...]:
+    return flow.sinkhorn(scores, jax.nn.softmax(rows), jax.nn.softmax(columns), iterations=3)
+
+
+def heated(scores: jax.Array, rows: jax.Array, _: jax.Array) -> jax.Array:
+    operator = jax.nn.softmax(scores @ scores.T)
+    return flow.heat(lambda field: operator @ field, rows[:, None], 1.3, order=8)[0]
+
+
+CASES = [
+    Case("heat", heated, draw_scores, depth=50),
+    Case("pattern_flow", lambda s, r, _: flow.pattern_flow(s, s, r[:, None], 1.0, order=5, tile=4)[0], draw_scores,
+         depth=50, scale=4.0),
+    Case("sinkhorn", balanced, draw_scores, depth=30, scale=8.0),
+    Case("sinkhorn_plan", flow.sinkhorn_plan, draw_scores, scale=8.0),
+    Case("sinkhorn_rate", lambda s, *_: flow.sinkhorn_rate(s), draw_scores, scale=8.0),
+    Case("hopfield", lambda x, k: flow.hopfield(x, k, 1.5, steps=3), draw_memories, depth=18, scale=4.0),
+    Case("hopfield_energy", lambda x, k: flow.hopfield_energy(x, k, 1.5), draw_memories, depth=6, scale=8.0),
+    Case("critical_scale", flow.critical_scale, draw_covariance, is_smooth=False, depth=64, scale=8.0),
+    Case("is_contraction", lambda _, k: flow.is_contraction(k, 0.05), draw_memories, is_smooth=False),
+    Case("threshold_dynamics", lambda m: flow.threshold_dynamics(m, 1.2, steps=2, active=20), draw_mask,
+         is_smooth=False, lowers=False),
+    Case("threshold_energy", lambda m: flow.threshold_energy(m, 1.2), draw_mask, is_smooth=False, lowers=False,
+         depth=56, scale=8.0),
+]  # fmt: skip

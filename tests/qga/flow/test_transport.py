@@ -1,0 +1,163 @@
+"""Sinkhorn and Hopfield: marginals, contraction, descent, critical temperature (theory F-6, F-7, P-7)."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import ot
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from qga import OptionError, ShapeError, flow
+from tests.qga.tolerances import assert_close, assert_far
+
+
+def draw(random: np.random.Generator) -> tuple[np.ndarray, ...]:
+    return random.normal(size=(6, 5)), random.dirichlet(np.full(6, 4.0)), random.dirichlet(np.full(5, 4.0))
+
+
+def hilbert(first: np.ndarray, second: np.ndarray) -> float:
+    return float(np.ptp(np.log(first) - np.log(second)))
+
+
+def test_plan_has_its_masses_and_is_that_of_pot(random: np.random.Generator, dtype: np.dtype) -> None:
+    scores, rows, columns = draw(random)
+    given = [jnp.asarray(each, dtype) for each in (scores, rows, columns)]
+    got = flow.sinkhorn(*given, iterations=80)
+    plan = np.asarray(flow.sinkhorn_plan(given[0], got.rows, got.columns))
+    assert_close(plan.sum(1), rows, depth=5)
+    assert_close(plan.sum(0), columns, depth=6)
+    want = ot.sinkhorn(rows, columns, -scores, reg=1.0, stopThr=1e-15, numItermax=10000)
+    assert_close(plan, want, depth=30)
+    assert_far(plan, ot.sinkhorn(rows, columns, -1.01 * scores, reg=1.0))
+
+
+@pytest.mark.usefixtures("x64")
+def test_violation_is_measured(random: np.random.Generator) -> None:
+    scores, rows, columns = map(jnp.asarray, draw(random))
+    got = flow.sinkhorn(scores, rows, columns, iterations=1)
+    masses = flow.sinkhorn_plan(scores, got.rows, got.columns).sum(0)
+    assert_close(got.violation, np.abs(masses - columns).sum(), depth=6)
+    assert float(got.violation) > 1e-3
+
+
+@pytest.mark.usefixtures("x64")
+def test_iteration_contracts_at_the_rate(random: np.random.Generator) -> None:
+    scores, rows, columns = map(jnp.asarray, draw(random))
+    rate = float(flow.sinkhorn_rate(scores))
+    target = np.asarray(flow.sinkhorn(scores, rows, columns, iterations=500).columns)
+    gaps = [
+        np.ptp(np.asarray(flow.sinkhorn(scores, rows, columns, iterations=count).columns) - target)
+        for count in (1, 2, 3, 4)
+    ]
+    for before, after in pairwise(gaps):
+        assert after <= rate * before + 1e-13
+    assert gaps[1] > 1e-6
+    brute = max(
+        abs(scores[i, j] + scores[k, m] - scores[i, m] - scores[k, j])
+        for i in range(6)
+        for k in range(6)
+        for j in range(5)
+        for m in range(5)
+    )
+    assert_close(rate, np.tanh(brute / 4) ** 2, scale=4.0)
+
+
+@pytest.mark.usefixtures("x64")
+def test_dual_objective_rises(random: np.random.Generator) -> None:
+    scores, rows, columns = map(jnp.asarray, draw(random))
+    seen = []
+    for count in (1, 2, 3):
+        got = flow.sinkhorn(scores, rows, columns, iterations=count)
+        seen.append(
+            float(rows @ got.rows + columns @ got.columns - flow.sinkhorn_plan(scores, got.rows, got.columns).sum())
+        )
+    assert seen[0] < seen[1] < seen[2]
+
+
+def test_balanced_scores_of_equal_masses_are_doubly_stochastic(random: np.random.Generator) -> None:
+    scores = jnp.asarray(random.normal(size=(5, 5)), jnp.float32)
+    even = jnp.full(5, 0.2)
+    got = flow.sinkhorn(scores, even, even, iterations=100)
+    plan = 5 * flow.sinkhorn_plan(scores, got.rows, got.columns)
+    assert_close(plan.sum(0), np.ones(5), depth=25)
+    assert hilbert(np.asarray(plan.sum(1)), np.ones(5)) < 1e-5
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(seed=st.integers(0, 10**6), scale=st.floats(0.1, 20.0))
+def test_retrieval_never_raises_the_energy(seed: int, scale: float) -> None:
+    random = np.random.default_rng(seed)
+    keys, state = random.normal(size=(6, 3)), jnp.asarray(random.normal(size=3), jnp.float32)
+    keys = jnp.asarray(keys, jnp.float32)
+    energies = [
+        float(flow.hopfield_energy(flow.hopfield(state, keys, scale, steps=steps), keys, scale)) for steps in range(5)
+    ]
+    assert all(after <= before + 1e-5 * max(1, abs(before)) for before, after in pairwise(energies))
+
+
+@pytest.mark.usefixtures("x64")
+def test_cold_retrieval_finds_the_memory_and_warm_retrieval_the_mean(random: np.random.Generator) -> None:
+    keys = jnp.asarray(random.normal(size=(5, 8)))
+    keys = keys - keys.mean(0, keepdims=True)
+    cue = keys[2] + 0.1 * jnp.asarray(random.normal(size=8))
+    assert np.abs(flow.hopfield(cue, keys, 20.0, steps=5) - keys[2]).max() < 1e-3
+    assert np.abs(flow.hopfield(cue, keys, 1e-3, steps=50)).max() < 1e-6
+
+
+@pytest.mark.usefixtures("x64")
+def test_mean_splits_at_the_critical_scale(random: np.random.Generator) -> None:
+    # A symmetric cloud, so that the mean is a fixed point at every temperature.
+    half = random.normal(size=(6, 3))
+    keys = jnp.asarray(np.concatenate([half, -half]))
+    covariance = np.cov(np.asarray(keys).T, ddof=0)
+    critical = 1 / np.linalg.eigvalsh(covariance)[-1]
+    leading = jnp.asarray(np.linalg.eigh(covariance)[1][:, -1])
+    below, above = (
+        float(jnp.linalg.norm(flow.hopfield(1e-3 * leading, keys, scale * critical, steps=2000)))
+        for scale in (0.95, 1.05)
+    )
+    assert below < 1e-6
+    assert above > 1e-2
+
+
+@pytest.mark.parametrize("gap", [1.0, 1e-3])
+def test_critical_scale_is_an_interval_that_holds(gap: float, random: np.random.Generator, dtype: np.dtype) -> None:
+    turn = np.linalg.qr(random.normal(size=(6, 6)))[0]
+    values = np.array([1 + gap, 1, 0.5, 0.2, 0.1, 0.0])
+    got = flow.critical_scale(jnp.asarray((turn * values) @ turn.T, dtype))
+    assert got.lower * (1 - 1e-5) <= 1 / (1 + gap) <= got.upper * (1 + 1e-5)
+    assert got.upper / got.lower - 1 < 8e-3
+
+
+def test_few_steps_give_a_wide_interval() -> None:
+    rough = flow.critical_scale(jnp.array([[1.0, 0.5], [0.5, 1.0]]), steps=0)
+    assert_close(rough.lower, 1 / 1.5, scale=8.0)
+    assert_close(rough.upper, 1 / 1.4, scale=8.0)
+
+
+@pytest.mark.usefixtures("x64")
+def test_contraction_has_one_fixed_point(random: np.random.Generator) -> None:
+    keys = jnp.asarray(random.normal(size=(7, 3)))
+    diameter = max(float(jnp.sum((a - b) ** 2)) for a in keys for b in keys)
+    assert bool(flow.is_contraction(keys, 3.99 / diameter))
+    assert not bool(flow.is_contraction(keys, 4.01 / diameter))
+    ends = [flow.hopfield(jnp.asarray(random.normal(size=3)), keys, 3.9 / diameter, steps=3000) for _ in range(3)]
+    assert max(float(jnp.abs(end - ends[0]).max()) for end in ends) < 1e-9
+
+
+def test_transport_refuses_what_does_not_fit() -> None:
+    with pytest.raises(ShapeError, match=r"scores float32\[2, 3\], masses float32\[3\] and float32\[3\]"):
+        flow.sinkhorn(jnp.ones((2, 3)), jnp.ones(3), jnp.ones(3), iterations=1)
+    with pytest.raises(OptionError, match="sinkhorn: iterations are counted from one"):
+        flow.sinkhorn(jnp.ones((2, 3)), jnp.ones(2), jnp.ones(3), iterations=0)
+    with pytest.raises(OptionError, match="hopfield: steps are counted from zero"):
+        flow.hopfield(jnp.ones(2), jnp.ones((3, 2)), 1.0, steps=-1)
+
+
+def test_gradients_of_retrieval_are_finite() -> None:
+    assert jnp.isfinite(jax.grad(lambda k: flow.hopfield(jnp.ones(2), k, 2.0, steps=3).sum())(jnp.eye(2))).all()
