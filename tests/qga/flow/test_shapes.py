@@ -115,7 +115,7 @@ def test_a_half_plane_rests() -> None:
 
 @pytest.mark.usefixtures("x64")
 def test_energy_is_the_length_of_the_border() -> None:
-    # For a straight border the heat that crosses is width / sqrt(2 pi) a unit of length, up to the grid's (1 / width)^2.
+    # Across a straight border flows width / sqrt(2 pi) of heat a unit of length, up to the grid: (1 / width)^2.
     mask = jnp.arange(80)[:, None] < jnp.full((1, 7), 40)
     for width in (2.0, 4.0):
         assert float(flow.threshold_energy(mask, width)) == pytest.approx(
