@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NoReturn
 
 import jax
+import numpy as np
 
 
 class ShapeError(ValueError):
@@ -24,6 +25,6 @@ def refuse(error: type[Exception], rule: str, *, got: str, want: str, fix: str) 
     raise error("\n".join((rule, f"  got:  {got}", f"  want: {want}", f"  fix:  {fix}")))
 
 
-def describe(array: jax.Array | jax.ShapeDtypeStruct) -> str:
+def describe(array: jax.Array | jax.ShapeDtypeStruct | np.ndarray) -> str:
     """Write an array as its dtype and shape, such as ``float32[3, 4]``."""
     return f"{array.dtype}[{', '.join(str(size) for size in array.shape)}]"

@@ -49,14 +49,16 @@ def routing_efficiency(
         iterations: of ``qga.routing.capacity``; more make the interval narrower.
 
     Returns:
-        The first as the interval from I / (C + gap) to I / C; NaN for a head of capacity zero.
+        The first as the interval from I / (C + gap) to I / C; NaN for a head whose capacity is rounding: it routes
+        nothing and could not. The second cannot reach 1 with fewer queries than keys.
 
     Source: Shannon 1948.
     """
     best = capacity(weights, iterations=iterations)
     routed = mutual_information(weights, query_weights)
     most = best.value + best.gap
-    interval = routed / most, jnp.minimum(routed / best.value, 1)
+    most = jnp.where(most > 64 * jnp.finfo(weights.dtype).eps, most, jnp.nan)
+    interval = routed / most, jnp.where(jnp.isnan(most), jnp.nan, jnp.minimum(routed / best.value, 1))
     return Efficiency(interval, routed / jnp.log(jnp.asarray(weights.shape[1], weights.dtype)))
 
 

@@ -36,7 +36,7 @@ def ollivier(lengths: np.ndarray, *, idleness: float = 0.5) -> dict[Edge, float]
     Source: Ollivier 2009; Lin, Lu and Yau 2011.
 
     Example:
-        >>> round(ollivier(np.ones((4, 4)) - np.eye(4))[0, 1], 6)
+        >>> round(float(ollivier(np.ones((4, 4)) - np.eye(4))[0, 1]), 6)
         0.666667
     """
     lengths = _check(lengths, idleness)

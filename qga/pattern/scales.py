@@ -31,8 +31,8 @@ def haar(signal: Signal) -> Signal:
     Source: Haar 1910.
 
     Example:
-        >>> haar(jnp.array([3.0, 1.0])).round(4).tolist()
-        [2.828399896621704, 1.4142000675201416]
+        >>> jnp.square(haar(jnp.array([3.0, 1.0]))).round(3).tolist()
+        [8.0, 2.0]
     """
     _check("haar", signal)
     details = []

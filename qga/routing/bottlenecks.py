@@ -66,7 +66,8 @@ def spectral_gap(weights: Operator, stationary: Law) -> Float[Array, ""]:
 
     Args:
         weights: P, row-stochastic.
-        stationary: pi, positive, kept by P (``qga.routing.stationary``).
+        stationary: pi, positive, kept by P (``qga.routing.stationary``). NaN where it has zeros, as that of a causal
+            map has: take the walk on ``conductances`` with uniform shares there.
 
     Needs an eigenvalue solver, which the CPU has. Its derivative is finite where the second eigenvalue is simple.
 
@@ -97,8 +98,7 @@ def conductance(weights: Operator, stationary: Law, side: Bool[Array, " rows"]) 
     """
     inside = side.astype(weights.dtype)
     flow = (stationary * inside) @ weights @ (1 - inside)
-    mass = jnp.sum(stationary * inside)
-    smaller = jnp.minimum(mass, 1 - mass)
+    smaller = jnp.minimum(jnp.sum(stationary * inside), jnp.sum(stationary * (1 - inside)))
     has_sides = jnp.any(side) & ~jnp.all(side)
     return jnp.where(has_sides, flow / jnp.where(has_sides, smaller, 1), jnp.nan)
 
@@ -123,11 +123,11 @@ def sweep_cut(weights: Operator, stationary: Law) -> Cut:
     network = conductances(weights, stationary)
     order = jnp.argsort(fiedler(weights, stationary))
     sorted_network, masses = network[order][:, order], stationary[order]
-    mass = jnp.cumsum(masses)[:-1]
+    mass, other = jnp.cumsum(masses)[:-1], jnp.cumsum(masses[::-1])[::-1][1:]
     # Flow out of the first k rows: what they send minus what stays among them.
     sent = jnp.cumsum(jnp.sum(sorted_network, axis=1))[:-1]
     kept = jnp.diagonal(jnp.cumsum(jnp.cumsum(sorted_network, axis=0), axis=1))[:-1]
-    narrowness = (sent - kept) / jnp.minimum(mass, 1 - mass)
+    narrowness = (sent - kept) / jnp.minimum(mass, other)
     best = jnp.argmin(narrowness)
     low = jnp.zeros(order.shape, bool).at[order].set(jnp.arange(order.shape[0]) <= best)
     return Cut(jnp.where(mass[best] <= 0.5, low, ~low), narrowness[best])
@@ -138,7 +138,7 @@ def effective_resistance(network: Operator) -> Operator:
 
     R_ij = L+_ii + L+_jj - 2 L+_ij,  L the Laplacian of the conductances
 
-    A metric. Infinite between parts that are not connected would be right; there the result is large and rounding.
+    A metric. NaN where the network falls apart.
 
     Args:
         network: symmetric, non-negative conductances; the diagonal does not matter.
@@ -153,7 +153,7 @@ def effective_resistance(network: Operator) -> Operator:
     laplacian = jnp.diag(jnp.sum(links, axis=1)) - links
     # Shifting the constant mode by the mean conductance makes the matrix regular and leaves differences alone.
     shift = jnp.trace(laplacian) / nodes**2
-    inverse = jnp.linalg.inv(laplacian + shift)
+    inverse = jnp.where(_reach(network).all(), jnp.linalg.inv(laplacian + shift), jnp.nan)
     diagonal = jnp.diagonal(inverse)
     resistance = diagonal[:, None] + diagonal[None] - inverse - inverse.T
     return resistance * (1 - jnp.eye(nodes, dtype=network.dtype))
@@ -164,7 +164,9 @@ def kemeny_constant(weights: Operator, stationary: Law) -> Float[Array, ""]:
 
     K = sum_j pi_j m_ij = Tr (I - P + 1 pi^T)^-1 - 1,  m the mean hitting times with m_ii = 0
 
-    Needs an inverse, which the CPU has. Infinite in truth, large here, where the walk falls apart.
+    NaN where the walk has more than one recurrent class: it then depends on the start.
+
+    Needs an inverse, which the CPU has.
 
     Source: Kemeny and Snell 1960.
 
@@ -174,7 +176,9 @@ def kemeny_constant(weights: Operator, stationary: Law) -> Float[Array, ""]:
     """
     check_square("kemeny_constant", weights)
     rows = weights.shape[0]
-    return jnp.trace(jnp.linalg.inv(jnp.eye(rows, dtype=weights.dtype) - weights + stationary[None])) - 1
+    hitting = jnp.trace(jnp.linalg.inv(jnp.eye(rows, dtype=weights.dtype) - weights + stationary[None])) - 1
+    # One recurrent class: some place can be reached from everywhere.
+    return jnp.where(_reach(weights).all(axis=0).any(), hitting, jnp.nan)
 
 
 def detect_bottlenecks(network: Operator, count: int) -> Bottlenecks:
@@ -186,7 +190,7 @@ def detect_bottlenecks(network: Operator, count: int) -> Bottlenecks:
 
     Args:
         network: symmetric, non-negative, connected conductances, such as ``conductances`` of a tile operator.
-        count: how many edges to list.
+        count: how many edges to list; pairs without an edge come last, with leverage 0.
 
     Raises:
         OptionError: ``count`` is below 1 or above the number of pairs.
@@ -209,6 +213,15 @@ def detect_bottlenecks(network: Operator, count: int) -> Bottlenecks:
     leverage = (network * effective_resistance(network))[rows, columns]
     values, places = lax.top_k(leverage, count)
     return Bottlenecks(jnp.stack([rows[places], columns[places]], axis=1), values)
+
+
+def _reach(network: Operator) -> Bool[Array, "rows rows"]:
+    """Tell which places can be reached from which, by squaring."""
+    rows = network.shape[0]
+    reach = ((network > 0) | jnp.eye(rows, dtype=bool)).astype(network.dtype)
+    for _ in range(max(rows - 1, 1).bit_length()):
+        reach = jnp.minimum(reach @ reach, 1)
+    return reach > 0
 
 
 def _normalise(network: Operator) -> Operator:

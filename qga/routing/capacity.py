@@ -42,8 +42,9 @@ def mutual_information(weights: Channel, query_weights: Float[Array, " queries"]
 
     Source: Shannon 1948.
     """
-    present = jnp.where(query_weights > 0, divergences(weights, query_weights), 0)
-    return jnp.sum(query_weights * present)
+    apart = divergences(weights, query_weights)
+    # Infinite for queries of weight zero at most, which add nothing.
+    return jnp.sum(query_weights * jnp.where(jnp.isfinite(apart), apart, 0))
 
 
 def divergences(weights: Channel, query_weights: Float[Array, " queries"]) -> Float[Array, " queries"]:
@@ -69,8 +70,9 @@ def capacity(weights: Channel, *, iterations: int) -> Capacity:
         iterations: at least 1; the gap falls at least like log(queries) / iterations.
 
     Returns:
-        The value with its duality gap max_i KL(P_i | pi P) - I >= C - I. Derivatives are those of the maximum at
-        ``query_weights`` by the envelope theorem; gap and weights carry none.
+        The value with its duality gap max_i KL(P_i | pi P) - I >= C - I, both up to rounding. The first derivative is
+        that of the maximum, by the envelope theorem; second ones leave out that the best weights move. Gap and weights
+        carry none.
 
     Raises:
         OptionError: ``iterations`` is below 1.

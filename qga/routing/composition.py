@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
@@ -49,8 +50,20 @@ def compose(first: Float[Array, "queries middle"], second: Float[Array, "middle 
     return first @ second
 
 
-def tensor(first: Channel, second: Float[Array, "queries2 keys2"]) -> Float[Array, "queries12 keys12"]:
-    """Run two independent heads side by side: the Kronecker product of two row-stochastic maps."""
+def tensor(first: Channel, second: Float[Array, "queries keys"]) -> Float[Array, "query_pairs key_pairs"]:
+    """Run two independent heads side by side: the Kronecker product of two row-stochastic maps, the first one slowest.
+
+    Raises:
+        ShapeError: one is no matrix.
+    """
+    if first.ndim != 2 or second.ndim != 2:
+        refuse(
+            ShapeError,
+            "tensor: two maps, each from queries to keys.",
+            got=f"first {describe(first)}, second {describe(second)}",
+            want="[queries, keys] each",
+            fix="map over further axes with jax.vmap.",
+        )
     return jnp.kron(first, second)
 
 
@@ -129,7 +142,8 @@ def stationary(weights: Operator, *, steps: int = 1000) -> Stationary:
         steps: of the iteration, squared for speed: 2^ceil(log2 steps) steps are done by repeated squaring.
 
     Returns:
-        The law with its residual; slow walks need more steps, and the residual says so.
+        The law with its residual. The law itself may be off by about residual / spectral gap: a slow walk has a small
+        residual long before it has arrived.
 
     Raises:
         OptionError: ``steps`` is below 1.
@@ -160,7 +174,7 @@ def stationary(weights: Operator, *, steps: int = 1000) -> Stationary:
     return Stationary(law, jnp.sum(jnp.abs(law @ weights - law)) / 2)
 
 
-def check_square(name: str, matrix: Array) -> None:
+def check_square(name: str, matrix: Array | np.ndarray) -> None:
     """Refuse what is no operator on one set of rows."""
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
         refuse(

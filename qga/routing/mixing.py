@@ -29,7 +29,7 @@ def mixing_time_bounds(gap: Float[Array, ""], stationary: Law, *, distance: floa
     Raises:
         DomainError: ``distance`` is not between 0 and 1/2.
 
-    Source: Levin, Peres and Wilmer 2009, theorems 12.4 and 12.5, and 20.6 in continuous time.
+    Source: Levin, Peres and Wilmer 2009, relaxation time bounds, in continuous time.
     """
     if not 0 < distance < 0.5:
         refuse(

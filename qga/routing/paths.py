@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import yen
 
-from ..errors import OptionError, refuse
+from ..errors import DomainError, OptionError, refuse
 from .composition import Operator, check_square
 
 
@@ -62,8 +62,9 @@ def log_product(
     """Multiply in the log semiring: -(1 / theta) log sum_k e^(-theta (a_ik + b_kj)).
 
     A soft minimum over the middle; as theta grows it becomes ``tropical_product``, from below, and is off by at most
-    log(middle) / theta.
+    log(middle) / theta. A row without any road is infinite, and has no derivative.
 
+    Cost: rows middle columns numbers of memory.
     Source: Litvinov 2007 (Maslov dequantisation).
     """
     exponents = -theta * (first[:, :, None] + second[None])
@@ -75,7 +76,10 @@ def log_product(
 def tropical_product(
     first: Float[Array, "rows middle"], second: Float[Array, "middle columns"]
 ) -> Float[Array, "rows columns"]:
-    """Multiply in the tropical semiring: min_k (a_ik + b_kj), the cheapest way through one middle place."""
+    """Multiply in the tropical semiring: min_k (a_ik + b_kj), the cheapest way through one middle place.
+
+    Cost: rows middle columns numbers of memory.
+    """
     return jnp.min(first[:, :, None] + second[None], axis=1)
 
 
@@ -115,6 +119,8 @@ def paths(costs: np.ndarray, *, source: int, target: int, count: int) -> list[Pa
         count: how many at most.
 
     Raises:
+        ShapeError: the costs are not square.
+        DomainError: a cost is negative.
         OptionError: a place does not exist, the two are one, or ``count`` is below 1.
 
     Source: Yen 1971, as SciPy has it.
@@ -123,6 +129,15 @@ def paths(costs: np.ndarray, *, source: int, target: int, count: int) -> list[Pa
         >>> paths(np.array([[0, 1, 5], [1, 0, 1], [5, 1, 0.0]]), source=0, target=2, count=2)
         [Path(cost=2.0, nodes=(0, 1, 2)), Path(cost=5.0, nodes=(0, 2))]
     """
+    check_square("paths", costs)
+    if (costs < 0).any():
+        refuse(
+            DomainError,
+            "paths: a step does not pay.",
+            got=f"smallest cost {costs.min()}",
+            want="costs >= 0",
+            fix="shift or clip the costs.",
+        )
     rows = costs.shape[0]
     if not (0 <= source < rows and 0 <= target < rows) or source == target or count < 1:
         refuse(

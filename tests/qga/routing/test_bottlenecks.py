@@ -105,6 +105,22 @@ def test_resistance_closed_forms() -> None:
     assert_close(complete, 2 / 5 * (1 - np.eye(5)), scale=SOLVER_SCALE)
 
 
+def test_a_network_that_falls_apart_has_no_resistance() -> None:
+    apart = jnp.asarray(np.kron(np.eye(2), np.ones((2, 2)) - np.eye(2)))
+    assert jnp.isnan(routing.effective_resistance(apart)[0, 2])
+    assert jnp.isnan(routing.kemeny_constant(apart, jnp.full(4, 0.25)))
+    # A transient part is no second class.
+    assert jnp.isfinite(routing.kemeny_constant(jnp.array([[1.0, 0.0], [0.5, 0.5]]), jnp.array([1.0, 0.0])))
+
+
+def test_conductance_of_nearly_everything_keeps_its_digits() -> None:
+    law = jnp.array([1 - 1e-9, 1e-9])
+    chain = jnp.array([[1 - 1e-10, 1e-10], [0.1, 0.9]])
+    for side in ([True, False], [False, True]):
+        got = routing.conductance(chain, law, jnp.array(side))
+        assert float(got) == pytest.approx(0.1, rel=1e-6)
+
+
 def test_resistance_is_a_metric(random: np.random.Generator) -> None:
     got = np.asarray(routing.effective_resistance(jnp.asarray(draw_network(random))))
     assert (got[:, :, None] <= got[:, None, :] + got.T[None] + 1e-12).all()

@@ -78,6 +78,19 @@ def test_derivative_is_that_of_the_maximum(random: np.random.Generator) -> None:
     assert float(slope) == pytest.approx(float((value(1e-4) - value(-1e-4)) / 2e-4), rel=1e-5)
 
 
+@pytest.mark.usefixtures("x64")
+def test_derivative_at_a_weight_of_zero_is_the_divergence(random: np.random.Generator) -> None:
+    chain, chances = jnp.asarray(draw_chain(random, 4)), jnp.array([0.5, 0.3, 0.2, 0.0])
+    got = jax.grad(routing.mutual_information, argnums=1)(chain, chances)
+    assert_close(got, routing.divergences(chain, chances) - 1, depth=16)
+
+
+def test_a_query_that_nobody_asks_may_look_where_nobody_looks() -> None:
+    chain = jnp.array([[1.0, 0.0], [0.0, 1.0]])
+    assert float(routing.mutual_information(chain, jnp.array([1.0, 0.0]))) == 0.0
+    assert jnp.isposinf(routing.divergences(chain, jnp.array([1.0, 0.0]))[1])
+
+
 def test_capacity_refuses_no_iterations() -> None:
     with pytest.raises(OptionError, match="capacity: iterations are counted from one"):
         routing.capacity(jnp.eye(2), iterations=0)

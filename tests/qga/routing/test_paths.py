@@ -7,7 +7,7 @@ import networkx as nx
 import numpy as np
 import pytest
 
-from qga import OptionError, ShapeError, routing
+from qga import DomainError, OptionError, ShapeError, routing
 from tests.qga.routing.chains import draw_chain
 from tests.qga.tolerances import assert_close, assert_far
 
@@ -95,6 +95,10 @@ def test_paths_are_those_of_networkx(random: np.random.Generator) -> None:
 def test_paths_refuse_a_place_that_is_not_there() -> None:
     with pytest.raises(OptionError, match="got:  source=0, target=9, count=1, 3 places"):
         routing.paths(np.ones((3, 3)), source=0, target=9, count=1)
+    with pytest.raises(DomainError, match="paths: a step does not pay"):
+        routing.paths(-np.ones((3, 3)), source=0, target=1, count=1)
+    with pytest.raises(ShapeError, match="paths: "):
+        routing.paths(np.ones((2, 3)), source=0, target=1, count=1)
     with pytest.raises(ShapeError, match="free_energy: "):
         routing.free_energy(jnp.ones((2, 3)), jnp.ones((2, 3)), 1.0)
     with pytest.raises(ShapeError, match="shortest_costs: "):
