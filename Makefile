@@ -1,5 +1,5 @@
 # Each command sets up everything it needs on a fresh machine; see .ci/setup.
-.PHONY: run test check conformance kernels test-drivers devices bench clean
+.PHONY: run test check conformance kernels test-drivers test-oracles devices bench clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -28,6 +28,10 @@ kernels: ## every public Pallas kernel of jax on Vulkan against its formula; ARG
 test-drivers: ## compiler, runtime and kernels on a newer software driver, at three subgroup sizes; ARGS go to pytest
 	@.ci/setup
 	@.ci/run drivers $(ARGS)
+
+test-oracles: ## the mathematics against heavy libraries, in an environment of their own; ARGS go to pytest
+	@.ci/setup
+	@.ci/run oracles $(ARGS)
 
 devices: ## which Vulkan devices are here, what is missing and the fix
 	@.ci/setup
