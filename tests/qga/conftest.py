@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 
 import jax
@@ -27,3 +28,11 @@ def x64() -> Iterator[None]:
 def random() -> np.random.Generator:
     """Return a seeded source of test data."""
     return np.random.default_rng(20240229)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _drop_programs() -> Iterator[None]:
+    """Forget compiled programs after each file: thousands of them fill a worker's memory."""
+    yield
+    jax.clear_caches()
+    gc.collect()
