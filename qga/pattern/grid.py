@@ -38,8 +38,8 @@ def local_density(mask: Bool[Array, "rows columns"], window: int) -> Float[Array
 def connected_components(mask: Bool[Array, "rows columns"]) -> Int[Array, "rows columns"]:
     """Label the connected parts of a mask; places that share a side are connected.
 
-    Each place takes the smallest label around it until none changes; labels jump along themselves, so that the rounds
-    grow with the logarithm of a part's length for most shapes.
+    Each place takes the smallest label around it until none changes, and labels jump along themselves: as many rounds
+    as the logarithm of a straight part's length, or about the side of the grid for parts that wind.
 
     Args:
         mask: which places belong to a part.

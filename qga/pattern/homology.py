@@ -15,7 +15,7 @@ def component_scales(distances: Float[Array, "points points"]) -> Float[Array, "
     They are the edge lengths of a minimum spanning tree, found by Prim's method from point 0.
 
     Args:
-        distances: symmetric, zero on the diagonal.
+        distances: symmetric, zero on the diagonal; infinite between points that nothing joins.
 
     Returns:
         points - 1 lengths in the order in which the tree grows; ``cluster_count`` reads them in any order. The
@@ -42,16 +42,17 @@ def component_scales(distances: Float[Array, "points points"]) -> Float[Array, "
             fix="compute the table of all distances first.",
         )
     points = distances.shape[0]
-    nearest = jnp.where(jnp.arange(points) == 0, jnp.inf, distances[0])
+    place = jnp.arange(points)
 
-    def grow(nearest: Array, _: None) -> tuple[Array, Array]:
-        point = jnp.argmin(nearest)
+    def grow(tree: tuple[Array, Array], _: None) -> tuple[tuple[Array, Array], Array]:
+        nearest, is_inside = tree
+        point = jnp.argmin(jnp.where(is_inside, jnp.inf, nearest))
+        # Where everything left is infinitely far, argmin may name a point of the tree: take the first outside.
+        point = jnp.where(is_inside[point], jnp.argmin(is_inside), point)
         scale = nearest[point]
-        # Infinity marks what is in the tree.
-        outside = jnp.isfinite(nearest) & (jnp.arange(points) != point)
-        return jnp.where(outside, jnp.minimum(nearest, distances[point]), jnp.inf), scale
+        return (jnp.minimum(nearest, distances[point]), is_inside | (place == point)), scale
 
-    return lax.scan(grow, nearest, None, length=points - 1)[1]
+    return lax.scan(grow, (distances[0], place == 0), None, length=points - 1)[1]
 
 
 def cluster_count(scales: Float[Array, " merges"], thresholds: Float[Array, " levels"]) -> Int[Array, " levels"]:

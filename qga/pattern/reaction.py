@@ -123,8 +123,12 @@ def dispersion(
 def swift_hohenberg_step(field: Field, drive: Scalar, duration: Scalar, *, spacing: float = 1.0) -> Field:
     """Advance u_t = (r - (1 + laplacian)^2) u - u^3 by one explicit step.
 
-    A gradient flow: ``swift_hohenberg_energy`` falls at every step that is short enough, about
-    duration < 2 / (8 / spacing^2 - 1)^2, the largest rate of the grid. Stripes of wave number near 1 are selected.
+    A gradient flow: ``swift_hohenberg_energy`` does not rise in a step of duration at most 2 / L,
+
+    L = max(1, (8 / spacing^2 - 1)^2) - r + 3 M^2,
+
+    as long as |u| stays at most M during it: L bounds the curvature of the energy. Stripes of wave number near 1 are
+    selected.
 
     Error: of first order in the duration.
     Source: Swift and Hohenberg 1977.

@@ -99,7 +99,7 @@ def match(signal: Float[Array, " rows"], template: Float[Array, " width"]) -> Fl
 
     Returns:
         One number from -1 to 1 for each first row of a window; 1 where the signal is the template up to scale and
-        offset. Zero where a window is constant.
+        offset. Zero where a window is constant; NaN for a constant template.
 
     Raises:
         ShapeError: the template does not fit.
@@ -118,9 +118,14 @@ def match(signal: Float[Array, " rows"], template: Float[Array, " width"]) -> Fl
     windows = signal[jnp.arange(signal.shape[0] - width + 1)[:, None] + jnp.arange(width)[None]]
     centred = windows - jnp.mean(windows, axis=1, keepdims=True)
     shape = template - jnp.mean(template)
-    lengths = jnp.sum(jnp.square(centred), axis=1) * jnp.sum(jnp.square(shape))
-    varies = lengths > 0
-    return jnp.where(varies, centred @ shape / jnp.sqrt(jnp.where(varies, lengths, 1)), 0)
+    # Each side by its own length, so that no product of two small ones is lost. A constant template has none.
+    largest = jnp.max(jnp.abs(centred), axis=1, keepdims=True)
+    varies = largest[:, 0] > 0
+    scaled = centred / jnp.where(largest > 0, largest, 1)
+    lengths = jnp.sqrt(jnp.where(varies, jnp.sum(jnp.square(scaled), axis=1), 1))
+    shape = shape / jnp.max(jnp.abs(shape))
+    unit = shape / jnp.sqrt(jnp.sum(jnp.square(shape)))
+    return jnp.where(varies, scaled @ unit / lengths, 0 * unit[0])
 
 
 def _check(name: str, signal: Array) -> None:

@@ -21,12 +21,13 @@ class Stability(NamedTuple):
 
     Attributes:
         eigenvalues: of the Jacobian, largest real part (flow) or modulus (map) first.
-        abscissa: largest eigenvalue of (J + J^T) / 2: how fast anything can grow at first.
-        is_stable: whether all small disturbances die out in the end.
+        growth: the most that a disturbance can grow at first: the largest eigenvalue of (J + J^T) / 2, a rate, for a
+            flow; the norm |J|_2, a factor, for a map.
+        is_stable: whether all small disturbances die out in the end; False where the Jacobian is not finite.
     """
 
     eigenvalues: Complex[Array, " states"]
-    abscissa: Float[Array, ""]
+    growth: Float[Array, ""]
     is_stable: Bool[Array, ""]
 
 
@@ -39,8 +40,8 @@ def stability(function: Callable[[Point], Point], point: Point, *, is_flow: bool
         is_flow: which of the two.
 
     Returns:
-        Stable where all real parts are below 0 (flow), all moduli below 1 (map). A positive abscissa of a stable flow
-        means that disturbances grow before they die.
+        Stable where all real parts are below 0 (flow), all moduli below 1 (map). A positive growth of a stable flow, or
+        one above 1 of a stable map, means that disturbances grow before they die.
 
     Needs eigenvalue solvers, which the CPU has.
 
@@ -50,8 +51,10 @@ def stability(function: Callable[[Point], Point], point: Point, *, is_flow: bool
     values = jnp.linalg.eigvals(jacobian)
     sizes = jnp.real(values) if is_flow else jnp.abs(values)
     order = jnp.argsort(-sizes)
-    abscissa = jnp.linalg.eigvalsh((jacobian + jacobian.T) / 2)[-1]
-    return Stability(values[order], abscissa, sizes[order[0]] < (0 if is_flow else 1))
+    symmetric = (jacobian + jacobian.T) / 2 if is_flow else jacobian.T @ jacobian
+    largest = jnp.linalg.eigvalsh(symmetric)[-1]
+    growth = largest if is_flow else jnp.sqrt(jnp.maximum(largest, 0))
+    return Stability(values[order], growth, sizes[order[0]] < (0 if is_flow else 1))
 
 
 @partial(jax.jit, static_argnames=("function", "steps", "count"))

@@ -106,8 +106,10 @@ def test_stability_of_linear_systems() -> None:
     flow = pattern.stability(lambda x: matrix @ x, jnp.zeros(2), is_flow=True)
     assert_close(jnp.real(flow.eigenvalues), [-1.0, -2.0], scale=20.0)
     assert bool(flow.is_stable)
-    assert float(flow.abscissa) > 0  # Stable, and disturbances still grow at first.
+    assert float(flow.growth) > 0  # Stable, and disturbances still grow at first.
     assert not bool(pattern.stability(lambda x: matrix @ x, jnp.zeros(2), is_flow=False).is_stable)
+    turn = jnp.array([[0.0, 3.0], [-3.0, 0.0]])
+    assert_close(pattern.stability(lambda x: turn @ x, jnp.zeros(2), is_flow=False).growth, 3.0, scale=20.0)
     assert not bool(pattern.stability(lambda x: -matrix @ x, jnp.zeros(2), is_flow=True).is_stable)
 
 

@@ -90,6 +90,20 @@ def test_component_scales_are_stable(seed: int, size: float) -> None:
     assert np.abs(first - second).max() <= size + 1e-5
 
 
+def test_component_scales_of_a_graph_with_missing_edges() -> None:
+    far = jnp.inf
+    path = jnp.array([[0.0, 1.0, far], [1.0, 0.0, 1.0], [far, 1.0, 0.0]])
+    assert pattern.component_scales(path).tolist() == [1.0, 1.0]
+    apart = jnp.array([[0.0, 1.0, far, far], [1.0, 0.0, far, far], [far, far, 0.0, 2.0], [far, far, 2.0, 0.0]])
+    assert sorted(pattern.component_scales(apart).tolist()) == [1.0, 2.0, far]
+
+
+def test_match_does_not_depend_on_the_scale() -> None:
+    signal = jnp.array([0.0, 1.0, 3.0, 2.0, 0.0]) * 1e-12
+    assert_close(pattern.match(signal, signal[1:4])[1], 1.0, scale=4.0)
+    assert jnp.isnan(pattern.match(signal, jnp.ones(3))).all()
+
+
 def test_cluster_count_steps_at_the_gap() -> None:
     points = np.concatenate([np.zeros(4), np.full(5, 10.0)]) + np.arange(9) * 0.1
     scales = pattern.component_scales(jnp.asarray(np.abs(points[:, None] - points)))
