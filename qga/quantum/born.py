@@ -61,7 +61,9 @@ def born_attention(
     mixed = pairs_of_keys.T @ values.astype(pairs_of_keys.dtype)
     total = jnp.real(pairs_of_queries @ mixed)
     mass = jnp.real(pairs_of_queries @ jnp.sum(pairs_of_keys, axis=0))
-    return total / mass[:, None]
+    # An overlap of rounding is none: no outcome fits, and a quotient would be any number.
+    seen = mass > 8 * jnp.finfo(mass.dtype).eps * keys.shape[0]
+    return jnp.where(seen[:, None], total / jnp.where(seen, mass, 1)[:, None], jnp.nan)
 
 
 def born_masses(queries: Rows, keys: Float[Array, "keys width"], *, rank: int) -> Truncated:

@@ -41,12 +41,12 @@ def attention_entanglement(
         weights: P, row-stochastic.
         query_weights: pi, a distribution over the queries.
 
-    Needs an eigenvalue solver, which the CPU has.
+    Needs an eigenvalue solver, which the CPU has. Zeros of P and pi stay zero under derivatives.
 
     Error: eps log(1 / eps) for each Schmidt value; small ones are good to sqrt(eps) relative.
     Source: Schmidt 1907; Bennett et al. 1996.
     """
-    amplitudes = jnp.sqrt(query_weights)[:, None] * jnp.sqrt(jnp.where(weights > 0, weights, 0))
+    amplitudes = _root(query_weights)[:, None] * _root(weights)
     gram = amplitudes @ amplitudes.T if weights.shape[0] <= weights.shape[1] else amplitudes.T @ amplitudes
     return Entanglement(entropy(gram), jnp.maximum(jnp.linalg.eigvalsh(gram)[::-1], 0))
 
@@ -143,6 +143,12 @@ def concurrence(rho: Complex[Array, "4 4"]) -> Float[Array, ""]:
     values = jnp.linalg.eigvalsh((middle + middle.conj().T) / 2)
     roots = jnp.sqrt(jnp.maximum(values, 0))
     return jnp.maximum(roots[3] - roots[2] - roots[1] - roots[0], 0)
+
+
+def _root(values: Array) -> Array:
+    """Take square roots, with derivative zero at zero, where the true one is infinite."""
+    positive = values > 0
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, values, 1)), 0)
 
 
 def _check_sizes(name: str, rho: Density, sizes: Sequence[int]) -> None:

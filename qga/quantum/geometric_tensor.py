@@ -79,13 +79,15 @@ def berry_phase(path: Complex[Array, "steps width"]) -> Float[Array, ""]:
 def chern_number(states: Complex[Array, "rows columns width"]) -> Int[Array, ""]:
     """Compute the Chern number of a family of states on a closed surface of two angles, an integer for every grid.
 
-    The sum over plaquettes of arg(U_1 U_2 U_1'^* U_2'^*) over 2 pi,  U overlaps of neighbours
+    The sum over plaquettes of arg(U_1 U_2 U_1'^* U_2'^*) over 2 pi,  U overlaps of neighbours. It is minus the sum of
+    their ``berry_phase``, and so minus the integral of the Berry curvature over 2 pi.
 
     Args:
         states: on a periodic grid, the phases as they come.
 
     Returns:
-        The integer; right when no plaquette holds a flux of pi or more, that is on a fine enough grid.
+        The integer, which knows no NaN: states must be finite. Right when no plaquette holds a flux of pi or more, that
+        is on a fine enough grid.
 
     Error: none besides the grid: each plaquette's phase is gauge invariant and their sum a multiple of 2 pi.
     Source: Fukui, Hatsugai and Suzuki 2005.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -71,6 +72,13 @@ def test_entanglement_is_that_of_the_singular_values(shape: tuple[int, int], ran
     # Information is at most twice the entanglement.
     information = routing.mutual_information(jnp.asarray(weights), jnp.asarray(chances))
     assert 0 < information <= 2 * got.entropy
+
+
+def test_derivatives_are_finite_at_zeros() -> None:
+    weights, chances = jnp.tril(jnp.ones((4, 4))) / jnp.arange(1.0, 5)[:, None], jnp.array([0.5, 0.5, 0.0, 0.0])
+    entropy = lambda p, w: quantum.attention_entanglement(p, w).entropy  # noqa: E731
+    for derivative in (jax.jacfwd, jax.jacrev):
+        assert all(jnp.isfinite(each).all() for each in derivative(entropy, argnums=(0, 1))(weights, chances))
 
 
 def test_truncation_fidelity_is_exact(random: np.random.Generator) -> None:

@@ -191,6 +191,22 @@ def test_born_attention_is_invariant_under_unitaries_and_phases(random: np.rando
     assert_close(first, second, depth=9, scale=4.0)
 
 
+def test_born_attention_of_an_orthogonal_query_is_undefined(random: np.random.Generator) -> None:
+    frame = random_unitary(random, 4).T
+    keys = (random.normal(size=(9, 2)) + 1j * random.normal(size=(9, 2))) @ frame[:2]
+    asked = jnp.asarray(as_rows(frame[2:]))
+    got = quantum.born_attention(asked, jnp.asarray(as_rows(keys)), jnp.ones((9, 1)))
+    assert jnp.isnan(got).all()
+
+
+def test_chern_number_is_minus_the_sum_of_berry_phases() -> None:
+    states = qwz(1.0, 8)
+    corners = [states, np.roll(states, -1, 0), np.roll(np.roll(states, -1, 0), -1, 1), np.roll(states, -1, 1)]
+    loops = np.stack(corners, axis=2).reshape(-1, 4, 2)
+    phases = jax.vmap(quantum.berry_phase)(jnp.asarray(loops))
+    assert float(-phases.sum() / (2 * np.pi)) == pytest.approx(int(quantum.chern_number(jnp.asarray(states))), abs=1e-9)
+
+
 def test_truncated_masses_are_within_the_next_eigenvalue(random: np.random.Generator) -> None:
     queries, keys = random.normal(size=(30, 8)), random.normal(size=(12, 8))
     exact = (np.abs(rays(queries) @ rays(keys).conj().T) ** 2).mean(1)
