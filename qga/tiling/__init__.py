@@ -1,6 +1,31 @@
-"""Tiles: the softmax state monoid, cutting arrays into tiles, summaries and trees of tiles."""
+"""Tiles: softmax states, cutting and summarising; bounds, certificates and plans; trees and their best cuts."""
 
+from .certificate import (
+    Certificate,
+    Distances,
+    entropy_floor,
+    mixture_bounds,
+    perturbation_bounds,
+    skip_distances,
+)
+from .critical import CriticalBeta, critical_beta
 from .cut import join, split
+from .holevo import HolevoTree, holevo_tree
+from .mass import (
+    Interval,
+    MassBounds,
+    chord_excess,
+    dual_bound,
+    excess_from_variance,
+    mass_bounds,
+    mean_score,
+    score_interval,
+)
+from .optimize import optimize
+from .plan import COARSE, EXACT, SKIP, Budget, Certified, Fixed, Plan, Resolution, plan
+from .planned import attend_planned
+from .query_free import StaticMerge, query_free_oscillation, static_merge
+from .size import DeviceLimits, partition, tile_size
 from .state import State, state_leaf, state_merge, state_read, state_unit
 from .summary import (
     Summary,
@@ -14,23 +39,58 @@ from .summary import (
 from .tree import TileTree, compose, kraft_sum, state_of_tree, tree
 
 __all__ = [
+    "COARSE",
+    "EXACT",
+    "SKIP",
+    "Budget",
+    "Certificate",
+    "Certified",
+    "CriticalBeta",
+    "DeviceLimits",
+    "Distances",
+    "Fixed",
+    "HolevoTree",
+    "Interval",
+    "MassBounds",
+    "Plan",
+    "Resolution",
     "State",
+    "StaticMerge",
     "Summary",
     "TileTree",
+    "attend_planned",
+    "chord_excess",
     "compose",
+    "critical_beta",
+    "dual_bound",
+    "entropy_floor",
+    "excess_from_variance",
+    "holevo_tree",
     "join",
     "kraft_sum",
+    "mass_bounds",
+    "mean_score",
+    "mixture_bounds",
+    "optimize",
+    "partition",
+    "perturbation_bounds",
+    "plan",
+    "query_free_oscillation",
+    "score_interval",
+    "skip_distances",
     "split",
     "state_leaf",
     "state_merge",
     "state_of_tree",
     "state_read",
     "state_unit",
+    "static_merge",
     "summarize",
     "summary_center",
     "summary_mean",
     "summary_merge",
     "summary_scatter",
     "summary_unit",
+    "tile_size",
     "tree",
 ]
