@@ -67,9 +67,15 @@ def analyze(weights: Float[Array, "rows rows"], stationary: Float[Array, " rows"
     order = jnp.argsort(-sizes)
     return ArithmeticReport(
         traces=trace_powers(weights, _POWERS),
-        poles=1 / values[order],
+        poles=_inverse(values[order]),
         modulus_gap=1 - sizes[order[1]],
         entropy_rate=entropy_rate(weights, stationary),
         phase_gap=szegedy_phases(weights)[1],
         is_causal=is_triangular(weights),
     )
+
+
+def _inverse(values: Complex[Array, " rows"]) -> Complex[Array, " rows"]:
+    """Invert eigenvalues, zero to infinity: a complex quotient would be NaN in its imaginary part."""
+    is_zero = values == 0
+    return jnp.where(is_zero, jnp.inf, 1 / jnp.where(is_zero, 1, values))

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
 import numpy as np
 
-from ..errors import DomainError, OptionError, refuse
-from .height import Exact, height, log_integer, prime_factors, primitive_coordinates, valuation_of
+from ..errors import DomainError, OptionError, ShapeError, refuse
+from .height import Exact, height, log_integer, plain, prime_factors, primitive_coordinates, valuation_of
 
 # A map of the projective line: coefficients of F and G in x^d, x^(d-1) y, ..., y^d.
 Map = tuple[Sequence[int], Sequence[int]]
@@ -47,7 +48,8 @@ def canonical_height(function: Map, point: tuple[Exact, Exact], *, iterations: i
         Res x^(2d-1) and Res y^(2d-1) are combinations of F and G, so C = log(sum of |minors|) of a row of adj S.
 
     Raises:
-        OptionError: the forms have different lengths or degree below 2, or ``iterations`` is negative.
+        OptionError: the forms have different lengths, degree below 2 or coefficients that are no integers (the
+            error would not hold; multiply by their denominator), or ``iterations`` is negative.
         DomainError: the forms have a common root: no map.
 
     Source: Call and Silverman 1993; Silverman 2007, theorems 3.11 and 3.20.
@@ -56,8 +58,8 @@ def canonical_height(function: Map, point: tuple[Exact, Exact], *, iterations: i
         >>> canonical_height(((1, 0, 0), (0, 0, 1)), (3, 1), iterations=4).value == math.log(3)
         True
     """
-    degree = _check_map(function, iterations)
-    current = primitive_coordinates(point)
+    function, current = _check_map(function, iterations), primitive_coordinates(point)
+    degree = len(function[0]) - 1
     for _ in range(iterations):
         current = step(function, current)
     size = degree**iterations
@@ -87,8 +89,8 @@ def is_preperiodic(function: Map, point: tuple[Exact, Exact]) -> bool:
         >>> is_preperiodic(((1, 0, -1), (0, 0, 1)), (0, 1)), is_preperiodic(((1, 0, -1), (0, 0, 1)), (2, 1))
         (True, False)
     """
-    degree = _check_map(function, 0)
-    limit = max(_upper_constant(function), _lower_constant(function)) / (degree - 1)
+    function = _check_map(function, 0)
+    limit = max(_upper_constant(function), _lower_constant(function)) / (len(function[0]) - 2)
     current, seen = primitive_coordinates(point), set()
     while height(current) <= limit + 1e-9:
         unsigned = max(current, tuple(-each for each in current))
@@ -107,18 +109,19 @@ def growth(function: Map, point: tuple[Exact, Exact], *, iterations: int) -> lis
 
     Source: Kawaguchi and Silverman 2016.
     """
-    _check_map(function, iterations)
-    current, heights = primitive_coordinates(point), []
-    for _ in range(iterations + 1):
-        heights.append(height(current))
+    function = _check_map(function, iterations)
+    current = primitive_coordinates(point)
+    heights = [height(current)]
+    for _ in range(iterations):
         current = step(function, current)
+        heights.append(height(current))
     return heights
 
 
 def linear_growth(matrix: Sequence[Sequence[Exact]]) -> float:
     """Compute how many nats a step the exact iteration x <- A x of a generic rational point gains.
 
-    lim h(A^n x) / n = sum over all places v of log^+ or log of the spectral radius of A in |.|_v
+    lim h(A^n x) / n = sum over all places v of log of the spectral radius of A in |.|_v
 
     The archimedean radius is that of the eigenvalues, a p-adic one the steepest slope of the Newton polygon of the
     characteristic polynomial. Homogeneous coordinates: the sum of the logarithms over all places, without cut-off.
@@ -130,7 +133,10 @@ def linear_growth(matrix: Sequence[Sequence[Exact]]) -> float:
 
     Raises:
         DomainError: the matrix is nilpotent: every point ends at zero.
+        ShapeError: the matrix is not square.
 
+    Cost: trial division of the denominators of the characteristic polynomial: fast for floats (powers of two) and
+        small primes, hours for two primes of ten digits.
     Error: of the eigenvalues in double precision; the p-adic part is exact.
     Source: Silverman 2014 (heights and linear maps); Newton polygons: Koblitz 1984.
 
@@ -138,7 +144,15 @@ def linear_growth(matrix: Sequence[Sequence[Exact]]) -> float:
         >>> round(linear_growth([[2, 0], [0, 1]]) / math.log(2), 12)
         1.0
     """
-    exact = [[Fraction(entry) for entry in row] for row in matrix]
+    if not len(matrix) or any(len(row) != len(matrix) for row in matrix):
+        refuse(
+            ShapeError,
+            "linear_growth: only a square matrix can be iterated.",
+            got=f"{len(matrix)} rows of {sorted({len(row) for row in matrix})} entries",
+            want="as many entries in each row as there are rows",
+            fix="pass the matrix of a map from a space to itself.",
+        )
+    exact = [[Fraction(plain(entry)) for entry in row] for row in matrix]
     polynomial = characteristic_polynomial(exact)
     radius = max(abs(np.linalg.eigvals(np.array(exact, float))))
     if not any(polynomial[1:]):
@@ -226,16 +240,19 @@ def determinant(matrix: list[list[int]]) -> int:
     return sign * rows[-1][-1] if rows else 1
 
 
-def _check_map(function: Map, iterations: int) -> int:
-    if len(function[0]) != len(function[1]) or len(function[0]) < 3 or iterations < 0:
+def _check_map(function: Map, iterations: int) -> Map:
+    """Refuse what is no map; return its coefficients as Python integers, which do not overflow."""
+    is_integral = all(hasattr(coefficient, "__index__") for form in function for coefficient in form)
+    if not is_integral or len(function[0]) != len(function[1]) or len(function[0]) < 3 or iterations < 0:
         refuse(
             OptionError,
-            "dynamics: a map is two forms of one degree, at least 2, and iterations are counted from zero.",
+            "dynamics: a map is two integer forms of one degree, at least 2, and iterations are counted from zero.",
             got=f"function={function}, iterations={iterations}",
-            want="two coefficient lists of equal length, at least 3",
+            want="two lists of integer coefficients of equal length, at least 3",
             fix="write x^2 - 1 as ((1, 0, -1), (0, 0, 1)).",
         )
-    if determinant(sylvester(function)) == 0:
+    first, second = ([operator.index(coefficient) for coefficient in form] for form in function)
+    if determinant(sylvester((first, second))) == 0:
         refuse(
             DomainError,
             "dynamics: two forms with a common root are no map.",
@@ -243,4 +260,4 @@ def _check_map(function: Map, iterations: int) -> int:
             want="forms whose resultant is not zero",
             fix="divide both by their common factor.",
         )
-    return len(function[0]) - 1
+    return first, second

@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ..errors import ShapeError, describe, refuse
 from ..quantum.entropy import row_entropy
 
 
@@ -15,8 +16,19 @@ def entropy_rate(weights: Float[Array, "rows rows"], stationary: Float[Array, " 
         weights: P, row-stochastic.
         stationary: pi, kept by P.
 
+    Raises:
+        ShapeError: P is not square, or the law is not one number a row.
+
     Source: Shannon 1948.
     """
+    if weights.ndim != 2 or weights.shape[0] != weights.shape[1] or stationary.shape != weights.shape[:1]:
+        refuse(
+            ShapeError,
+            "entropy_rate: a square operator, and one number of the law for each row.",
+            got=f"weights {describe(weights)}, stationary {describe(stationary)}",
+            want="[rows, rows] and [rows]",
+            fix="pass the law that the operator keeps (qga.routing.stationary).",
+        )
     return jnp.sum(stationary * row_entropy(weights))
 
 

@@ -32,7 +32,7 @@ class LocalHeights(NamedTuple):
 def primitive_coordinates(coordinates: Iterable[Exact]) -> tuple[int, ...]:
     """Scale a point of projective space to integers without a common factor, exactly.
 
-    Runs on the host; not traceable. A float is the dyadic rational that it stands for.
+    Runs on the host; not traceable. A float is the dyadic rational that it stands for, numbers of arrays included.
 
     Raises:
         DomainError: all coordinates are zero, or one is not finite.
@@ -41,7 +41,7 @@ def primitive_coordinates(coordinates: Iterable[Exact]) -> tuple[int, ...]:
         >>> primitive_coordinates([0.75, 0.25, 0.5])
         (3, 1, 2)
     """
-    given = list(coordinates)
+    given = [plain(each) for each in coordinates]
     if not all(not isinstance(each, float) or math.isfinite(each) for each in given) or not any(given):
         refuse(
             DomainError,
@@ -113,7 +113,7 @@ def local_heights(coordinates: Iterable[Exact]) -> LocalHeights:
         >>> local_heights([0.75, 0.25]).primes.keys()
         dict_keys([2])
     """
-    given = list(coordinates)
+    given = [plain(each) for each in coordinates]
     # Refuses what is no point.
     primitive_coordinates(given)
     nonzero = [Fraction(each) for each in given if each]
@@ -122,6 +122,12 @@ def local_heights(coordinates: Iterable[Exact]) -> LocalHeights:
     largest = max(abs(each) for each in nonzero)
     archimedean = log_integer(largest.numerator) - log_integer(largest.denominator)
     return LocalHeights(archimedean, {prime: power * math.log(prime) for prime, power in primes.items() if power})
+
+
+def plain(number: Exact) -> Exact:
+    """Return the Python number that a number out of an array stands for; integers of NumPy would overflow."""
+    take = getattr(number, "item", None)
+    return number if take is None else take()
 
 
 def valuation_of(number: int | Fraction, prime: int) -> int:

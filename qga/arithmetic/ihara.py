@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Complex, Float
 
-from .zeta import complex_of
+from .zeta import complex_of, require_square
 
 Adjacency = Float[Array, "nodes nodes"]
 
@@ -17,14 +17,18 @@ class Ramanujan(NamedTuple):
     """How a regular graph stands against the best that is possible.
 
     Attributes:
-        holds: True where the graph is regular and every non-trivial eigenvalue is within the bound.
-        second: largest |eigenvalue| besides those of modulus equal to the degree.
+        holds: True where the graph is regular and connected and every non-trivial eigenvalue is within the bound.
+        second: largest |eigenvalue| besides the degree and, once, minus the degree (which a bipartite graph has). A
+            graph of several parts has the degree again, and ``second`` says so.
+        mixing: largest |eigenvalue| besides the degree alone: what ``mixing_bound`` asks for. The degree itself for
+            a bipartite graph, whose halves are not connected within.
         bound: 2 sqrt(degree - 1).
         is_regular: whether all nodes have one degree; without it ``holds`` is False and means nothing.
     """
 
     holds: Bool[Array, ""]
     second: Float[Array, ""]
+    mixing: Float[Array, ""]
     bound: Float[Array, ""]
     is_regular: Bool[Array, ""]
 
@@ -40,8 +44,12 @@ def ihara_log_determinant(adjacency: Adjacency, points: Complex[Array, "*points"
 
     Needs a determinant, which the CPU has.
 
+    Raises:
+        ShapeError: A is not square.
+
     Source: Bass 1992; Terras 2010.
     """
+    require_square("ihara_log_determinant", adjacency)
     dtype, nodes = complex_of(adjacency), adjacency.shape[0]
     links, identity = adjacency.astype(dtype), jnp.eye(nodes, dtype=dtype)
     degrees = jnp.sum(links, axis=1)
@@ -57,37 +65,46 @@ def ihara_log_determinant(adjacency: Adjacency, points: Complex[Array, "*points"
 def is_ramanujan(adjacency: Adjacency) -> Ramanujan:
     """Test whether a regular graph is Ramanujan: |lambda| <= 2 sqrt(q) for all eigenvalues but +-(q + 1).
 
-    Exactly then its Ihara zeta function obeys the Riemann hypothesis of graphs. No large graph of that degree can
-    have a smaller second eigenvalue (Alon and Boppana), so a mask that passes starves no two sets of blocks of
+    Exactly then its Ihara zeta function obeys the Riemann hypothesis of graphs. Large graphs of that degree cannot
+    stay below that bound by any fixed margin (Alon and Boppana), so a mask that passes starves no two sets of blocks of
     connections (``mixing_bound``) as far as its density allows.
 
     Args:
-        adjacency: symmetric, zeros and ones, without loops, connected.
+        adjacency: symmetric, zeros and ones, without loops.
+
+    Raises:
+        ShapeError: A is not square.
 
     Needs an eigenvalue solver, which the CPU has; equality counts as within, up to rounding.
 
     Source: Lubotzky, Phillips and Sarnak 1988.
     """
+    require_square("is_ramanujan", adjacency)
     degrees = jnp.sum(adjacency, axis=1)
     degree = jnp.max(degrees)
-    sizes = jnp.abs(jnp.linalg.eigvalsh(adjacency))
-    slack = 16 * jnp.finfo(sizes.dtype).eps * degree * adjacency.shape[0] ** 0.5
-    second = jnp.max(jnp.where(sizes < degree - slack, sizes, 0))
+    # Ascending; the last is the degree.
+    values = jnp.linalg.eigvalsh(adjacency)[:-1]
+    slack = 16 * jnp.finfo(values.dtype).eps * degree * adjacency.shape[0] ** 0.5
+    mixing = jnp.max(jnp.abs(values), initial=0)
+    is_bipartite = jnp.min(values, initial=0) <= slack - degree
+    second = jnp.where(is_bipartite, jnp.max(jnp.abs(values[1:]), initial=0), mixing)
+    is_connected = jnp.max(values, initial=-jnp.inf) < degree - slack
     bound = 2 * jnp.sqrt(jnp.maximum(degree - 1, 0))
     is_regular = jnp.all(degrees == degree)
-    return Ramanujan(is_regular & (second <= bound + slack), second, bound, is_regular)
+    holds = is_regular & is_connected & (second <= bound + slack)
+    return Ramanujan(holds, second, mixing, bound, is_regular)
 
 
 def mixing_bound(
-    second: Float[Array, ""], first_size: Float[Array, ""], second_size: Float[Array, ""]
+    mixing: Float[Array, ""], first_size: Float[Array, ""], second_size: Float[Array, ""]
 ) -> Float[Array, ""]:
     """Bound |edges between S and T - degree |S| |T| / nodes| of a regular graph: lambda sqrt(|S| |T|).
 
     Args:
-        second: lambda, the largest |eigenvalue| besides the degree; -degree counts.
+        mixing: lambda, the largest |eigenvalue| besides the degree; -degree counts (``Ramanujan.mixing``).
         first_size: nodes of S.
         second_size: nodes of T.
 
     Source: Alon and Chung 1988 (expander mixing lemma).
     """
-    return second * jnp.sqrt(first_size * second_size)
+    return mixing * jnp.sqrt(first_size * second_size)

@@ -11,7 +11,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Complex, Float, PRNGKeyArray
 
-from ..errors import OptionError, refuse
+from ..errors import OptionError, ShapeError, describe, refuse
 
 Operator = Float[Array, "rows rows"]
 
@@ -45,10 +45,26 @@ def zeta_log_determinant(matrix: Operator, points: Complex[Array, "*points"]) ->
 
     Needs a general eigenvalue solver, which the CPU has; its derivative is that of -log det, taken from an inverse.
 
+    Raises:
+        ShapeError: A is not square.
+
     Error: eps times the condition of the eigenvalues.
     Source: Ruelle 1976; Parry and Pollicott 1990.
     """
+    require_square("zeta_log_determinant", matrix)
     return _zeta(matrix, points.astype(complex_of(matrix)))
+
+
+def require_square(name: str, matrix: Array) -> None:
+    """Refuse what is not one square matrix."""
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
+        refuse(
+            ShapeError,
+            f"{name}: an operator on places is a square matrix.",
+            got=describe(matrix),
+            want="[rows, rows]",
+            fix="pass one operator, and map over batches with jax.vmap.",
+        )
 
 
 def complex_of(array: Array) -> jnp.dtype:
@@ -79,10 +95,12 @@ def trace_powers(matrix: Operator, count: int) -> Float[Array, " powers"]:
 
     Raises:
         OptionError: ``count`` is below 1.
+        ShapeError: A is not square.
 
     Cost: rows^3 count operations.
     """
     _check_count("trace_powers", count)
+    require_square("trace_powers", matrix)
 
     def step(power: Array, _: None) -> tuple[Array, Array]:
         return power @ matrix, jnp.trace(power)
@@ -136,7 +154,11 @@ def trace_powers_estimate(
         return field, jnp.sum(signs * field, axis=0)
 
     drawn = lax.scan(step, signs, None, length=count)[1]
-    return Estimate(jnp.mean(drawn, axis=1), jnp.std(drawn, axis=1, ddof=1) / probes**0.5)
+    variance = jnp.var(drawn, axis=1, ddof=1) / probes
+    # Diagonal operators have no spread at all, and a square root no derivative there.
+    spread = variance > 0
+    error = jnp.where(spread, jnp.sqrt(jnp.where(spread, variance, 1)), variance)
+    return Estimate(jnp.mean(drawn, axis=1), error)
 
 
 def is_triangular(matrix: Operator) -> Bool[Array, ""]:

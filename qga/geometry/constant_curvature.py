@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ..errors import OptionError, ShapeError, describe, refuse
-from .series import angle_ratio, cosine, root, sine_ratio
+from .series import angle_over_sine, cosine, root, sine_ratio
 
 Point = Float[Array, "*batch coordinates"]
 Tangent = Float[Array, "*batch coordinates"]
@@ -96,9 +96,12 @@ def logarithm(point: Point, other: Point, *, curvature: float) -> Tangent:
         ShapeError: the coordinates do not fit together.
     """
     _check("logarithm", curvature, point, other)
-    squared = (curvature * _chord_squared(point, other, curvature))[..., None]
-    direction = _difference(other, point, curvature) + squared / 2 * point
-    return angle_ratio(squared / 4, is_negative=curvature < 0) * direction
+    squared = curvature * _chord_squared(point, other, curvature)
+    direction = _difference(other, point, curvature) + squared[..., None] / 2 * point
+    # a / sin a = (a / 2) / (sin(a / 2) cos(a / 2)), and s chord = 2 sin(a / 2), s |x + y| = 2 cos(a / 2).
+    half_cosine = _opposite(point, other, curvature) / 2 if curvature > 0 else jnp.sqrt(1 - squared / 4)
+    ratio = angle_over_sine(squared / 4, half_cosine, is_negative=curvature < 0) / half_cosine
+    return ratio[..., None] * direction
 
 
 def distance(first: Point, second: Point, *, curvature: float) -> Float[Array, "*batch"]:
@@ -126,9 +129,7 @@ def distance(first: Point, second: Point, *, curvature: float) -> Float[Array, "
     if curvature < 0:
         return 2 / unit * jnp.asinh(unit / 2 * chord)
     if curvature > 0:
-        total = first + second
-        opposite = root(curvature * _dot(total[..., 1:], total[..., 1:]) + jnp.square(total[..., 0]))
-        return 2 / unit * jnp.atan2(unit * chord, opposite)
+        return 2 / unit * jnp.atan2(unit * chord, _opposite(first, second, curvature))
     return chord
 
 
@@ -210,6 +211,12 @@ def _chord_squared(first: Point, second: Point, curvature: float) -> Float[Array
     part = -curvature * _dot(step[..., 1:], space) / (time * (time + middle))
     rest = step[..., 1:] - part[..., None] * space
     return _dot(rest, rest)
+
+
+def _opposite(first: Point, second: Point, curvature: float) -> Float[Array, "*batch"]:
+    """Compute sqrt(kappa) |x + y|, which on a sphere is twice the cosine of half the angle."""
+    total = first + second
+    return root(curvature * _dot(total[..., 1:], total[..., 1:]) + jnp.square(total[..., 0]))
 
 
 def _norm_squared(point: Point, tangent: Tangent, curvature: float) -> Float[Array, "*batch"]:

@@ -33,16 +33,15 @@ def sine_ratio(squared: Number, *, is_negative: bool) -> Number:
     return jnp.where(is_small, _sum(squared, is_small, factors), closed)
 
 
-def angle_ratio(squared: Number, *, is_negative: bool) -> Number:
-    """Compute a / (sin a cos a) for w = sin(a)^2, that is asin(sqrt w) / sqrt(w (1 - w)); asinh for w < 0."""
+def angle_over_sine(squared: Number, other: Number, *, is_negative: bool) -> Number:
+    """Compute a / sin(a) from sin(a)^2 and cos(a) >= 0; a / sinh(a) from -sinh(a)^2 and cosh(a).
+
+    The cosine is passed, since near a right angle the sine no longer knows it.
+    """
     size, is_small = _split(squared)
-    if is_negative:
-        closed = jnp.asinh(size) / (size * jnp.sqrt(1 + size * size))
-    else:
-        other = root(1 - size * size)
-        closed = jnp.atan2(size, other) / (size * other)
+    closed = (jnp.asinh(size) if is_negative else jnp.atan2(size, other)) / size
     factors = [(2 * k + 2) / (2 * k + 3) for k in range(_TERMS)]
-    return jnp.where(is_small, _sum(squared, is_small, factors), closed)
+    return jnp.where(is_small, other * _sum(squared, is_small, factors), closed)
 
 
 def _split(squared: Number) -> tuple[Number, Array]:

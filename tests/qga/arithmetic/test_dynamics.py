@@ -11,7 +11,7 @@ import sympy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qga import DomainError, OptionError, arithmetic
+from qga import DomainError, OptionError, ShapeError, arithmetic
 from qga.arithmetic.dynamics import characteristic_polynomial, determinant, step, sylvester
 
 SQUARE_MINUS_ONE = ((1, 0, -1), (0, 0, 1))
@@ -115,9 +115,14 @@ def test_characteristic_polynomial_is_that_of_sympy(random: np.random.Generator)
 
 
 def test_dynamics_refuses_what_is_no_map() -> None:
-    with pytest.raises(OptionError, match="two forms of one degree, at least 2"):
+    with pytest.raises(OptionError, match="two integer forms of one degree, at least 2"):
         arithmetic.canonical_height(((1, 0), (0, 1)), (1, 1), iterations=1)
     with pytest.raises(DomainError, match="two forms with a common root are no map"):
         arithmetic.canonical_height(((1, 0, -1), (0, 1, 1)), (1, 1), iterations=1)
+    # The certificate needs integers: with 1/97 it would be too small.
+    with pytest.raises(OptionError, match="two lists of integer coefficients"):
+        arithmetic.canonical_height(((1, 0, Fraction(1, 97)), (0, 0, 1)), (-3, 1), iterations=0)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ShapeError, match=r"only a square matrix can be iterated.\n  got:  1 rows of \[2\] entries"):
+        arithmetic.linear_growth([[1, 2]])
     with pytest.raises(DomainError, match="nilpotent"):
         arithmetic.linear_growth([[0, 1], [0, 0]])

@@ -81,8 +81,15 @@ def test_northcott_count_on_the_line() -> None:
 
     for largest in (1, 5, 30):
         assert count(largest) == 4 * sum(int(totient(b)) for b in range(1, largest + 1))
-    assert 4 * sum(int(totient(b)) for b in range(1, 201)) == 48928
+    assert count(200) == 48928
     assert abs(48928 / (12 * 200**2 / math.pi**2) - 1) < 0.007
+
+
+def test_numbers_of_arrays_are_taken_exactly() -> None:
+    row = np.array([0.75, 0.25], np.float32)
+    assert arithmetic.height(row) == arithmetic.height([0.75, 0.25])
+    # A product beyond 64 bits, which integers of NumPy would wrap.
+    assert arithmetic.height([np.int64(2**40), Fraction(1, 2**40 + 1)]) == pytest.approx(80 * math.log(2), rel=1e-12)
 
 
 def test_height_of_very_long_integers_does_not_overflow() -> None:

@@ -13,7 +13,7 @@ import networkx as nx
 import numpy as np
 import pytest
 
-from qga import OptionError, ShapeError, arithmetic, routing
+from qga import DomainError, OptionError, ShapeError, arithmetic, routing
 from tests.qga.routing.chains import draw_chain, draw_network, law_of, walk
 from tests.qga.tolerances import assert_close, assert_far
 
@@ -40,6 +40,13 @@ def test_sharpening_keeps_zeros_with_finite_derivatives() -> None:
     assert arithmetic.sharpen(row, 2.0).tolist() == [0.5, 0.5, 0.0]
     assert arithmetic.sharpen(jnp.zeros(3), 2.0).tolist() == [0.0, 0.0, 0.0]
     assert jnp.isfinite(jax.jacrev(arithmetic.sharpen)(row, 2.0)).all()
+
+
+def test_sharpening_hides_no_invalid_weight() -> None:
+    for row in ([0.5, jnp.nan, 0.2], [0.5, -0.5, 1.0]):
+        assert jnp.isnan(arithmetic.sharpen(jnp.array(row), 2.5)).all()
+    with pytest.raises(DomainError, match=r"sharpen: zeros stay zero under positive powers alone.\n  got:  power=0"):
+        arithmetic.sharpen(jnp.ones(2), 0)
 
 
 @pytest.mark.parametrize("prime", [2, 3, 5])
@@ -144,6 +151,26 @@ def test_phase_gap_is_quadratic_in_the_classical_gap(random: np.random.Generator
     assert phase == pytest.approx(math.acos(1 - gap), rel=1e-9)
 
 
+def test_phase_gap_of_a_reversible_walk_has_a_derivative(dtype: np.dtype) -> None:
+    # Staying with chance 1 - a on two places: eigenvalues 1 and 1 - 2 a, and the trivial phase is an end of arccos.
+    def gap(chance: jax.Array) -> jax.Array:
+        return arithmetic.phase_gap(jnp.stack([jnp.stack([1 - chance, chance]), jnp.stack([chance, 1 - chance])]))
+
+    slope = jax.grad(gap)(jnp.asarray(0.3, dtype))
+    assert_close(slope, 2 / math.sqrt(1 - 0.4**2), scale=SOLVER_SCALE)
+    assert_far(slope, 2 / math.sqrt(1 - 0.5**2))
+    lazy = (nx.to_numpy_array(nx.cycle_graph(5)) + np.eye(5)) / 3
+    assert jnp.isfinite(jax.grad(arithmetic.phase_gap)(jnp.asarray(lazy, dtype))).all()
+
+
+def test_traces_of_a_diagonal_operator_have_no_spread_and_a_derivative() -> None:
+    def error(diagonal: jax.Array) -> jax.Array:
+        return arithmetic.trace_powers_estimate(lambda f: diagonal[:, None] * f, 2, 2, jax.random.key(0)).error.sum()
+
+    assert error(jnp.array([0.5, 0.25])) == 0
+    assert jnp.isfinite(jax.grad(error)(jnp.array([0.5, 0.25]))).all()
+
+
 @pytest.mark.usefixtures("x64")
 def test_ihara_is_the_determinant_of_the_walk_without_turning_back(random: np.random.Generator) -> None:
     upper = np.triu(random.random((6, 6)) < 0.7, 1)
@@ -177,9 +204,25 @@ def test_known_graphs_are_ramanujan_or_not() -> None:
 
 
 @pytest.mark.usefixtures("x64")
+def test_a_graph_of_two_parts_is_not_ramanujan() -> None:
+    apart = nx.disjoint_union(nx.complete_graph(4), nx.complete_graph(4))
+    graded = arithmetic.is_ramanujan(jnp.asarray(nx.to_numpy_array(apart)))
+    assert not bool(graded.holds)
+    assert_close(graded.second, 3.0, scale=SOLVER_SCALE)
+
+
+@pytest.mark.usefixtures("x64")
+def test_halves_of_a_bipartite_graph_do_not_mix() -> None:
+    adjacency, half = nx.to_numpy_array(nx.complete_bipartite_graph(4, 4)), np.repeat([1.0, 0.0], 4)
+    excess, graded = abs(half @ adjacency @ half - 4 * 4 * 4 / 8), arithmetic.is_ramanujan(jnp.asarray(adjacency))
+    assert_close(arithmetic.mixing_bound(graded.mixing, jnp.asarray(4.0), jnp.asarray(4.0)), 16.0, scale=SOLVER_SCALE)
+    assert excess > arithmetic.mixing_bound(graded.second, jnp.asarray(4.0), jnp.asarray(4.0))
+
+
+@pytest.mark.usefixtures("x64")
 def test_expanders_mix(random: np.random.Generator) -> None:
     adjacency = nx.to_numpy_array(nx.petersen_graph())
-    second = arithmetic.is_ramanujan(jnp.asarray(adjacency)).second
+    second = arithmetic.is_ramanujan(jnp.asarray(adjacency)).mixing
     for _ in range(50):
         first, other = (random.random(10) < 0.5 for _ in range(2))
         excess = abs(first @ adjacency @ other - 3 * first.sum() * other.sum() / 10)
@@ -217,6 +260,27 @@ def test_report_agrees_with_its_parts(random: np.random.Generator) -> None:
     assert_close(report.modulus_gap, 1 - second, scale=SOLVER_SCALE)
     assert_close(np.abs(report.poles[1]), 1 / second, scale=SOLVER_SCALE / second)
     assert not bool(report.is_causal)
+
+
+def test_pole_of_an_eigenvalue_of_zero_is_infinite() -> None:
+    falling = jnp.array([[1.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+    assert arithmetic.analyze(falling, jnp.array([1.0, 0.0, 0.0])).poles.tolist() == [1, math.inf, math.inf]
+
+
+def test_operators_that_are_not_square_are_refused() -> None:
+    wide = jnp.ones((2, 3))
+    with pytest.raises(ShapeError, match=r"discriminant: an operator .* square matrix.\n  got:  float32\[2, 3\]"):
+        arithmetic.discriminant(wide)
+    with pytest.raises(ShapeError, match="trace_powers: an operator on places is a square matrix"):
+        arithmetic.trace_powers(wide, 2)
+    with pytest.raises(ShapeError, match="zeta_log_determinant: an operator"):
+        arithmetic.zeta_log_determinant(wide, jnp.asarray(0.1))
+    with pytest.raises(ShapeError, match="ihara_log_determinant: an operator"):
+        arithmetic.ihara_log_determinant(wide, jnp.asarray(0.1))
+    with pytest.raises(ShapeError, match=r"entropy_rate: .*\n  got:  weights float32\[3, 3\], stationary float32\[1\]"):
+        arithmetic.entropy_rate(jnp.ones((3, 3)), jnp.ones(1))
+    with pytest.raises(ShapeError, match="phase_gap: a walk on one place"):
+        arithmetic.phase_gap(jnp.ones((1, 1)))
 
 
 def test_arithmetic_refuses_what_does_not_fit() -> None:
