@@ -1,5 +1,7 @@
 """Attention as softmax over scores of lifted keys, evaluated tile by tile."""
 
+from .gauge_values import gauge_attention
+from .metrics import lift, scores
 from .public import DEFAULT_TILE, attention_pass, dot_attention, fidelity_attention
 from .scores import dot_scores, fidelity_scores, lift_to_rays
 from .weights import attention_weights
@@ -12,5 +14,8 @@ __all__ = [
     "dot_scores",
     "fidelity_attention",
     "fidelity_scores",
+    "gauge_attention",
+    "lift",
     "lift_to_rays",
+    "scores",
 ]

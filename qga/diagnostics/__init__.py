@@ -7,7 +7,6 @@ from .numbers import (
     coarse_error,
     consistency_error,
     oscillation,
-    perturbation_bound,
     routing_efficiency,
 )
 
@@ -18,6 +17,5 @@ __all__ = [
     "coarse_error",
     "consistency_error",
     "oscillation",
-    "perturbation_bound",
     "routing_efficiency",
 ]

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from ..errors import DomainError, ShapeError, describe, refuse
+from ..errors import ShapeError, describe, refuse
 from ..routing.capacity import capacity, mutual_information
 from ..tiling.cut import split
 
@@ -124,7 +124,7 @@ def oscillation(scores: Float[Array, "queries keys"], tile: int) -> Float[Array,
     """Measure how far the scores of each tile of keys lie apart: max - min, the price of one score for all of them.
 
     A tile whose scores are replaced by their mean moves the row by at most tanh(osc / 4) in total variation within
-    the tile.
+    the tile (``qga.tiling.perturbation_bounds``).
 
     Args:
         scores: finite.
@@ -135,25 +135,3 @@ def oscillation(scores: Float[Array, "queries keys"], tile: int) -> Float[Array,
     """
     low, high = (split(scores.T, tile, pad)[0] for pad in (jnp.inf, -jnp.inf))
     return (jnp.max(high, axis=1) - jnp.min(low, axis=1)).T
-
-
-def perturbation_bound(largest: float | Float[Array, "*batch"]) -> Float[Array, "*batch"]:
-    """Bound what changes of the scores do to a row in total variation: tanh(D / 4), attained by two-point laws.
-
-    Args:
-        largest: D, the largest minus the smallest change of a score, at least 0.
-
-    Raises:
-        DomainError: D is negative (checked when it is a plain number).
-
-    Source: theory of this project (docs/theory/diagnostics.md); Birkhoff 1957 for the contraction behind it.
-    """
-    if isinstance(largest, float | int) and largest < 0:
-        refuse(
-            DomainError,
-            "perturbation_bound: a spread of changes is not negative.",
-            got=f"largest={largest}",
-            want="largest >= 0",
-            fix="pass the largest change minus the smallest.",
-        )
-    return jnp.tanh(jnp.asarray(largest) / 4)

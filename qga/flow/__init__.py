@@ -2,13 +2,11 @@
 
 from .curvature import forman, ollivier, ricci_flow
 from .heat import heat, order_for, pattern_flow, poisson_tail, poisson_weights
-from .hopfield import Critical, critical_scale, hopfield, hopfield_energy, is_contraction
+from .hopfield import hopfield, hopfield_energy, is_contraction
 from .sinkhorn import sinkhorn, sinkhorn_plan, sinkhorn_rate
 from .threshold import threshold_dynamics, threshold_energy
 
 __all__ = [
-    "Critical",
-    "critical_scale",
     "forman",
     "heat",
     "hopfield",

@@ -6,9 +6,11 @@ import numpy as np
 from scipy.optimize import linprog
 from scipy.sparse.csgraph import dijkstra
 
-from ..errors import DomainError, ShapeError, refuse
+from ..errors import DomainError, OptionError, ShapeError, refuse
 
 Edge = tuple[int, int]
+# A length shorter than this share of the distance is rounding of the linear programme.
+_ONE_PLACE = 1e-9
 
 
 def ollivier(lengths: np.ndarray, *, idleness: float = 0.5) -> dict[Edge, float]:
@@ -16,7 +18,8 @@ def ollivier(lengths: np.ndarray, *, idleness: float = 0.5) -> dict[Edge, float]
 
     kappa(x, y) = 1 - W_1(m_x, m_y) / d(x, y),  m_x: stay with the idleness, else a neighbour, all alike
 
-    Negative on bridges, which information must cross one by one; positive inside of clusters. If every edge has
+    On a bridge of length one, idleness 1/2, it is 1 / deg x + 1 / deg y - 1: negative where its ends have more than two
+    neighbours each, whose mass must cross one by one. Positive inside of clusters. If every edge has
     kappa >= k, a step of the walk brings all pairs of distributions closer by the factor 1 - k.
 
     Runs on the host; not traceable.
@@ -96,17 +99,34 @@ def ricci_flow(lengths: np.ndarray, *, steps: int, idleness: float = 0.5) -> np.
 
     Raises:
         ShapeError: as ``ollivier``.
-        DomainError: as ``ollivier``.
+        DomainError: as ``ollivier``, or an edge reaches curvature 1: its length would be zero and its ends one place.
+        OptionError: ``steps`` is negative.
 
     Cost: ``steps`` times that of ``ollivier``.
     Source: Ni, Lin, Luo and Gao 2019.
     """
+    if steps < 0:
+        refuse(
+            OptionError,
+            "ricci_flow: steps are counted from zero.",
+            got=f"steps={steps}",
+            want="steps >= 0",
+            fix="raise steps.",
+        )
     current = _check(lengths, idleness).astype(float)
     total = current.sum()
     for _ in range(steps):
         distances = dijkstra(current, directed=False)
         after = np.zeros_like(current)
         for (first, second), kappa in ollivier(current, idleness=idleness).items():
+            if kappa > 1 - _ONE_PLACE:
+                refuse(
+                    DomainError,
+                    "ricci_flow: two places with the same walk are one.",
+                    got=f"curvature 1 between {first} and {second}, idleness={idleness}",
+                    want="curvature below 1 on every edge",
+                    fix="merge the two places, or choose another idleness.",
+                )
             after[first, second] = after[second, first] = (1 - kappa) * distances[first, second]
         current = after * total / after.sum()
     return current

@@ -36,7 +36,8 @@ def sinkhorn(
         OptionError: ``iterations`` is below 1.
         ShapeError: masses are missing.
 
-    Error: the measured ``violation``; it falls by ``sinkhorn_rate`` an iteration in Hilbert's metric, or faster.
+    Error: the measured ``violation``. The potentials come nearer to their limit by ``sinkhorn_rate`` an iteration, in
+    Hilbert's metric, or faster.
     Source: Sinkhorn 1967; Cuturi 2013.
     """
     if (row_masses.shape, column_masses.shape) != (scores.shape[:1], scores.shape[1:]):

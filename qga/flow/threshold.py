@@ -21,13 +21,13 @@ def threshold_dynamics(mask: Mask, width: float | Float[Array, ""], *, steps: in
 
     chi <- the ``active`` largest entries of G * chi,  G the heat kernel of a grid with reflecting borders
 
-    A geometric flow of masks: motion by mean curvature as the blur gets small. Each step lowers
-    ``threshold_energy`` or leaves the mask alone.
+    A geometric flow of masks: motion by mean curvature as the blur gets small. From the first mask with ``active``
+    entries on, each step lowers ``threshold_energy`` or leaves the mask alone.
 
     Args:
         mask: where to begin.
         width: of the blur, in entries; the heat kernel runs for width^2 / 2.
-        steps: of the flow.
+        steps: of the flow; with none, the mask comes back as it is.
         active: entries kept; ties go to the lower index.
 
     Raises:

@@ -1,6 +1,6 @@
 """Positive matrices with the Bures-Wasserstein distance, and Gaussians with the 2-Wasserstein distance.
 
-Everything here needs an eigenvalue solver, which the CPU has.
+Everything here needs an eigenvalue solver, which the CPU has. The square root itself is ``qga.quantum.square_root``.
 """
 
 from __future__ import annotations
@@ -12,19 +12,6 @@ from jaxtyping import Array, Float
 from ..errors import ShapeError, describe, refuse
 
 Matrix = Float[Array, "width width"]
-
-
-def square_root(matrix: Matrix) -> Matrix:
-    """Compute the positive square root of a symmetric positive matrix; negative eigenvalues count as zero.
-
-    Needs an eigenvalue solver, which the CPU has. For values, not for derivatives: those of the distances below
-    have their own rule.
-
-    Raises:
-        ShapeError: the matrix is not square.
-    """
-    _check("square_root", matrix, matrix)
-    return _power(matrix, 0.5)
 
 
 @jax.custom_jvp

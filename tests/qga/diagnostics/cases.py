@@ -30,5 +30,4 @@ CASES = [
     Case("consistency_error", diagnostics.consistency_error, draw_numbers, scale=4.0),
     Case("certified_saving", lambda x: diagnostics.certified_saving(x > 0, jnp.abs(x[0])), draw_field, depth=70),
     Case("oscillation", lambda x: diagnostics.oscillation(x, 3), draw_field, scale=4.0),
-    Case("perturbation_bound", lambda x: diagnostics.perturbation_bound(jnp.abs(x)), draw_field),
 ]  # fmt: skip

@@ -19,11 +19,6 @@ def draw_memories(random: np.random.Generator) -> Drawn:
     return random.normal(size=4), random.normal(size=(6, 4))
 
 
-def draw_covariance(random: np.random.Generator) -> Drawn:
-    rows = random.normal(size=(9, 4))
-    return (rows.T @ rows / 9,)
-
-
 def draw_mask(random: np.random.Generator) -> Drawn:
     return (random.random((7, 8)) < 0.4,)
 
@@ -46,7 +41,6 @@ CASES = [
     Case("sinkhorn_rate", lambda s, *_: flow.sinkhorn_rate(s), draw_scores, scale=8.0),
     Case("hopfield", lambda x, k: flow.hopfield(x, k, 1.5, steps=3), draw_memories, depth=18, scale=4.0),
     Case("hopfield_energy", lambda x, k: flow.hopfield_energy(x, k, 1.5), draw_memories, depth=6, scale=8.0),
-    Case("critical_scale", flow.critical_scale, draw_covariance, is_smooth=False, depth=64, scale=8.0),
     Case("is_contraction", lambda _, k: flow.is_contraction(k, 0.05), draw_memories, is_smooth=False),
     Case("threshold_dynamics", lambda m: flow.threshold_dynamics(m, 1.2, steps=2, active=20), draw_mask,
          is_smooth=False, lowers=False),

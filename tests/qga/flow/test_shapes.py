@@ -78,6 +78,22 @@ def test_flow_keeps_the_total_and_stretches_the_bridge() -> None:
     assert bridges[2] > 5
 
 
+@pytest.mark.parametrize("degrees", [(1, 1), (1, 3), (2, 2), (4, 3)])
+def test_bridge_of_a_tree_has_its_closed_form(degrees: tuple[int, int]) -> None:
+    graph = nx.Graph([(0, 1)])
+    graph.add_edges_from((0, 10 + leaf) for leaf in range(degrees[0] - 1))
+    graph.add_edges_from((1, 20 + leaf) for leaf in range(degrees[1] - 1))
+    curvature = flow.ollivier(nx.to_numpy_array(graph, nodelist=sorted(graph)))
+    assert curvature[0, 1] == pytest.approx(1 / degrees[0] + 1 / degrees[1] - 1)
+
+
+def test_flow_refuses_two_places_that_are_one() -> None:
+    with pytest.raises(DomainError, match="ricci_flow: two places with the same walk are one"):
+        flow.ricci_flow(np.ones((2, 2)) - np.eye(2), steps=1)
+    with pytest.raises(OptionError, match="steps=-1"):
+        flow.ricci_flow(np.ones((2, 2)) - np.eye(2), steps=-1)
+
+
 def test_curvature_refuses_what_is_no_graph() -> None:
     with pytest.raises(ShapeError, match="the lengths of a graph are a symmetric table"):
         flow.ollivier(np.triu(np.ones((3, 3)), 1))

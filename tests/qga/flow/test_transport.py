@@ -125,21 +125,6 @@ def test_mean_splits_at_the_critical_scale(random: np.random.Generator) -> None:
     assert above > 1e-2
 
 
-@pytest.mark.parametrize("gap", [1.0, 1e-3])
-def test_critical_scale_is_an_interval_that_holds(gap: float, random: np.random.Generator, dtype: np.dtype) -> None:
-    turn = np.linalg.qr(random.normal(size=(6, 6)))[0]
-    values = np.array([1 + gap, 1, 0.5, 0.2, 0.1, 0.0])
-    got = flow.critical_scale(jnp.asarray((turn * values) @ turn.T, dtype))
-    assert got.lower * (1 - 1e-5) <= 1 / (1 + gap) <= got.upper * (1 + 1e-5)
-    assert got.upper / got.lower - 1 < 8e-3
-
-
-def test_few_steps_give_a_wide_interval() -> None:
-    rough = flow.critical_scale(jnp.array([[1.0, 0.5], [0.5, 1.0]]), steps=0)
-    assert_close(rough.lower, 1 / 1.5, scale=8.0)
-    assert_close(rough.upper, 1 / 1.4, scale=8.0)
-
-
 @pytest.mark.usefixtures("x64")
 def test_contraction_has_one_fixed_point(random: np.random.Generator) -> None:
     keys = jnp.asarray(random.normal(size=(7, 3)))

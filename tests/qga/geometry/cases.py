@@ -188,14 +188,6 @@ CASES = [
         depth=3,
     ),
     Case(
-        "square_root",
-        spd.square_root,
-        lambda random: draw_covariances(random)[:1],
-        is_smooth=False,
-        lowers=False,
-        depth=3,
-    ),
-    Case(
         "bures_wasserstein_squared",
         lambda a, b: spd.bures_wasserstein_squared((a + a.T) / 2, (b + b.T) / 2),
         draw_covariances,

@@ -9,7 +9,7 @@ import ot
 import pytest
 from scipy.linalg import sqrtm
 
-from qga import ShapeError
+from qga import ShapeError, quantum
 from qga.geometry import spd
 from tests.qga.tolerances import assert_close, assert_far
 
@@ -26,7 +26,7 @@ def draw(random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
 
 def test_square_root_squares(random: np.random.Generator) -> None:
     first, _ = draw(random)
-    root = spd.square_root(jnp.asarray(first))
+    root = quantum.square_root(jnp.asarray(first))
     assert_close(root @ root, first, scale=EIGEN_SCALE)
     assert_close(root, sqrtm(first).real, scale=EIGEN_SCALE)
 
