@@ -139,8 +139,9 @@ def _half_chord_squared(queries: Array, keys: Array, products: Array, curvature:
 
 
 def _log(fidelities: Array) -> Array:
-    positive = jnp.where(fidelities > 0, fidelities, 1)
-    return jnp.where(fidelities > 0, jnp.log(positive), -jnp.inf)
+    # Asked as "is it zero", so that NaN stays NaN.
+    orthogonal = fidelities == 0
+    return jnp.where(orthogonal, -jnp.inf, jnp.log(jnp.where(orthogonal, 1, fidelities)))
 
 
 def _unit(vectors: Vectors) -> Vectors:
@@ -150,8 +151,8 @@ def _unit(vectors: Vectors) -> Vectors:
 
 def _rays(vectors: Vectors) -> Vectors:
     # A row of zeros has no ray, and normalising it no derivative: both are zero here.
-    there = _squares(vectors)[..., None] > 0
-    return jnp.where(there, lift_to_rays(jnp.where(there, vectors, 1)), 0)
+    empty = _squares(vectors)[..., None] == 0
+    return jnp.where(empty, 0, lift_to_rays(jnp.where(empty, 1, vectors)))
 
 
 def _squares(vectors: Vectors) -> Float[Array, "*batch"]:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array, Complex, Float
 
-from ..attention.scores import lift_to_rays
+from ..attention import metrics
 from ..errors import ShapeError, describe, refuse
 from .series import cosine, root, sine_ratio
 
@@ -19,14 +18,13 @@ _SMALL = 1e-3
 def lift(vectors: Float[Array, "*batch doubled"]) -> State:
     """Read real rows of even width as unit complex vectors: first half real part, second half imaginary part.
 
-    A row of zeros has no ray and stays zero, as in fidelity attention.
+    A row of zeros has no ray and stays zero, as in fidelity attention. Its derivative there, which does not exist, is
+    taken as zero.
 
     Raises:
         ShapeError: the width is odd.
     """
-    rays = lift_to_rays(vectors)
-    half = rays.shape[-1] // 2
-    return lax.complex(rays[..., :half], rays[..., half:])
+    return metrics.lift(vectors, metric="fidelity")
 
 
 def unlift(states: State) -> Float[Array, "*batch doubled"]:

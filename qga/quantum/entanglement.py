@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from math import prod
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Complex, Float
 
 from ..errors import OptionError, ShapeError, describe, refuse
 from .entropy import Density, entropy
-from .hermitian import absolute_trace, check_square, square_root
+from .hermitian import absolute_trace, check_square, dagger, inner
 
 
 class Entanglement(NamedTuple):
@@ -122,27 +124,56 @@ def negativity(rho: Density, sizes: tuple[int, int]) -> Float[Array, ""]:
     return (absolute_trace(partial_transpose(rho, sizes)) - 1) / 2
 
 
+@jax.custom_jvp
 def concurrence(rho: Complex[Array, "4 4"]) -> Float[Array, ""]:
     """Compute the concurrence of two qubits: max(0, l1 - l2 - l3 - l4).
 
-    l are the roots of the eigenvalues of sqrt(rho) rho~ sqrt(rho), descending, rho~ the state with both spins flipped.
+    l are the roots of the eigenvalues of sqrt(rho) rho~ sqrt(rho), descending, rho~ the state with both spins flipped;
+    here as the singular values of A^T (Y x Y) A, rho = A A^dagger.
+
+    Concurrence is convex in the state, so that its derivative Tr(W drho) is a witness: C(sigma) >= Tr(W sigma) for
+    every state, with equality at rho. Where rho is of full rank, W = 2 l1 |y1><y1| - (rho^-1 # rho~), # the geometric
+    mean. Where it is not, as at a Bell state, C has one-sided derivatives only, which are not linear in the direction;
+    W is then that of the state with its eigenvalues raised to sqrt(eps): a subgradient up to sqrt(eps), so that some
+    directions lose less, and none more, than it says. Where C = 0 the derivative is zero, a subgradient too.
 
     Raises:
         ShapeError: the state is not one of two qubits.
 
     Needs an eigenvalue solver, which the CPU has.
 
-    Error: sqrt(eps) where the state is not of full rank.
+    Error: a few eps; sqrt(eps) for the derivative where an eigenvalue is below sqrt(eps).
     Source: Wootters 1998.
     """
     _check_sizes("concurrence", rho, (2, 2))
-    # The two-qubit flip has real entries: -1, 1, 1, -1 on the other diagonal.
-    flip = jnp.asarray([[0, 0, 0, -1], [0, 0, 1, 0], [0, 1, 0, 0], [-1, 0, 0, 0]], rho.dtype)
-    root = square_root(rho)
-    middle = root @ flip @ rho.conj() @ flip @ root
-    values = jnp.linalg.eigvalsh((middle + middle.conj().T) / 2)
-    roots = jnp.sqrt(jnp.maximum(values, 0))
-    return jnp.maximum(roots[3] - roots[2] - roots[1] - roots[0], 0)
+    values, vectors = jnp.linalg.eigh(rho)
+    roots = jnp.linalg.svd(_overlap(_factor(values, vectors)), compute_uv=False)
+    return jnp.maximum(2 * roots[0] - jnp.sum(roots), 0)
+
+
+@concurrence.defjvp
+def _concurrence_jvp(primals: tuple[Density], tangents: tuple[Density]) -> tuple[Array, Array]:
+    (rho,), (moved,) = primals, tangents
+    values, vectors = jnp.linalg.eigh(rho)
+    raised = jnp.maximum(values, jnp.finfo(values.dtype).eps ** 0.5 * jnp.max(values))
+    _, roots, right = jnp.linalg.svd(_overlap(_factor(raised, vectors)))
+    signed = roots * jnp.asarray([1, -1, -1, -1], roots.dtype)
+    # The dual of A: its rows meet the columns of A in the identity.
+    dual = vectors * lax.rsqrt(raised)[None].astype(vectors.dtype) @ dagger(right)
+    witness = (dual * signed[None].astype(dual.dtype)) @ dagger(dual)
+    value = concurrence(rho)
+    return value, jnp.where(value == 0, 0, inner(witness, moved))
+
+
+def _factor(values: Array, vectors: Array) -> Array:
+    """Return A with A A^dagger = rho, from its eigenvalues and eigenvectors."""
+    return vectors * jnp.sqrt(jnp.maximum(values, 0))[None].astype(vectors.dtype)
+
+
+def _overlap(factor: Array) -> Array:
+    # The flip of both spins has real entries: -1, 1, 1, -1 on the other diagonal.
+    flip = jnp.asarray([[0, 0, 0, -1], [0, 0, 1, 0], [0, 1, 0, 0], [-1, 0, 0, 0]], factor.dtype)
+    return factor.T @ flip @ factor
 
 
 def _root(values: Array) -> Array:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Complex, Float, Int
+from jaxtyping import Array, Complex, Float
 
 from ..errors import ShapeError, describe, refuse
 
@@ -76,7 +76,7 @@ def berry_phase(path: Complex[Array, "steps width"]) -> Float[Array, ""]:
     return jnp.where(jnp.all(sizes > 0), phase, jnp.nan)
 
 
-def chern_number(states: Complex[Array, "rows columns width"]) -> Int[Array, ""]:
+def chern_number(states: Complex[Array, "rows columns width"]) -> Float[Array, ""]:
     """Compute the Chern number of a family of states on a closed surface of two angles, an integer for every grid.
 
     The sum over plaquettes of arg(U_1 U_2 U_1'^* U_2'^*) over 2 pi,  U overlaps of neighbours. It is minus the sum of
@@ -86,16 +86,37 @@ def chern_number(states: Complex[Array, "rows columns width"]) -> Int[Array, ""]
         states: on a periodic grid, the phases as they come.
 
     Returns:
-        The integer, which knows no NaN: states must be finite. Right when no plaquette holds a flux of pi or more, that
-        is on a fine enough grid.
+        The integer, as a float, since only a float can say NaN: where a state is not finite, or two neighbours are
+        orthogonal up to rounding, there is no phase and no integer. Right when no plaquette holds a flux of pi or
+        more, that is on a fine enough grid.
+
+    Raises:
+        ShapeError: the states do not lie on a grid of two angles.
 
     Error: none besides the grid: each plaquette's phase is gauge invariant and their sum a multiple of 2 pi.
     Source: Fukui, Hatsugai and Suzuki 2005.
     """
-    down = jnp.sum(states.conj() * jnp.roll(states, -1, axis=0), axis=-1)
-    right = jnp.sum(states.conj() * jnp.roll(states, -1, axis=1), axis=-1)
+    if states.ndim != 3:
+        refuse(
+            ShapeError,
+            "chern_number: a closed surface is a grid of states, periodic in both directions.",
+            got=describe(states),
+            want="[rows, columns, width]",
+            fix="sample both angles on a regular grid, without the end points.",
+        )
+    down, right = _links(states, axis=0), _links(states, axis=1)
     loops = down * jnp.roll(right, -1, axis=0) * jnp.roll(down, -1, axis=1).conj() * right.conj()
-    return jnp.round(jnp.sum(jnp.angle(loops)) / (2 * jnp.pi)).astype(jnp.int32)
+    return jnp.round(jnp.sum(jnp.angle(loops)) / (2 * jnp.pi))
+
+
+def _links(states: Array, axis: int) -> Array:
+    """Compute the phases of the overlaps with the next state along an axis, NaN where an overlap is rounding."""
+    after = jnp.roll(states, -1, axis=axis)
+    overlaps = jnp.sum(states.conj() * after, axis=-1)
+    longest = jnp.linalg.norm(states, axis=-1) * jnp.linalg.norm(after, axis=-1)
+    sizes = jnp.abs(overlaps)
+    seen = sizes > 8 * jnp.finfo(sizes.dtype).eps * longest
+    return overlaps / jnp.where(seen, sizes, jnp.nan).astype(overlaps.dtype)
 
 
 def _parts(state: Array) -> Array:

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qga import ShapeError
+from qga.attention import metrics
 from qga.geometry import projective
 from tests.qga.dense import as_rows, random_unitary, rays
 from tests.qga.tolerances import assert_close, assert_far
@@ -37,6 +38,19 @@ def test_lift_reads_real_then_imaginary_parts(random: np.random.Generator, dtype
 
 def test_lift_of_zeros_has_no_ray() -> None:
     assert np.array_equal(projective.lift(jnp.zeros(4)), np.zeros(2))
+    rows = jnp.stack([jnp.zeros(4), jnp.ones(4)])
+    slopes = jax.jacfwd(lambda moved: projective.unlift(projective.lift(moved)))(rows)
+    assert jnp.isfinite(slopes).all()
+    assert float(jnp.abs(slopes[0]).max()) == 0 < float(jnp.abs(slopes[1]).max())
+    gradient = jax.grad(lambda moved: projective.fidelity(projective.lift(moved), projective.lift(moved[::-1])).sum())
+    assert jnp.isfinite(gradient(rows)).all()
+
+
+def test_lift_of_what_is_not_known_is_not_known() -> None:
+    assert jnp.isnan(projective.unlift(projective.lift(jnp.full(4, jnp.nan)))).all()
+    for metric in ("fidelity", "born", "cosine"):
+        row = jnp.ones((1, 4))
+        assert jnp.isnan(metrics.scores(row, jnp.nan * row, metric=metric, scale=1.0)).all()
 
 
 def test_fidelity_is_the_squared_overlap(random: np.random.Generator, dtype: np.dtype) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +11,7 @@ import numpy as np
 from qga import quantum
 from tests.qga.case import Case
 from tests.qga.dense import rays
-from tests.qga.quantum.states import PAULI, draw_kraus, draw_rho, qwz
+from tests.qga.quantum.states import BELL, PAULI, draw_kraus, draw_rho, qwz
 
 Drawn = tuple[np.ndarray, ...]
 
@@ -25,6 +27,10 @@ def draw_kets(random: np.random.Generator) -> Drawn:
 
 def draw_one(random: np.random.Generator) -> Drawn:
     return (draw_rho(random),)
+
+
+def draw_entangled(random: np.random.Generator) -> Drawn:
+    return (0.6 * np.outer(BELL, BELL) + 0.4 * draw_rho(random),)
 
 
 def draw_two(random: np.random.Generator) -> Drawn:
@@ -91,8 +97,8 @@ CASES = [
     Case("partial_transpose", lambda rho: quantum.partial_transpose(rho, (2, 2)), draw_one),
     Case("negativity", lambda rho: quantum.negativity(hermitian(rho), (2, 2)),
          draw_one, is_smooth=False, lowers=False, depth=4, scale=4.0),
-    Case("concurrence", lambda rho: quantum.concurrence(hermitian(rho)),
-         draw_one, is_smooth=False, lowers=False, depth=4, scale=20.0),
+    Case("concurrence", lambda rho: quantum.concurrence(hermitian(rho)), draw_entangled, lowers=False, depth=4,
+         scale=4.0),
     Case("geometric_tensor", lambda angles: quantum.geometric_tensor(spin, angles), draw_angles, depth=2),
     Case("berry_phase", quantum.berry_phase, draw_kets, depth=8, scale=8.0),
     Case("chern_number", quantum.chern_number, lambda random: (qwz(1.0 + random.random() / 9, 6),), is_smooth=False),
@@ -100,7 +106,9 @@ CASES = [
     Case("evolve", lambda a, b: quantum.evolve(hermitian(a), b[0], 0.8), draw_two, lowers=False, depth=8, scale=8.0),
     Case("apply_channel", quantum.apply_channel, draw_channel, depth=12),
     Case("lindblad", decay, lambda random: (draw_rho(random, 2),), depth=20, scale=2.0),
-    Case("born_attention", quantum.born_attention, draw_rows, depth=9, scale=4.0),
+    Case("born_attention", partial(quantum.born_attention, tile=4), draw_rows, depth=9, scale=4.0),
+    Case("born_attention of power 2.5", partial(quantum.born_attention, power=2.5, tile=4), draw_rows, depth=9,
+         scale=10.0),
     Case("born_masses", lambda q, k, _: quantum.born_masses(q, k, rank=2).error,
          draw_rows, lowers=False, depth=9, scale=4.0),
 ]  # fmt: skip

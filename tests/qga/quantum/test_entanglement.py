@@ -115,14 +115,53 @@ def test_bell_state() -> None:
     rho = jnp.asarray(np.outer(BELL, BELL) + 0j)
     assert_close(quantum.entropy(quantum.partial_trace(rho, (2, 2), [0])), np.log(2), scale=EIGEN_SCALE)
     assert_close(quantum.negativity(rho, (2, 2)), 0.5, scale=EIGEN_SCALE)
-    assert float(quantum.concurrence(rho)) == pytest.approx(1.0, abs=1e-7)
+    assert_close(quantum.concurrence(rho), 1.0, scale=EIGEN_SCALE)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.2, 1 / 3, 0.5, 0.9])
 def test_werner_states(share: float) -> None:
     rho = jnp.asarray(werner(share) + 0j)
     assert_close(quantum.negativity(rho, (2, 2)), max(0, (3 * share - 1) / 4), scale=EIGEN_SCALE)
-    assert float(quantum.concurrence(rho)) == pytest.approx(max(0, (3 * share - 1) / 2), abs=1e-7)
+    assert_close(quantum.concurrence(rho), max(0, (3 * share - 1) / 2), scale=EIGEN_SCALE)
+
+
+def slope(rho: np.ndarray, end: np.ndarray) -> float:
+    """Differentiate the concurrence at one state on the way to another."""
+    return float(jax.jvp(quantum.concurrence, (jnp.asarray(rho + 0j),), (jnp.asarray(end - rho + 0j),))[1])
+
+
+def test_concurrence_at_a_bell_state_falls_with_the_fidelity() -> None:
+    bell = np.outer(BELL, BELL)
+    # The witness is 2 |B><B| - 1. Noise, and a product that the state has overlap with, lose what it says.
+    assert slope(bell, np.eye(4) / 4) == pytest.approx(-1.5, abs=1e-7)
+    assert slope(bell, np.diag([1, 0, 0, 0])) == pytest.approx(-1, abs=1e-7)
+    # A product orthogonal to it loses less than a linear derivative can say: none exists here.
+    aside = np.diag([0, 1, 0, 0])
+    assert slope(bell, aside) == pytest.approx(-2, abs=1e-7)
+    assert float(quantum.concurrence(jnp.asarray(0.999 * bell + 0.001 * aside + 0j))) == pytest.approx(0.999, abs=1e-9)
+
+
+@pytest.mark.parametrize("states", [1, 2, 5])
+def test_slopes_of_concurrence_are_those_of_a_convex_function(states: int, random: np.random.Generator) -> None:
+    rises = []
+    for _ in range(40):
+        start, end = (np.outer(BELL, BELL) + draw_rho(random, 4, states)) / 2, draw_rho(random, 4, 2)
+        values = [float(quantum.concurrence(jnp.asarray(each))) for each in (start, end)]
+        assert values[1] - values[0] >= slope(start, end) - 1e-7
+        rises.append(values[1] - values[0] + slope(start, end))
+    # The negative twin: the slope of the other sign is none.
+    assert min(rises) < -1e-3
+
+
+def test_gradient_of_concurrence_is_finite_in_single_precision() -> None:
+    with jax.enable_x64(False):
+        gradient = jax.grad(quantum.concurrence)(jnp.asarray(np.outer(BELL, BELL), jnp.complex64))
+        assert jnp.isfinite(gradient).all()
+        assert_close(jnp.real(gradient[0, 3]), 1.0, scale=EIGEN_SCALE)
+
+
+def test_concurrence_of_nothing_known_is_not_known() -> None:
+    assert jnp.isnan(quantum.concurrence(jnp.full((4, 4), jnp.nan, complex)))
 
 
 def test_products_have_no_negativity(random: np.random.Generator) -> None:

@@ -94,6 +94,21 @@ def test_chern_numbers_of_qi_wu_and_zhang(mass: float, want: int, size: int) -> 
     assert got * int(quantum.chern_number(jnp.asarray(qwz(-mass, size)))) == -abs(want)
 
 
+def test_chern_number_of_states_without_phase_is_not_a_number() -> None:
+    states = qwz(1.0, 6)
+    for bad in (np.nan * np.ones(2), np.array([np.inf, 0]), np.zeros(2)):
+        broken = states.copy()
+        broken[2, 3] = bad
+        assert jnp.isnan(quantum.chern_number(jnp.asarray(broken)))
+    # A neighbour orthogonal up to rounding has no phase either; the same grid without it has a number.
+    broken = states.copy()
+    broken[2, 3] = np.array([-states[2, 2, 1].conj(), states[2, 2, 0].conj()]) * np.exp(0.3j)
+    assert jnp.isnan(quantum.chern_number(jnp.asarray(broken)))
+    assert abs(float(quantum.chern_number(jnp.asarray(states)))) == 1
+    with pytest.raises(ShapeError, match="chern_number: a closed surface is a grid"):
+        quantum.chern_number(jnp.ones((2, 2), complex))
+
+
 def test_evolution_is_unitary_and_solves_schroedinger(random: np.random.Generator) -> None:
     energy = random.normal(size=(4, 4)) + 1j * random.normal(size=(4, 4))
     energy = energy + energy.conj().T
@@ -180,6 +195,58 @@ def test_born_attention_is_the_dense_rule(random: np.random.Generator, dtype: np
     assert_far(got, overlaps**2 / (overlaps**2).sum(1, keepdims=True) @ values)
 
 
+@pytest.mark.parametrize("tile", [1, 4, 9, 64])
+@pytest.mark.parametrize("power", [0.5, 1.0, 2.0, 30.0])
+def test_born_attention_of_any_power_by_tiles(random: np.random.Generator, power: float, tile: int) -> None:
+    queries, keys, values = (random.normal(size=(rows, width)) for rows, width in ((5, 6), (9, 6), (9, 2)))
+    chances = np.abs(rays(queries) @ rays(keys).conj().T) ** (2 * power)
+    want = chances / chances.sum(1, keepdims=True) @ values
+    got = quantum.born_attention(*map(jnp.asarray, (queries, keys, values)), power=power, tile=tile)
+    assert_close(got, want, depth=9, scale=4.0 * max(1.0, power))
+    other = quantum.born_attention(*map(jnp.asarray, (queries, keys, values)), power=1.1 * power, tile=tile)
+    assert_far(other, want)
+
+
+def test_born_attention_of_great_power_finds_the_nearest_key(random: np.random.Generator) -> None:
+    # |<k|q>|^2000 alone would underflow.
+    queries, keys = random.normal(size=(3, 16)), random.normal(size=(40, 16))
+    best = (np.abs(rays(queries) @ rays(keys).conj().T) ** 2).argmax(1)
+    got = quantum.born_attention(jnp.asarray(queries), jnp.asarray(keys), jnp.eye(40), power=1000.0, tile=16)
+    assert (np.asarray(got).argmax(1) == best).all()
+    assert_close(got.sum(1), np.ones(3), depth=40)
+
+
+@pytest.mark.parametrize("power", [1.0, 2.0])
+def test_born_attention_holds_one_tile_of_features(power: float) -> None:
+    keys, width, tile = 4096, 32, 64
+    shapes = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((8, width), (keys, width), (keys, 4))]
+
+    def held(tile: int) -> int:
+        program = jax.jit(lambda q, k, v: quantum.born_attention(q, k, v, power=power, tile=tile))
+        return program.lower(*shapes).compile().memory_analysis().temp_size_in_bytes
+
+    feature_bytes = keys * (width // 2) ** 2 * 8 if power == 1 else keys * 8 * 4
+    assert held(tile) < 6 * keys * width * 4
+    if power == 1:
+        assert held(tile) < feature_bytes / 2 < held(keys)
+
+
+@pytest.mark.parametrize("power", [1.0, 2.0])
+def test_born_attention_of_missing_rays(random: np.random.Generator, power: float) -> None:
+    queries, keys, values = (random.normal(size=(rows, width)) for rows, width in ((3, 6), (5, 6), (5, 2)))
+    keys[1] = 0
+    born = lambda q, k: quantum.born_attention(q, k, jnp.asarray(values), power=power, tile=2)  # noqa: E731
+    got = born(jnp.asarray(queries), jnp.asarray(keys))
+    rest = np.arange(5) != 1
+    want = quantum.born_attention(*map(jnp.asarray, (queries, keys[rest], values[rest])), power=power)
+    assert_close(got, want, depth=5, scale=8.0)
+    gradient = jax.grad(lambda k: born(jnp.asarray(queries), k).sum())(jnp.asarray(keys))
+    assert jnp.isfinite(gradient).all()
+    assert float(jnp.abs(gradient[1]).max()) == 0 < float(jnp.abs(gradient[0]).max())
+    keys[1] = np.nan
+    assert jnp.isnan(born(jnp.asarray(queries), jnp.asarray(keys))).all()
+
+
 def test_born_attention_is_invariant_under_unitaries_and_phases(random: np.random.Generator) -> None:
     queries, keys = rays(random.normal(size=(4, 6))), rays(random.normal(size=(7, 6)))
     values = jnp.asarray(random.normal(size=(7, 2)))
@@ -233,5 +300,7 @@ def test_quantum_refuses_what_does_not_fit() -> None:
         quantum.apply_channel(jnp.ones((1, 3, 3)).astype(complex), jnp.eye(2).astype(complex))
     with pytest.raises(ShapeError, match="born_attention: keys must have the width of queries"):
         quantum.born_attention(jnp.ones((2, 4)), jnp.ones((2, 6)), jnp.ones((2, 1)))
+    with pytest.raises(OptionError, match=r"power=0\.0, tile=64"):
+        quantum.born_attention(jnp.ones((2, 4)), jnp.ones((2, 4)), jnp.ones((2, 1)), power=0.0)
     with pytest.raises(OptionError, match="rank=3, states of 2 components"):
         quantum.born_masses(jnp.ones((2, 4)), jnp.ones((2, 4)), rank=3)
