@@ -7,7 +7,7 @@ from functools import partial
 import jax.numpy as jnp
 import numpy as np
 
-from qga.geometry import constant_curvature, gauge, information, projective, riemannian, spd, symplectic
+from qga.geometry import constant_curvature, gauge, holonomy, information, projective, riemannian, spd, symplectic
 from tests.qga.case import Case
 from tests.qga.dense import rays
 
@@ -84,6 +84,19 @@ def draw_links(random: np.random.Generator) -> Arrays:
 
 def draw_gauge(random: np.random.Generator) -> Arrays:
     return draw_links(random)[0], np.exp(1j * random.normal(size=4))
+
+
+def draw_sequence(random: np.random.Generator) -> Arrays:
+    return rays(random.normal(size=(7, 6))), np.array([0, 2]), np.array([6, 5])
+
+
+def draw_frames(random: np.random.Generator) -> Arrays:
+    walk = np.cumsum(0.2 * random.normal(size=(7, 4, 2)), axis=0) + np.eye(4, 2)
+    return np.linalg.qr(walk)[0], np.array([0, 2]), np.array([6, 5])
+
+
+def draw_rotations(random: np.random.Generator) -> Arrays:
+    return (np.linalg.qr(random.normal(size=(5, 3, 3)))[0],)
 
 
 def draw_covariances(random: np.random.Generator) -> Arrays:
@@ -229,6 +242,14 @@ CASES = [
     Case("holonomy", gauge.holonomy, draw_links, depth=3),
     Case("change_gauge", gauge.change_gauge, draw_gauge),
     Case("bargmann", gauge.bargmann, draw_three, depth=3),
+    Case("state_links", lambda s, *_: holonomy.state_links(s), draw_sequence, depth=3, scale=4.0),
+    Case("frame_links", lambda f, *_: holonomy.frame_links(f), draw_frames, lowers=False, depth=4, scale=4.0),
+    Case("carry of phases", lambda s, *_: holonomy.carry(holonomy.state_links(s)), draw_sequence, depth=7, scale=4.0),
+    Case("carry of rotations", holonomy.carry, draw_rotations, depth=15, scale=4.0),
+    Case("around", holonomy.around, draw_rotations, depth=15, scale=4.0),
+    Case("loop_phases", holonomy.loop_phases, draw_sequence, depth=7, scale=8.0),
+    Case("loop_rotations", holonomy.loop_rotations, draw_frames, lowers=False, depth=14, scale=8.0),
+    Case("rotation_angles", holonomy.rotation_angles, draw_rotations, lowers=False, depth=3, scale=8.0),
     Case("winding", gauge.winding, draw_loop, is_smooth=False, depth=12),
     Case(
         "verlet", lambda q, p, step: symplectic.verlet(lambda p: p, jnp.sin, q, p, step, steps=5), draw_phase, depth=5
