@@ -41,6 +41,8 @@ CASES = [
     Case("sharpen", lambda a, _: arithmetic.sharpen(a, 2.5), draw_walk, depth=5, scale=4.0),
     Case("valuation", lambda codes: arithmetic.valuation(codes, 3),
          lambda random: (random.integers(-999, 999, 50),), is_smooth=False),
+    Case("reverse_digits", lambda codes: arithmetic.reverse_digits(codes, 3, digits=6),
+         lambda random: (random.integers(0, 729, 50),), is_smooth=False),
     Case("zeta_log_determinant", arithmetic.zeta_log_determinant, draw_points, lowers=False, depth=5, scale=4.0),
     Case("trace_powers", lambda a, _: arithmetic.trace_powers(a, 4), draw_walk, depth=25),
     Case("trace_powers_estimate", powers, draw_walk, depth=64, scale=8.0),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 
+import flint
 import numpy as np
 import pytest
 import sympy
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from qga import DomainError, OptionError, ShapeError, arithmetic
 from qga.arithmetic.dynamics import characteristic_polynomial, determinant, step, sylvester
+from qga.arithmetic.integers import valuation_of
 
 SQUARE_MINUS_ONE = ((1, 0, -1), (0, 0, 1))
 # Doubling on y^2 + y = x^3 - x, of conductor 37, in the x-coordinate: b2 = 0, b4 = -2, b6 = 1, b8 = -1.
@@ -105,6 +107,84 @@ def test_linear_growth_of_integer_multiples_is_that_of_the_matrix() -> None:
     # Homogeneous coordinates: a common factor is no growth.
     assert arithmetic.linear_growth([[6, 3], [3, 6]]) == pytest.approx(arithmetic.linear_growth([[2, 1], [1, 2]]))
     assert arithmetic.linear_growth([[2, 1], [1, 2]]) == pytest.approx(math.log(3))
+
+
+def test_linear_growth_needs_no_factoring() -> None:
+    # Two primes of thirty digits in one denominator, and one of them alone in another.
+    first, second = 10**30 + 57, 10**29 + 319
+    matrix = [[Fraction(1, first * second), 0], [0, Fraction(1, second)]]
+    # Radii: 1/second at infinity, first and second at their places.
+    assert arithmetic.linear_growth(matrix) == pytest.approx(math.log(first), rel=1e-12)
+
+
+def test_linear_growth_of_a_composite_denominator_is_that_of_its_primes() -> None:
+    # 2 and 3 have their steepest slopes at different powers: x^2 + x/4 + 1/12. By primes, from the definition.
+    matrix = [[Fraction(-1, 4), Fraction(-1, 12)], [1, 0]]
+    polynomial = [Fraction(1), Fraction(1, 4), Fraction(1, 12)]
+    radius = max(abs(np.roots([float(each) for each in polynomial])))
+    want = math.log(radius) + max(2, 2 / 2) * math.log(2) + max(0, 1 / 2) * math.log(3)
+    assert arithmetic.linear_growth(matrix) == pytest.approx(want, rel=1e-12)
+    assert arithmetic.linear_growth(matrix) != pytest.approx(math.log(radius) + math.log(12) / 2, rel=1e-3)
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(st.lists(st.fractions(-4, 4, max_denominator=60), min_size=9, max_size=9))
+def test_linear_growth_is_the_sum_over_the_primes_of_flint(entries: list[Fraction]) -> None:
+    matrix = [entries[:3], entries[3:6], entries[6:]]
+    polynomial = characteristic_polynomial(matrix)
+    if not any(polynomial[1:]):
+        return
+    primes = {
+        int(prime) for each in polynomial if each for part in (abs(each.numerator), each.denominator)
+        for prime, _ in flint.fmpz(part).factor()
+    }  # fmt: skip
+    slopes = [
+        max(-valuation_of(each, prime) / power for power, each in enumerate(polynomial) if power and each)
+        * math.log(prime)
+        for prime in primes
+    ]
+    want = math.log(max(abs(np.linalg.eigvals(np.array(matrix, float))))) + math.fsum(slopes)
+    assert arithmetic.linear_growth(matrix) == pytest.approx(want, rel=1e-9, abs=1e-9)
+
+
+def test_arithmetic_degree_is_what_the_growth_tends_to() -> None:
+    for function, point in [(SQUARE_MINUS_ONE, (2, 1)), (SQUARE_MINUS_ONE, (1, 1)), (DOUBLING, (0, 1))]:
+        heights = arithmetic.growth(function, point, iterations=7)
+        degree = arithmetic.arithmetic_degree(function, point)
+        assert max(heights[-1], 1.0) ** (1 / 7) == pytest.approx(degree, rel=0.35)
+        if degree > 1:
+            assert heights[-1] / heights[-2] == pytest.approx(degree, rel=5e-3)
+    assert arithmetic.arithmetic_degree(DOUBLING, (0, 1)) == 4
+
+
+def test_height_of_one_point_is_not_canonical() -> None:
+    # The negative twin of h^(f x) = d h^(x): the plain height does not obey it.
+    before, after = arithmetic.height((3, 2)), arithmetic.height(step(SQUARE_MINUS_ONE, (3, 2)))
+    assert after != pytest.approx(2 * before, rel=1e-2)
+
+
+def test_canonical_height_of_a_lattes_map_is_quadratic_on_the_curve() -> None:
+    # Doubling a point multiplies the height by four. The points n (0, 0) of 37a1 for n = 1, 2, 4: x = 0, 1, 2.
+    one, two, four = (arithmetic.canonical_height(DOUBLING, (x, 1), iterations=7) for x in (0, 1, 2))
+    assert two.value == pytest.approx(4 * one.value, abs=two.error + 4 * one.error)
+    assert four.value == pytest.approx(16 * one.value, abs=four.error + 16 * one.error)
+    assert abs(two.value - 4 * 0.0511114082399688) < 1e-4
+    assert abs(four.value - 16 * 0.0511114082399688) < 4e-4
+    # 3 (0, 0) = (-1, -1), nine times the height and not four.
+    three = arithmetic.canonical_height(DOUBLING, (-1, 1), iterations=7)
+    assert abs(three.value - 9 * 0.0511114082399688) < 3e-4
+
+
+def test_canonical_height_of_chebyshev_is_that_of_its_square_root() -> None:
+    # x^2 - 2 is squaring in x = z + 1/z, and h^ is the height of z on the unit of the field: for x = 3, z is the
+    # square of the golden mean, so h^(3) = 2 log((1 + sqrt 5) / 2) / 1 (Silverman 2007, section 6.2).
+    got = arithmetic.canonical_height(((1, 0, -2), (0, 0, 1)), (3, 1), iterations=10)
+    want = 2 * math.log((1 + math.sqrt(5)) / 2)
+    assert got.value == pytest.approx(want, rel=1e-12)
+    assert arithmetic.canonical_height(((1, 0, -1), (0, 0, 1)), (3, 1), iterations=10).value != pytest.approx(want)
+    assert [arithmetic.is_preperiodic(((1, 0, -2), (0, 0, 1)), (x, 1)) for x in (-2, -1, 0, 1, 2, 3)] == [
+        True, True, True, True, True, False,
+    ]  # fmt: skip
 
 
 def test_characteristic_polynomial_is_that_of_sympy(random: np.random.Generator) -> None:
