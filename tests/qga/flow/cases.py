@@ -6,6 +6,7 @@ import jax
 import numpy as np
 
 from qga import flow
+from qga.flow.transport import transport_interval
 from tests.qga.case import Case
 
 Drawn = tuple[np.ndarray, ...]
@@ -27,6 +28,10 @@ def balanced(scores: jax.Array, rows: jax.Array, columns: jax.Array) -> tuple[ja
     return flow.sinkhorn(scores, jax.nn.softmax(rows), jax.nn.softmax(columns), iterations=3)
 
 
+def interval(costs: jax.Array, rows: jax.Array, columns: jax.Array) -> tuple[jax.Array, ...]:
+    return transport_interval(costs, jax.nn.softmax(rows), jax.nn.softmax(columns), eps=0.3, iterations=10)
+
+
 def heated(scores: jax.Array, rows: jax.Array, _: jax.Array) -> jax.Array:
     operator = jax.nn.softmax(scores @ scores.T)
     return flow.heat(lambda field: operator @ field, rows[:, None], 1.3, order=8)[0]
@@ -39,6 +44,7 @@ CASES = [
     Case("sinkhorn", balanced, draw_scores, depth=30, scale=8.0),
     Case("sinkhorn_plan", flow.sinkhorn_plan, draw_scores, scale=8.0),
     Case("sinkhorn_rate", lambda s, *_: flow.sinkhorn_rate(s), draw_scores, scale=8.0),
+    Case("transport_interval", interval, draw_scores, depth=60, scale=20.0),
     Case("hopfield", lambda x, k: flow.hopfield(x, k, 1.5, steps=3), draw_memories, depth=18, scale=4.0),
     Case("hopfield_energy", lambda x, k: flow.hopfield_energy(x, k, 1.5), draw_memories, depth=6, scale=8.0),
     Case("is_contraction", lambda _, k: flow.is_contraction(k, 0.05), draw_memories, is_smooth=False),
