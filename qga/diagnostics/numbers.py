@@ -28,7 +28,7 @@ class Saving(NamedTuple):
     """Work that was not done, with the error that this made. One says nothing without the other.
 
     Attributes:
-        share: 1 - tiles used / tiles in all.
+        share: 1 - work of the tiles used / work of all tiles.
         total_variation: largest certified total variation between an approximate row and the exact one.
     """
 
@@ -51,6 +51,10 @@ def routing_efficiency(
     Returns:
         The first as the interval from I / (C + gap) to I / C; NaN for a head whose capacity is rounding: it routes
         nothing and could not. The second cannot reach 1 with fewer queries than keys.
+
+    Raises:
+        OptionError: ``iterations`` is below 1.
+        ShapeError: P is no matrix, or pi has another number of queries.
 
     Source: Shannon 1948.
     """
@@ -95,29 +99,56 @@ def consistency_error(
         energy: x^T L x.
         squared_length: x^T x, positive.
         largest: lambda, a bound of the largest eigenvalue.
+
+    Returns:
+        From 0 (a global section) to 1; NaN for a field of zeros.
+
+    Example:
+        >>> float(consistency_error(jnp.array(4.0), jnp.array(2.0), jnp.array(2.0)))
+        1.0
     """
     return energy / (largest * squared_length)
 
 
-def certified_saving(used: Bool[Array, "query_tiles key_tiles"], total_variation: Float[Array, " queries"]) -> Saving:
-    """Report the share of tiles that were not looked at together with the certified error.
+def certified_saving(
+    used: Bool[Array, "query_tiles key_tiles"],
+    total_variation: Float[Array, " queries"],
+    *,
+    work: Float[Array, "query_tiles key_tiles"] | None = None,
+) -> Saving:
+    """Report the share of work that was not done together with the certified error.
+
+    1 - sum of the work of used tiles / work of all tiles
 
     Args:
         used: True for a pair of tiles that was computed exactly.
         total_variation: a certified bound for each query.
+        work: positive multiplications of each pair, where tiles differ in length; all count alike by default.
+
+    Returns:
+        The share, from 0 (all was computed) to 1, and the largest bound. A share of work and no share of time.
 
     Raises:
-        ShapeError: ``used`` is not a table of pairs of tiles, or there is none.
+        ShapeError: ``used`` is not a table of pairs of tiles, or there is none, or ``work`` is of another shape.
+
+    Example:
+        >>> saved = certified_saving(jnp.array([[True, False, False, False]]), jnp.array([0.01]))
+        >>> float(saved.share)
+        0.75
     """
-    if used.ndim != 2 or used.size == 0:
+    if used.ndim != 2 or used.size == 0 or (work is not None and work.shape != used.shape):
+        spent = "" if work is None else f", work {describe(work)}"
         refuse(
             ShapeError,
             "certified_saving: there is one answer for each pair of tiles.",
-            got=describe(used),
+            got=f"{describe(used)}{spent}",
             want="[query_tiles, key_tiles]",
             fix="pass the table of a plan.",
         )
-    return Saving(1 - jnp.mean(used.astype(total_variation.dtype)), jnp.max(total_variation))
+    dtype = total_variation.dtype
+    weights = jnp.ones(used.shape, dtype) if work is None else work.astype(dtype)
+    share = jnp.sum(jnp.where(used, 0, weights)) / jnp.sum(weights)
+    return Saving(share, jnp.max(total_variation))
 
 
 def oscillation(scores: Float[Array, "queries keys"], tile: int) -> Float[Array, "queries tiles"]:
@@ -132,6 +163,19 @@ def oscillation(scores: Float[Array, "queries keys"], tile: int) -> Float[Array,
 
     Raises:
         OptionError: ``tile`` is below 1.
+        ShapeError: the scores are no matrix.
+
+    Example:
+        >>> oscillation(jnp.array([[1.0, 4.0, 2.0]]), 2).tolist()
+        [[3.0, 0.0]]
     """
+    if scores.ndim != 2:
+        refuse(
+            ShapeError,
+            "oscillation: each query has a score for each key.",
+            got=describe(scores),
+            want="[queries, keys]",
+            fix="map over heads with jax.vmap.",
+        )
     low, high = (split(scores.T, tile, pad)[0] for pad in (jnp.inf, -jnp.inf))
     return (jnp.max(high, axis=1) - jnp.min(low, axis=1)).T

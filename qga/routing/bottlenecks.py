@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from ..errors import OptionError, refuse
-from .composition import Operator, check_square
+from ..errors import OptionError, ShapeError, describe, refuse
+from .composition import Operator, check_square, check_walk
 
 Law = Float[Array, " rows"]
 
@@ -50,8 +50,12 @@ def conductances(weights: Operator, stationary: Law) -> Operator:
 
     The undirected network of the additive reversibilisation (P + P*) / 2; where P is reversible it is P's own.
 
+    Raises:
+        ShapeError: P is not square, or the law is not one number a row.
+
     Source: Fill 1991.
     """
+    check_walk("conductances", weights, stationary)
     flow = stationary[:, None] * weights
     return (flow + flow.T) / 2
 
@@ -71,8 +75,13 @@ def spectral_gap(weights: Operator, stationary: Law) -> Float[Array, ""]:
 
     Needs an eigenvalue solver, which the CPU has. Its derivative is finite where the second eigenvalue is simple.
 
+    Raises:
+        ShapeError: P is not square or has less than two rows, or the law is not one number a row.
+
+    Error: a few eps.
     Source: Fill 1991; Levin, Peres and Wilmer 2009.
     """
+    _check_two("spectral_gap", weights)
     return 1 - jnp.linalg.eigvalsh(_normalise(conductances(weights, stationary)))[-2]
 
 
@@ -83,8 +92,12 @@ def fiedler(weights: Operator, stationary: Law) -> Float[Array, " rows"]:
 
     Needs an eigenvalue solver, which the CPU has.
 
+    Raises:
+        ShapeError: P is not square or has less than two rows, or the law is not one number a row.
+
     Source: Fiedler 1973.
     """
+    _check_two("fiedler", weights)
     network = conductances(weights, stationary)
     degrees = jnp.sum(network, axis=1)
     mode = jnp.linalg.eigh(_normalise(network))[1][:, -2] / jnp.sqrt(degrees)
@@ -95,7 +108,28 @@ def conductance(weights: Operator, stationary: Law, side: Bool[Array, " rows"]) 
     """Measure how readily a walk leaves a set: the flow out of it over the mass of its smaller side.
 
     h(S) = sum_{i in S, j not in S} pi_i P_ij / min(pi(S), 1 - pi(S)); NaN where a side is empty.
+
+    Args:
+        weights: P, row-stochastic.
+        stationary: pi, kept by P.
+        side: True for the rows of S.
+
+    Raises:
+        ShapeError: P is not square, or the law or the side is not one number a row.
+
+    Example:
+        >>> float(conductance(jnp.full((2, 2), 0.5), jnp.full(2, 0.5), jnp.array([True, False])))
+        0.5
     """
+    check_walk("conductance", weights, stationary)
+    if side.shape != stationary.shape:
+        refuse(
+            ShapeError,
+            "conductance: every row is on one side of a cut.",
+            got=f"side {describe(side)}, weights {describe(weights)}",
+            want=f"side [{weights.shape[0]}]",
+            fix="mark the rows of the set with True.",
+        )
     inside = side.astype(weights.dtype)
     flow = (stationary * inside) @ weights @ (1 - inside)
     smaller = jnp.minimum(jnp.sum(stationary * inside), jnp.sum(stationary * (1 - inside)))
@@ -118,8 +152,12 @@ def sweep_cut(weights: Operator, stationary: Law) -> Cut:
 
     Needs an eigenvalue solver and a sort, which the CPU has.
 
+    Raises:
+        ShapeError: P is not square or has less than two rows, or the law is not one number a row.
+
     Source: Chung 1997.
     """
+    _check_two("sweep_cut", weights)
     network = conductances(weights, stationary)
     order = jnp.argsort(fiedler(weights, stationary))
     sorted_network, masses = network[order][:, order], stationary[order]
@@ -145,7 +183,15 @@ def effective_resistance(network: Operator) -> Operator:
 
     Needs an inverse, which the CPU has.
 
+    Raises:
+        ShapeError: the network is not square.
+
+    Error: eps over the spectral gap.
     Source: Klein and Randic 1993.
+
+    Example:
+        >>> round(float(effective_resistance(jnp.ones((4, 4)))[0, 1]), 6)
+        0.5
     """
     check_square("effective_resistance", network)
     nodes = network.shape[0]
@@ -168,13 +214,16 @@ def kemeny_constant(weights: Operator, stationary: Law) -> Float[Array, ""]:
 
     Needs an inverse, which the CPU has.
 
+    Raises:
+        ShapeError: P is not square, or the law is not one number a row.
+
     Source: Kemeny and Snell 1960.
 
     Example:
         >>> float(kemeny_constant(jnp.full((4, 4), 0.25), jnp.full(4, 0.25)))
         3.0
     """
-    check_square("kemeny_constant", weights)
+    check_walk("kemeny_constant", weights, stationary)
     rows = weights.shape[0]
     hitting = jnp.trace(jnp.linalg.inv(jnp.eye(rows, dtype=weights.dtype) - weights + stationary[None])) - 1
     # One recurrent class: some place can be reached from everywhere.
@@ -194,11 +243,13 @@ def detect_bottlenecks(network: Operator, count: int) -> Bottlenecks:
 
     Raises:
         OptionError: ``count`` is below 1 or above the number of pairs.
+        ShapeError: the network is not square.
 
     Needs an inverse and a sort, which the CPU has.
 
     Source: Kirchhoff 1847; Spielman and Srivastava 2011.
     """
+    check_square("detect_bottlenecks", network)
     nodes = network.shape[0]
     pairs = nodes * (nodes - 1) // 2
     if not 1 <= count <= pairs:
@@ -227,3 +278,14 @@ def _reach(network: Operator) -> Bool[Array, "rows rows"]:
 def _normalise(network: Operator) -> Operator:
     roots = jnp.sqrt(jnp.sum(network, axis=1))
     return network / (roots[:, None] * roots[None])
+
+
+def _check_two(name: str, weights: Operator) -> None:
+    if weights.ndim != 2 or weights.shape[0] < 2:
+        refuse(
+            ShapeError,
+            f"{name}: a walk on one place has no second eigenvalue and no cut.",
+            got=describe(weights),
+            want="[rows, rows] with at least two rows",
+            fix="cut finer tiles.",
+        )

@@ -119,6 +119,10 @@ def dobrushin(weights: Channel) -> Float[Array, ""]:
     Returns:
         From 0 (all rows equal: everything is forgotten) to 1 (two rows without a common key). Submultiplicative.
 
+    Raises:
+        ShapeError: P is no matrix.
+
+    Error: a few eps of sqrt(keys).
     Cost: queries^2 keys operations, memory of one copy of P.
     Source: Dobrushin 1956.
 
@@ -126,6 +130,7 @@ def dobrushin(weights: Channel) -> Float[Array, ""]:
         >>> float(dobrushin(jnp.array([[0.75, 0.25], [0.25, 0.75]])))
         0.5
     """
+    check_channel("dobrushin", weights)
     farthest = lax.map(lambda row: jnp.max(jnp.sum(jnp.abs(weights - row[None]), axis=1)), weights)
     return jnp.max(farthest, initial=0) / 2
 
@@ -183,4 +188,30 @@ def check_square(name: str, matrix: Array | np.ndarray) -> None:
             got=describe(matrix),
             want="[rows, rows]",
             fix="use self-attention, or qga.operators.tile_operator with equal tiles on both sides.",
+        )
+
+
+def check_walk(name: str, weights: Array, stationary: Array) -> None:
+    """Refuse what is no walk with one number of its law for each row."""
+    check_square(name, weights)
+    if stationary.shape != weights.shape[:1]:
+        refuse(
+            ShapeError,
+            f"{name}: a law has one number for each row of its walk.",
+            got=f"weights {describe(weights)}, stationary {describe(stationary)}",
+            want=f"stationary [{weights.shape[0]}]",
+            fix="pass the law that the walk keeps (qga.routing.stationary).",
+        )
+
+
+def check_channel(name: str, weights: Array, query_weights: Array | None = None) -> None:
+    """Refuse what is no map from queries to keys, or has another number of chances than queries."""
+    if weights.ndim != 2 or (query_weights is not None and query_weights.shape != weights.shape[:1]):
+        chances = "" if query_weights is None else f", query_weights {describe(query_weights)}"
+        refuse(
+            ShapeError,
+            f"{name}: a channel is a matrix, and each of its queries has one chance.",
+            got=f"weights {describe(weights)}{chances}",
+            want="weights [queries, keys]" + ("" if query_weights is None else ", query_weights [queries]"),
+            fix="map over heads with jax.vmap.",
         )

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import yen
 
-from ..errors import DomainError, OptionError, refuse
+from ..errors import DomainError, OptionError, ShapeError, describe, refuse
 from .composition import Operator, check_square
 
 
@@ -47,10 +47,23 @@ def free_energy(weights: Operator, costs: Operator, theta: float | Float[Array, 
 
     Needs a linear solver, which the CPU has.
 
+    Raises:
+        ShapeError: the weights are not square, or the costs are of another shape.
+        DomainError: ``theta`` is not positive (checked when it is a plain number).
+
     Error: the condition number of I - W, about 1 / (theta times the mean cost) for small theta.
     Source: Kivimaki, Shimbo and Saerens 2014.
     """
     check_square("free_energy", weights)
+    if costs.shape != weights.shape:
+        refuse(
+            ShapeError,
+            "free_energy: every step has a cost.",
+            got=f"weights {describe(weights)}, costs {describe(costs)}",
+            want="two arrays of one shape",
+            fix="write infinity where a step is not possible.",
+        )
+    _check_theta("free_energy", theta)
     identity = jnp.eye(weights.shape[0], dtype=weights.dtype)
     paths = jnp.linalg.inv(identity - weights * jnp.exp(-theta * costs))
     return -(jnp.log(paths) - jnp.log(jnp.diagonal(paths))[None]) / theta
@@ -64,9 +77,19 @@ def log_product(
     A soft minimum over the middle; as theta grows it becomes ``tropical_product``, from below, and is off by at most
     log(middle) / theta. A row without any road is infinite, and has no derivative.
 
+    Raises:
+        ShapeError: the two do not meet.
+        DomainError: ``theta`` is not positive (checked when it is a plain number).
+
     Cost: rows middle columns numbers of memory.
     Source: Litvinov 2007 (Maslov dequantisation).
+
+    Example:
+        >>> round(float(log_product(jnp.zeros((1, 2)), jnp.zeros((2, 1)), 1.0)[0, 0] / jnp.log(2.0)), 6)
+        -1.0
     """
+    _check_meeting("log_product", first, second)
+    _check_theta("log_product", theta)
     exponents = -theta * (first[:, :, None] + second[None])
     peak = lax.stop_gradient(jnp.max(exponents, axis=1, keepdims=True))
     safe = jnp.where(peak == -jnp.inf, 0, peak)
@@ -78,8 +101,16 @@ def tropical_product(
 ) -> Float[Array, "rows columns"]:
     """Multiply in the tropical semiring: min_k (a_ik + b_kj), the cheapest way through one middle place.
 
+    Raises:
+        ShapeError: the two do not meet.
+
     Cost: rows middle columns numbers of memory.
+
+    Example:
+        >>> tropical_product(jnp.array([[1.0, 5.0]]), jnp.array([[7.0], [2.0]])).tolist()
+        [[7.0]]
     """
+    _check_meeting("tropical_product", first, second)
     return jnp.min(first[:, :, None] + second[None], axis=1)
 
 
@@ -88,6 +119,9 @@ def shortest_costs(costs: Operator) -> Operator:
 
     Args:
         costs: of one step, non-negative; infinite where there is none.
+
+    Raises:
+        ShapeError: the costs are not square.
 
     Cost: rows^3 log2(rows) operations, memory of rows^2.
     Source: Aho, Hopcroft and Ullman 1974.
@@ -157,3 +191,25 @@ def _trace(before: np.ndarray, source: int, target: int) -> tuple[int, ...]:
     while nodes[-1] != source:
         nodes.append(int(before[nodes[-1]]))
     return tuple(reversed(nodes))
+
+
+def _check_meeting(name: str, first: Array, second: Array) -> None:
+    if first.ndim != 2 or second.ndim != 2 or first.shape[1] != second.shape[0]:
+        refuse(
+            ShapeError,
+            f"{name}: the columns of the first factor are the rows of the second.",
+            got=f"first {describe(first)}, second {describe(second)}",
+            want="[rows, middle] and [middle, columns]",
+            fix="pass the costs to the middle places first.",
+        )
+
+
+def _check_theta(name: str, theta: float | Array) -> None:
+    if isinstance(theta, int | float) and not theta > 0:
+        refuse(
+            DomainError,
+            f"{name}: an inverse temperature is positive.",
+            got=f"theta={theta}",
+            want="theta > 0",
+            fix="use tropical_product and shortest_costs for the cold limit, and a small theta for the hot one.",
+        )

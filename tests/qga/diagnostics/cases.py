@@ -29,5 +29,8 @@ CASES = [
     Case("coarse_error", lambda x: diagnostics.coarse_error(x, 3), draw_field, depth=70),
     Case("consistency_error", diagnostics.consistency_error, draw_numbers, scale=4.0),
     Case("certified_saving", lambda x: diagnostics.certified_saving(x > 0, jnp.abs(x[0])), draw_field, depth=70),
+    Case("certified_saving, work",
+         lambda x: diagnostics.certified_saving(x > 0, jnp.abs(x[0]), work=jnp.square(x)), draw_field, depth=70,
+         scale=2.0),
     Case("oscillation", lambda x: diagnostics.oscillation(x, 3), draw_field, scale=4.0),
 ]  # fmt: skip

@@ -73,6 +73,34 @@ def test_cheeger_holds_on_both_sides(random: np.random.Generator) -> None:
         assert_close(routing.conductance(jnp.asarray(chain), jnp.asarray(law), cut.side), cut.conductance, scale=10.0)
 
 
+def hypercube(dimension: int) -> np.ndarray:
+    return nx.to_numpy_array(nx.hypercube_graph(dimension))
+
+
+@pytest.mark.parametrize("dimension", [2, 3, 4])
+def test_cheeger_is_attained_on_the_cube(dimension: int) -> None:
+    # Gap 2 / d and narrowest cut 1 / d, across one axis: the lower bound with equality, so that none above it holds.
+    chain, law = walk(hypercube(dimension))
+    gap = routing.spectral_gap(jnp.asarray(chain), jnp.asarray(law))
+    assert_close(gap, 2 / dimension, scale=SOLVER_SCALE)
+    best = smallest_conductance(chain, law) if dimension < 4 else 1 / dimension
+    assert best == pytest.approx(1 / dimension)
+    bounds = routing.cheeger_bounds(gap)
+    assert_close(bounds.lower, best, scale=SOLVER_SCALE)
+    assert not float(1.01 * bounds.lower) <= best
+
+
+def test_upper_side_of_cheeger_needs_its_root() -> None:
+    # The negative twin: on a long cycle the narrowest cut is far above a multiple of the gap.
+    rows = 16
+    chain, law = walk(nx.to_numpy_array(nx.cycle_graph(rows)))
+    gap = routing.spectral_gap(jnp.asarray(chain), jnp.asarray(law))
+    half = routing.conductance(jnp.asarray(chain), jnp.asarray(law), jnp.arange(rows) < rows // 2)
+    assert_close(half, 2 / rows, scale=10.0)
+    assert half <= routing.cheeger_bounds(gap).upper
+    assert half > 1.5 * gap
+
+
 def test_sweep_finds_the_bridge_of_a_barbell() -> None:
     chain, law = walk(barbell(5))
     cut = routing.sweep_cut(jnp.asarray(chain), jnp.asarray(law))
@@ -105,6 +133,35 @@ def test_resistance_closed_forms() -> None:
     assert_close(complete, 2 / 5 * (1 - np.eye(5)), scale=SOLVER_SCALE)
 
 
+@pytest.mark.parametrize(
+    ("graph", "by_distance"),
+    [
+        # Klein 2002, resistances of the Platonic solids; the Petersen graph from its eigenvalues.
+        (nx.tetrahedral_graph(), [0, 1 / 2]),
+        (nx.octahedral_graph(), [0, 5 / 12, 1 / 2]),
+        (nx.cubical_graph(), [0, 7 / 12, 3 / 4, 5 / 6]),
+        (nx.icosahedral_graph(), [0, 11 / 30, 7 / 15, 1 / 2]),
+        (nx.dodecahedral_graph(), [0, 19 / 30, 9 / 10, 16 / 15, 17 / 15, 7 / 6]),
+        (nx.petersen_graph(), [0, 3 / 5, 4 / 5]),
+    ],
+)
+def test_resistances_of_known_graphs(graph: nx.Graph, by_distance: list[float]) -> None:
+    got = np.asarray(routing.effective_resistance(jnp.asarray(nx.to_numpy_array(graph))))
+    steps = np.asarray(nx.floyd_warshall_numpy(graph), int)
+    assert_close(got, np.array(by_distance)[steps], scale=SOLVER_SCALE)
+    assert_far(got, steps.astype(float))
+
+
+def test_more_conductance_never_raises_a_resistance(random: np.random.Generator) -> None:
+    # Rayleigh's monotonicity, and where it is strict.
+    network = draw_network(random)
+    more = network.copy()
+    more[0, 1] = more[1, 0] = network[0, 1] + 1
+    before, after = (np.asarray(routing.effective_resistance(jnp.asarray(each))) for each in (network, more))
+    assert (after <= before + 1e-12).all()
+    assert after[0, 1] < before[0, 1] - 1e-3
+
+
 def test_a_network_that_falls_apart_has_no_resistance() -> None:
     apart = jnp.asarray(np.kron(np.eye(2), np.ones((2, 2)) - np.eye(2)))
     assert jnp.isnan(routing.effective_resistance(apart)[0, 2])
@@ -124,6 +181,9 @@ def test_conductance_of_nearly_everything_keeps_its_digits() -> None:
 def test_resistance_is_a_metric(random: np.random.Generator) -> None:
     got = np.asarray(routing.effective_resistance(jnp.asarray(draw_network(random))))
     assert (got[:, :, None] <= got[:, None, :] + got.T[None] + 1e-12).all()
+    # The negative twin: resistances are distances already; their squares are none on a path.
+    path = np.asarray(routing.effective_resistance(jnp.asarray(np.eye(7, k=1) + np.eye(7, k=-1)))) ** 2
+    assert not (path[:, :, None] <= path[:, None, :] + path.T[None] + 1e-12).all()
 
 
 def test_kemeny_constant_is_the_same_from_every_start(random: np.random.Generator) -> None:
@@ -135,6 +195,8 @@ def test_kemeny_constant_is_the_same_from_every_start(random: np.random.Generato
         hitting[others, target] = np.linalg.solve(np.eye(6) - chain[others][:, others], np.ones(6))
     got = routing.kemeny_constant(jnp.asarray(chain), jnp.asarray(law))
     assert_close(hitting @ law, np.full(7, float(got)), scale=SOLVER_SCALE)
+    # The negative twin: under another law than its own, the start matters.
+    assert np.ptp(hitting @ np.full(7, 1 / 7)) > 1e-3
 
 
 @pytest.mark.parametrize("rows", [3, 6])
@@ -166,6 +228,45 @@ def test_mixing_time_lies_within_its_bounds(random: np.random.Generator) -> None
 
         assert distance(float(bounds.upper)) <= 0.25 + 1e-12
         assert distance(float(bounds.lower)) >= 0.25 - 1e-12
+
+
+def test_lower_bound_of_the_mixing_time_is_attained_on_two_places() -> None:
+    # Distance e^(-gap t) / 2 exactly: a chain of two places mixes at its lower bound.
+    chain, law = jnp.array([[0.7, 0.3], [0.3, 0.7]]), jnp.full(2, 0.5)
+    gap = routing.spectral_gap(chain, law)
+    assert_close(gap, 0.6, scale=SOLVER_SCALE)
+    time = float(routing.mixing_time_bounds(gap, law, distance=0.1).lower)
+    assert time == pytest.approx(np.log(5) / 0.6, rel=1e-12)
+    flowed = expm(-time * (np.eye(2) - np.asarray(chain)))
+    assert np.abs(flowed - 0.5).sum(1).max() / 2 == pytest.approx(0.1, rel=1e-12)
+
+
+def test_flow_between_rows_counts_both_directions(random: np.random.Generator) -> None:
+    chain = draw_chain(random)
+    law = law_of(chain)
+    network = np.asarray(routing.conductances(jnp.asarray(chain), jnp.asarray(law)))
+    assert_close(network, network.T)
+    # What leaves a row is what it holds: the law is that of the network too.
+    assert_close(network.sum(1), law, depth=7)
+    assert_far(network, law[:, None] * chain)
+
+
+def test_walks_and_laws_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(ShapeError) as error:
+        routing.conductances(jnp.ones((3, 3)), jnp.ones(2))
+    assert str(error.value) == (
+        "conductances: a law has one number for each row of its walk.\n"
+        "  got:  weights float64[3, 3], stationary float64[2]\n"
+        "  want: stationary [3]\n"
+        "  fix:  pass the law that the walk keeps (qga.routing.stationary)."
+    )
+    with pytest.raises(ShapeError, match=r"conductance: every row is on one side of a cut.\n  got:  side bool\[3\]"):
+        routing.conductance(jnp.full((2, 2), 0.5), jnp.full(2, 0.5), jnp.ones(3, bool))
+    for function in (routing.spectral_gap, routing.fiedler, routing.sweep_cut):
+        with pytest.raises(ShapeError, match="a walk on one place has no second eigenvalue and no cut"):
+            function(jnp.ones((1, 1)), jnp.ones(1))
+    with pytest.raises(ShapeError, match="detect_bottlenecks: an operator has as many rows as columns"):
+        routing.detect_bottlenecks(jnp.ones((2, 3)), 1)
 
 
 def test_bottlenecks_refuse_what_cannot_be() -> None:

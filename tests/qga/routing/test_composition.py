@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qga import DomainError, OptionError, ShapeError, routing
-from tests.qga.routing.chains import draw_chain, law_of
+from tests.qga.routing.chains import draw_chain, draw_network, law_of, walk
 from tests.qga.tolerances import assert_close, assert_far
 
 
@@ -64,6 +64,64 @@ def test_dobrushin_bound_is_attained(random: np.random.Generator) -> None:
     assert kept == pytest.approx(delta, rel=1e-5)
 
 
+@pytest.mark.usefixtures("x64")
+def test_dobrushin_multiplies_exactly_on_two_places() -> None:
+    # There the inequality is an equality, so that any smaller bound is false.
+    first, second = (jnp.array([[1 - a, a], [b, 1 - b]]) for a, b in ((0.2, 0.5), (0.9, 0.3)))
+    product = float(routing.dobrushin(first)) * float(routing.dobrushin(second))
+    assert float(routing.dobrushin(routing.compose(first, second))) == pytest.approx(product, rel=1e-12)
+    assert float(routing.dobrushin(first + second)) > 1.01 * product
+
+
+def test_dobrushin_of_known_channels() -> None:
+    assert float(routing.dobrushin(jnp.eye(4))) == 1
+    assert float(routing.dobrushin(jnp.full((4, 4), 0.25))) == 0
+    assert float(routing.dobrushin(jnp.array([[0.9, 0.1], [0.1, 0.9], [0.5, 0.5]]))) == pytest.approx(0.8)
+
+
+@pytest.mark.usefixtures("x64")
+def test_information_survives_relabelling_and_no_merging(random: np.random.Generator) -> None:
+    # The two ends of data processing: a permutation loses nothing, one answer for all loses everything.
+    channel, chances = jnp.asarray(draw_chain(random)), jnp.asarray(random.dirichlet(np.ones(7)))
+    before = routing.mutual_information(channel, chances)
+    renamed = routing.compose(channel, jnp.asarray(np.eye(7)[random.permutation(7)]))
+    assert_close(routing.mutual_information(renamed, chances), before, depth=7)
+    merged = routing.compose(channel, jnp.full((7, 2), 0.5))
+    assert_close(routing.mutual_information(merged, chances), 0.0, depth=7)
+
+
+@pytest.mark.usefixtures("x64")
+def test_information_grows_where_the_second_map_sees_the_question(random: np.random.Generator) -> None:
+    # The negative twin: no Markov chain, no data processing. The second map looks at the query itself.
+    blind, chances = jnp.full((3, 3), 1 / 3), jnp.full(3, 1 / 3)
+    assert_close(routing.mutual_information(blind, chances), 0.0)
+    assert float(routing.mutual_information(jnp.eye(3), chances)) > 1.0
+
+
+@pytest.mark.usefixtures("x64")
+def test_tensor_composes_part_by_part(random: np.random.Generator) -> None:
+    # The interchange law of a monoidal category: (P x Q)(R x S) = PR x QS.
+    first, other = (jnp.asarray(draw_chain(random, 3)) for _ in range(2))
+    second, last = (jnp.asarray(draw_chain(random, 2)) for _ in range(2))
+    left = routing.compose(routing.tensor(first, second), routing.tensor(other, last))
+    assert_close(left, routing.tensor(routing.compose(first, other), routing.compose(second, last)), depth=6)
+    assert_far(left, routing.tensor(routing.compose(other, first), routing.compose(second, last)), depth=6)
+
+
+def test_rollout_of_nothing_but_skips_changes_nothing(random: np.random.Generator) -> None:
+    layers = jnp.asarray(np.stack([draw_chain(random) for _ in range(3)]), jnp.float32)
+    assert np.array_equal(routing.rollout(layers, 1.0), np.eye(7))
+    assert_close(routing.rollout(layers, 0.5).sum(1), np.ones(7), depth=21)
+    assert_far(routing.rollout(layers, 0.5), np.eye(7))
+
+
+@pytest.mark.usefixtures("x64")
+def test_stationary_law_of_a_network_is_its_degrees(random: np.random.Generator) -> None:
+    chain, law = walk(draw_network(random))
+    assert_close(routing.stationary(jnp.asarray(chain)).law, law, depth=7)
+    assert_far(routing.stationary(jnp.asarray(chain)).law, np.full(7, 1 / 7))
+
+
 def test_information_does_not_grow_under_composition(random: np.random.Generator) -> None:
     first, second = (jnp.asarray(draw_chain(random), jnp.float32) for _ in range(2))
     chances = jnp.asarray(random.dirichlet(np.ones(7)), jnp.float32)
@@ -109,5 +167,9 @@ def test_composition_refuses_what_does_not_fit() -> None:
         routing.rollout(jnp.zeros((1, 2, 2)), 1.5)
     with pytest.raises(ShapeError, match="stationary: an operator has as many rows as columns"):
         routing.stationary(jnp.zeros((2, 3)))
+    with pytest.raises(ShapeError, match=r"tensor: two maps, each from queries to keys.\n  got:  first float32\[2\]"):
+        routing.tensor(jnp.zeros(2), jnp.eye(2))
+    with pytest.raises(ShapeError, match=r"dobrushin: a channel is a matrix.*\n  got:  weights float32\[2\]\n"):
+        routing.dobrushin(jnp.zeros(2))
     with pytest.raises(OptionError, match="steps=0"):
         routing.stationary(jnp.eye(2), steps=0)
