@@ -1,5 +1,16 @@
-"""Patterns: what maps are made of, scales and clusters, fields that react and diffuse, and their stability."""
+"""Patterns: what maps are made of, scales and clusters, fields that react and diffuse, stability and its loss."""
 
+from .bifurcation import (
+    Bifurcation,
+    Bifurcations,
+    HopfForm,
+    SteadyForm,
+    bifurcations,
+    hopf_form,
+    steady_form,
+)
+from .continuation import Branch, continuation
+from .critical import CriticalPoints, critical_points
 from .decompose import Decomposition, block_part, decompose, decompose_causal, symbol
 from .grid import connected_components, local_density
 from .homology import cluster_count, component_scales
@@ -20,22 +31,32 @@ from .scales import haar, inverse_haar, match, wavelength
 from .stability import Stability, lyapunov_exponents, stability
 
 __all__ = [
+    "Bifurcation",
+    "Bifurcations",
+    "Branch",
+    "CriticalPoints",
     "Decomposition",
+    "HopfForm",
     "Stability",
+    "SteadyForm",
     "Turing",
     "allen_cahn",
+    "bifurcations",
     "block_part",
     "brusselator",
     "brusselator_turing",
     "cluster_count",
     "component_scales",
     "connected_components",
+    "continuation",
+    "critical_points",
     "decompose",
     "decompose_causal",
     "dispersion",
     "gray_scott",
     "gray_scott_saddle",
     "haar",
+    "hopf_form",
     "inverse_haar",
     "laplacian",
     "local_density",
@@ -43,6 +64,7 @@ __all__ = [
     "match",
     "reaction_diffusion_step",
     "stability",
+    "steady_form",
     "swift_hohenberg_energy",
     "swift_hohenberg_step",
     "symbol",

@@ -38,6 +38,33 @@ def henon(x: jax.Array) -> jax.Array:
     return jnp.stack([1 - 1.4 * x[0] ** 2 + x[1], 0.3 * x[0]])
 
 
+def draw_system(random: np.random.Generator) -> Drawn:
+    """Draw starts, and rates away from a bifurcation."""
+    return random.random((4, 2)) + 0.4, random.random(2) + 1.0
+
+
+def pull(x: jax.Array, rates: jax.Array) -> jax.Array:
+    return rates * x - x**3 - 0.3 * x[::-1]
+
+
+def follow(starts: jax.Array, rates: jax.Array, *, spectrum: bool) -> pattern.Branch:
+    branch = pattern.continuation(
+        lambda x, p: pull(x, p * rates), 2 * starts[0], 2.0, steps=3, length=0.1, spectrum=spectrum
+    )
+    # How far a point is from the curve is rounding.
+    return branch._replace(residuals=starts[0, 0], errors=starts[0, 0])
+
+
+def bifurcate(_: jax.Array, rates: jax.Array) -> tuple[jax.Array, ...]:
+    def field(x: jax.Array, p: jax.Array) -> jax.Array:
+        return p * rates * x - x**3
+
+    found = pattern.bifurcations(
+        field, pattern.continuation(field, jnp.zeros(2, rates.dtype), -1.0, steps=4, length=0.5)
+    )
+    return found.kinds, found.parameters
+
+
 def react(fields: jax.Array, rates: jax.Array) -> jax.Array:
     return pattern.reaction_diffusion_step(fields, lambda u: pattern.brusselator(u, 1.0, 2.0), rates, 0.1, spacing=0.9)
 
@@ -74,4 +101,13 @@ CASES = [
          lowers=False, scale=4.0),
     Case("lyapunov_exponents", lambda _, r: pattern.lyapunov_exponents(henon, r, steps=3, count=2), draw_fields,
          is_smooth=False, lowers=False, depth=3, scale=8.0),
+    Case("critical_points", lambda x, r: pattern.critical_points(lambda y: pull(y, r), x).points, draw_system,
+         scale=16.0),
+    Case("continuation", lambda x, r: follow(x, r, spectrum=True), draw_system, lowers=False, depth=6, scale=8.0),
+    Case("continuation, without spectrum", lambda x, r: follow(x, r, spectrum=False), draw_system, depth=6, scale=8.0),
+    Case("bifurcations", bifurcate, draw_system, is_smooth=False, lowers=False, scale=8.0),
+    Case("steady_form", lambda _, r: pattern.steady_form(lambda x, p: p * x[:1] + r[:1] * x[:1]**2 - r[1:] * x[:1]**3,
+         jnp.zeros_like(r[:1]), 0.0)[1:], draw_system, lowers=False, scale=8.0),
+    Case("hopf_form", lambda _, r: pattern.hopf_form(lambda x, p: jnp.stack([-r[0] * x[1], r[0] * x[0]]) - r[1] * x**3,
+         jnp.zeros_like(r), 0.0)[1:], draw_system, is_smooth=False, lowers=False, scale=8.0),
 ]  # fmt: skip
