@@ -131,6 +131,13 @@ def complex_product(first: Complex, second: Complex) -> Complex:
 
     Raises:
         ShapeError: a factor has faces; the product would have dimension three or more.
+
+    Source: Kuenneth 1923; Hatcher 2002, section 3.B.
+
+    Example:
+        >>> circle = complex_of_graph(3, [(0, 1), (1, 2), (0, 2)], [])
+        >>> betti(complex_product(circle, circle))
+        (1, 2, 1)
     """
     if len(first.faces) or len(second.faces):
         refuse(
@@ -170,6 +177,12 @@ def boundary(cells: Complex, degree: int) -> Int[np.ndarray, "rows columns"]:
 
     Raises:
         OptionError: another degree.
+
+    Source: Hatcher 2002, section 2.1.
+
+    Example:
+        >>> boundary(complex_of_graph(2, [(0, 1)]), 1).tolist()
+        [[-1], [1]]
     """
     if degree not in range(4):
         refuse(
@@ -205,6 +218,10 @@ def hodge_laplacian(cells: Complex, degree: int) -> Int[np.ndarray, "cells cells
         OptionError: another degree.
 
     Source: Eckmann 1944.
+
+    Example:
+        >>> hodge_laplacian(complex_of_graph(2, [(0, 1)]), 0).tolist()
+        [[1, -1], [-1, 1]]
     """
     down, up = boundary(cells, degree), boundary(cells, degree + 1)
     return down.T @ down + up @ up.T

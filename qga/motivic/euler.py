@@ -67,6 +67,11 @@ def euler_curve(
         ShapeError: the field is no matrix.
 
     Cost: one pass for each threshold.
+    Source: Worsley 1996 (Euler characteristic of excursion sets).
+
+    Example:
+        >>> euler_curve(jnp.array([[3.0, 1.0, 2.0]]), jnp.array([1.0, 2.0, 4.0])).tolist()
+        [1, 2, 0]
     """
     check_mask("euler_curve", jax.eval_shape(lambda x: x >= 0, field), connectivity)
     return jax.vmap(lambda level: euler(field >= level, connectivity=connectivity))(thresholds)

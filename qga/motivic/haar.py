@@ -51,6 +51,13 @@ def energies(signal: Float[Array, " rows *rest"]) -> Float[Array, " levels *rest
 
     Raises:
         ShapeError: the number of rows is not a power of two.
+
+    Error: a few eps of the squared length; exact for integers of moderate size.
+    Source: Haar 1910; Mallat 1989 (multiresolution).
+
+    Example:
+        >>> energies(jnp.array([3.0, 1.0, 0.0, 0.0])).tolist()
+        [4.0, 4.0, 2.0]
     """
     means = _block_means(signal)
     rows = signal.shape[0]
@@ -73,6 +80,13 @@ def apply(signal: Float[Array, " rows *rest"], gains: Float[Array, " levels"]) -
 
     Raises:
         ShapeError: the rows are no power of two, or the gains are not one for each level.
+
+    Error: a few eps of the largest gain times the largest row.
+    Source: Haar 1910.
+
+    Example:
+        >>> apply(jnp.array([3.0, 1.0]), jnp.array([1.0, 0.0])).tolist()
+        [2.0, 2.0]
     """
     means = _block_means(signal)
     if gains.shape != (len(means),):

@@ -71,6 +71,10 @@ def measure_merge(first: Measure, second: Measure) -> Measure:
     Args:
         first: log measures.
         second: log measures, of the same or a broadcastable shape.
+
+    Example:
+        >>> round(float(jnp.exp(measure_merge(jnp.log(2.0), jnp.log(3.0)))), 5)
+        5.0
     """
     return measure(jnp.stack(jnp.broadcast_arrays(first, second), axis=-1))
 
@@ -83,6 +87,10 @@ def measure_product(first: Measure, second: Measure) -> Measure:
     Args:
         first: log measures.
         second: log measures, of the same or a broadcastable shape.
+
+    Example:
+        >>> round(float(jnp.exp(measure_product(jnp.log(2.0), jnp.log(3.0)))), 5)
+        6.0
     """
     return first + second
 
@@ -96,7 +104,22 @@ def multiset_product(first: Scores, second: Scores) -> Scores:
 
     Returns:
         As many members as the two numbers of members multiply to.
+
+    Raises:
+        ShapeError: one has no axis of members, or the leading axes do not fit together.
+
+    Example:
+        >>> multiset_product(jnp.array([1.0, 2.0]), jnp.array([10.0, 20.0])).tolist()
+        [11.0, 21.0, 12.0, 22.0]
     """
+    if first.ndim == 0 or second.ndim == 0 or first.shape[:-1] != second.shape[:-1]:
+        refuse(
+            ShapeError,
+            "multiset_product: two multisets lie along the last axes.",
+            got=f"first {describe(first)}, second {describe(second)}",
+            want="[..., members] each, with the same leading axes",
+            fix="broadcast the leading axes first; a single score is an array of one.",
+        )
     pairs = first[..., :, None] + second[..., None, :]
     return pairs.reshape(*pairs.shape[:-2], first.shape[-1] * second.shape[-1])
 

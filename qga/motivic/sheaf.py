@@ -61,6 +61,11 @@ def coboundary(field: Field, edges: Edges, maps: Maps) -> Float[Array, "edges st
         ShapeError: shapes do not fit together.
 
     Source: Hansen and Ghrist 2019.
+
+    Example:
+        >>> same = jnp.ones((1, 2, 1, 1))
+        >>> coboundary(jnp.array([[2.0], [5.0]]), jnp.array([[0, 1]]), same).tolist()
+        [[3.0]]
     """
     _check("coboundary", edges, maps, field)
     ends = jnp.einsum("etsw,etw->ets", maps, field[edges])
@@ -186,6 +191,14 @@ def holonomy(path: Int[Array, "steps 2"], maps: Maps) -> Float[Array, "width wid
 
     Raises:
         ShapeError: shapes do not fit together.
+
+    Error: a few eps a step.
+    Source: Singer and Wu 2012.
+
+    Example:
+        >>> turned = jnp.array([[[[0.0, -1.0], [1.0, 0.0]], [[1.0, 0.0], [0.0, 1.0]]]])
+        >>> holonomy(jnp.array([[0, 0], [0, 0]]), turned).tolist()
+        [[-1.0, 0.0], [0.0, -1.0]]
     """
     if path.ndim != 2 or path.shape[1] != 2 or maps.ndim != 4 or maps.shape[1] != 2:
         refuse(

@@ -88,6 +88,89 @@ def test_betti_of_known_spaces() -> None:
     assert motivic.betti(surface(PROJECTIVE_PLANE)) == (1, 0, 0)
 
 
+# Seven vertices: the torus of Moebius and Csaszar. Nine: a Klein bottle, a grid glued with a flip.
+TORUS = [tuple(sorted((k + a) % 7 for a in shape)) for k in range(7) for shape in ((0, 1, 3), (0, 2, 3))]
+
+
+def grid(flip: bool, *, open_side: bool = False) -> list[tuple[int, int, int]]:
+    """Triangulate a square of three by four whose sides are glued: a torus, Klein bottle, annulus or Moebius band."""
+
+    def place(x: int, y: int) -> int:
+        turned = (-y) % 3 if flip and x == 4 else y
+        if open_side:
+            turned = 2 - y if flip and x == 4 else y
+        return (x % 4) * 3 + turned % 3
+
+    rows = range(2) if open_side else range(3)
+    squares = [(place(x, y), place(x + 1, y), place(x, y + 1), place(x + 1, y + 1)) for x in range(4) for y in rows]
+    return [each for a, b, c, d in squares for each in ((a, b, d), (a, c, d))]
+
+
+@pytest.mark.parametrize(
+    ("triangles", "numbers", "euler"),
+    [
+        (list(combinations(range(4), 3)), (1, 0, 1), 2),
+        ([t for t in combinations(range(6), 3) if not any(a + b == 5 for a, b in combinations(t, 2))], (1, 0, 1), 2),
+        (TORUS, (1, 2, 1), 0),
+        (grid(flip=False), (1, 2, 1), 0),
+        (grid(flip=True), (1, 1, 0), 0),
+        (grid(flip=False, open_side=True), (1, 1, 0), 0),
+        (grid(flip=True, open_side=True), (1, 1, 0), 0),
+        (PROJECTIVE_PLANE, (1, 0, 0), 1),
+    ],
+    ids=["tetrahedron", "octahedron", "torus of 7", "torus", "Klein bottle", "annulus", "Moebius band", "plane"],
+)
+def test_known_surfaces(triangles: list, numbers: tuple, euler: int) -> None:
+    # Hatcher 2002, chapter 2: over the rationals a Klein bottle is a circle and the projective plane a point.
+    cells = surface(triangles)
+    vertices, edges, faces = motivic.cell_counts(cells)
+    assert motivic.betti(cells) == numbers
+    assert vertices - edges + faces == euler
+    assert not (motivic.boundary(cells, 1) @ motivic.boundary(cells, 2)).any()
+    # The negative twin: an unfilled face, its edges left, takes a void away or makes a loop.
+    hollow = Complex(cells.vertices, cells.edges, cells.faces[1:], cells.signs)
+    parts, loops, voids = numbers
+    assert motivic.betti(hollow) == ((parts, loops, 0) if voids else (parts, loops + 1, 0))
+
+
+def test_two_tori_joined_are_a_surface_of_two_handles() -> None:
+    # Remove a face of each and glue along its three edges: chi = 0 + 0 - 2.
+    seam = TORUS[0]
+    names = {vertex: vertex if vertex in seam else vertex + 7 for vertex in range(7)}
+    order = {name: place for place, name in enumerate(sorted({*range(7), *names.values()}))}
+    double = TORUS[1:] + [tuple(order[names[vertex]] for vertex in triangle) for triangle in TORUS[1:]]
+    assert motivic.betti(surface(double)) == (1, 4, 1)
+
+
+def test_loops_of_known_graphs() -> None:
+    for graph, loops in ((networkx.petersen_graph(), 6), (networkx.complete_graph(4), 3), (networkx.path_graph(5), 0)):
+        cells = motivic.complex_of_graph(len(graph), list(graph.edges), [])
+        assert motivic.betti(cells) == (1, loops, 0)
+
+
+def test_euler_poincare_fails_for_a_boundary_that_is_none() -> None:
+    # The negative twin: with a wrong sign d d is not zero, and what is left over is no homology.
+    square = motivic.complex_of_mask(np.ones((2, 2), bool))
+    wrong = Complex(square.vertices, square.edges, square.faces, (1, 1, 1, -1))
+    assert motivic.betti(square) == (1, 0, 0)
+    laplacian = motivic.hodge_laplacian(wrong, 1)
+    assert len(laplacian) - rank(laplacian) == motivic.betti(wrong)[1]
+    down, up = motivic.boundary(wrong, 1), motivic.boundary(wrong, 2)
+    assert (down @ up).any()
+    assert not np.array_equal(laplacian @ down.T, down.T @ motivic.hodge_laplacian(wrong, 0))
+    right = motivic.boundary(square, 1)
+    assert np.array_equal(motivic.hodge_laplacian(square, 1) @ right.T, right.T @ motivic.hodge_laplacian(square, 0))
+
+
+def test_numbers_of_a_product_multiply_as_polynomials() -> None:
+    # Kuenneth: (1 + t)(1 + 3 t) for a circle and a figure of three loops.
+    loops = motivic.complex_of_graph(4, list(combinations(range(4), 2)), [])
+    assert motivic.betti(motivic.complex_product(cycle(3), loops)) == (1, 4, 3)
+    assert motivic.betti(motivic.complex_product(loops, loops)) == (1, 6, 9)
+    two = motivic.complex_of_graph(6, [(0, 1), (1, 2), (0, 2), (3, 4), (4, 5), (3, 5)], [])
+    assert motivic.betti(motivic.complex_product(cycle(3), two)) == (2, 4, 2)
+
+
 def test_betti_over_the_rationals_is_not_that_over_two_elements() -> None:
     plane = surface(PROJECTIVE_PLANE)
     modulo = [

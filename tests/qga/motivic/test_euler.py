@@ -87,6 +87,20 @@ def test_euler_multiplies_on_products(connectivity: int) -> None:
     assert euler(np.outer(rows, columns), connectivity) == 6
 
 
+@pytest.mark.parametrize("connectivity", [4, 8])
+def test_euler_of_known_masks(connectivity: int) -> None:
+    frame = np.pad(np.zeros((3, 3), bool), 1, constant_values=True)
+    eight = np.concatenate([frame, frame[:, 1:]], axis=1)
+    targets = np.pad(np.pad(np.zeros((1, 1), bool), 1, constant_values=True), 1)
+    targets = np.pad(targets, 1, constant_values=True)
+    bars = np.tile([True, False], 5)[None].repeat(3, axis=0)
+    known = [(frame, 0), (eight, -1), (targets, 0), (bars, 5), (np.zeros((3, 4), bool), 0)]
+    assert [euler(mask, connectivity) for mask, _ in known] == [want for _, want in known]
+    # The negative twin: a frame with a gap is no ring, and one with a full window no ring either.
+    frame[0, 2] = False
+    assert euler(frame, connectivity) == 1
+
+
 def test_euler_maps_over_heads(random: np.random.Generator) -> None:
     masks = random.random((3, 6, 7)) < 0.5
     got = jax.vmap(motivic.euler)(jnp.asarray(masks))

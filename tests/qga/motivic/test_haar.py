@@ -56,6 +56,44 @@ def test_parts_are_orthogonal(random: np.random.Generator, dtype: np.dtype) -> N
     assert_close(products - np.diag(np.diag(products)), np.zeros((6, 6)), depth=32, scale=32.0)
 
 
+def test_parts_at_other_places_are_not_orthogonal(random: np.random.Generator, dtype: np.dtype) -> None:
+    # The negative twin: pieces shifted against each other by one row are blocks of two different trees.
+    parts = np.asarray(motivic.weights(draw(random, 32, dtype)))[..., 0]
+    products = parts @ np.roll(parts, 1, axis=1).T
+    assert_far(products - np.diag(np.diag(products)), np.zeros((6, 6)), depth=32)
+
+
+def test_levels_nest(random: np.random.Generator) -> None:
+    # W_0 in W_1 in ...: a piece of level k is constant on blocks of rows / 2^k, and on no larger ones.
+    parts = np.asarray(motivic.weights(jnp.asarray(random.integers(-9, 10, 16).astype(np.float32))))
+    for level, part in enumerate(parts):
+        assert np.array_equal(project(part, level), part)
+        assert level == 0 or not np.array_equal(project(part, level - 1), part)
+        # Going up one level, nothing of a graded piece is left.
+        assert level == 0 or not project(part, level - 1).any()
+
+
+def test_levels_of_known_signals() -> None:
+    # One level each: a constant, a step between halves, and an alternating sign (Walsh functions).
+    ones = np.ones(8, np.float32)
+    for level, signal in (
+        (0, ones),
+        (1, np.repeat([1, -1], 4)),
+        (2, np.tile([1, 1, -1, -1], 2)),
+        (3, np.tile([1, -1], 4)),
+    ):
+        energies = np.asarray(motivic.energies(jnp.asarray(signal, jnp.float32)))
+        assert energies.tolist() == [8.0 * (k == level) for k in range(4)]
+    # A peak is in all of them: 1 / 8, then 1 / 8, 1 / 4 and 1 / 2.
+    assert motivic.energies(jnp.eye(8)[3]).tolist() == [0.125, 0.125, 0.25, 0.5]
+
+
+def test_other_gains_are_not_the_identity(random: np.random.Generator, dtype: np.dtype) -> None:
+    signal = draw(random, 16, dtype)
+    for level in range(5):
+        assert_far(motivic.apply(signal, jnp.ones(5, dtype).at[level].set(0.9)), signal, depth=5)
+
+
 def test_weights_are_linear_under_vmap_and_grad(random: np.random.Generator, dtype: np.dtype) -> None:
     signal = draw(random, 8, dtype)
     mapped = jax.vmap(motivic.weights, in_axes=1, out_axes=2)(signal)

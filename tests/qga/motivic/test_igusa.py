@@ -50,6 +50,28 @@ def test_square_at_two_is_four_sevenths() -> None:
     assert_close(motivic.igusa(power(2), 2, 1.0, depth=16).value, 4 / 7)
 
 
+@pytest.mark.parametrize(
+    ("polynomial", "prime", "want"),
+    [
+        # Igusa 2000, chapter 8, by residues: x^2 and x^3; x (x - 1), two simple roots; x^2 + 1 has no root modulo 3
+        # and two modulo 5; 9 x^2 + 3 is three times a unit.
+        ([0, 0, 1], 3, Fraction(9, 13)),
+        ([0, 0, 0, 1], 2, Fraction(8, 15)),
+        ([0, -1, 1], 3, Fraction(1, 3) + Fraction(2, 9) * Fraction(3, 4)),
+        ([1, 0, 1], 3, Fraction(1)),
+        ([1, 0, 1], 5, Fraction(3, 5) + Fraction(2, 25) * Fraction(5, 6)),
+        ([3, 0, 9], 3, Fraction(1, 3)),
+    ],
+)
+def test_known_integrals(polynomial: list[int], prime: int, want: Fraction) -> None:
+    value, tail = exact(motivic.digit_tree(polynomial, prime, depth=9), 1)
+    assert value <= want <= value + tail
+    assert tail < Fraction(1, 4000)
+    # The negative twin: twice the exponent is another integral, unless |f| is one everywhere.
+    other = exact(motivic.digit_tree(polynomial, prime, depth=9), 2)
+    assert want == 1 or not other[0] <= want <= sum(other)
+
+
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize(("prime", "depth"), [(2, 18), (3, 12), (5, 8), (7, 6)])
 @pytest.mark.parametrize("order", [1, 2, 3])

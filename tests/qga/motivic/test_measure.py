@@ -56,6 +56,38 @@ def test_measure_counts_at_infinite_temperature(random: np.random.Generator, dty
     assert_close(jnp.exp(motivic.measure(scores, 0.0)), np.full(2, 10.0), depth=11, scale=40.0)
 
 
+def test_measure_of_other_single_scores_is_not_one(dtype: np.dtype) -> None:
+    # The negative twin of mu({0}) = 1, and of counting: at any other temperature a score is weighed.
+    assert_close(motivic.measure(jnp.full(1, 0.5, dtype), 3.0), 1.5, scale=2.0)
+    assert_far(jnp.exp(motivic.measure(jnp.ones(4, dtype), 0.1)), 4.0)
+
+
+def test_measure_of_shared_members_is_not_the_sum(random: np.random.Generator, dtype: np.dtype) -> None:
+    # The negative twin of additivity: a union of sets that share a member is no disjoint one.
+    scores = draw(random, dtype, 6)
+    first, second = scores[:, :4], scores[:, 3:]
+    merged = motivic.measure_merge(motivic.measure(first), motivic.measure(second))
+    assert_far(merged, motivic.measure(scores), depth=6)
+    shared = jnp.log(jnp.exp(merged) - jnp.exp(scores[:, 3]))
+    assert_close(shared, motivic.measure(scores), depth=6, scale=100.0)
+
+
+def test_measure_of_pairs_side_by_side_is_not_the_product(random: np.random.Generator, dtype: np.dtype) -> None:
+    # The negative twin: sums of partners are a diagonal of all pairwise sums.
+    first, second = draw(random, dtype, 5), draw(random, dtype, 5)
+    want = motivic.measure_product(motivic.measure(first), motivic.measure(second))
+    assert_far(motivic.measure(first + second), want, depth=5)
+
+
+def test_measure_is_the_exponential_generating_function_of_counts(dtype: np.dtype) -> None:
+    # Binomial: the n-th power of {0, 1} has C(n, k) members k, so that mu = (1 + e^beta)^n.
+    power = jnp.zeros(1, dtype)
+    for _ in range(6):
+        power = motivic.multiset_product(power, jnp.asarray([0.0, 1.0], dtype))
+    assert np.bincount(np.asarray(power, int)).tolist() == [1, 6, 15, 20, 15, 6, 1]
+    assert_close(motivic.measure(power, 0.7), 6 * np.log1p(np.exp(0.7)), depth=64, scale=8.0)
+
+
 @settings(max_examples=30, deadline=None, derandomize=True)
 @given(SCORES, SCORES, SCORES)
 def test_measure_is_distributive(first: list[float], second: list[float], third: list[float]) -> None:
@@ -110,6 +142,19 @@ def test_states_of_tiles_have_the_measure_of_their_scores(random: np.random.Gene
     tiles = motivic.state_measure(states)
     assert_close(tiles, motivic.measure(scores.reshape(3, 4)), depth=4, scale=10.0)
     assert_close(motivic.measure(tiles), logsumexp(np.asarray(scores, float)), depth=12, scale=10.0)
+
+
+def test_products_of_other_batches_are_refused() -> None:
+    with pytest.raises(ShapeError) as error:
+        motivic.multiset_product(jnp.zeros((2, 3)), jnp.zeros((3, 3)))
+    assert str(error.value) == (
+        "multiset_product: two multisets lie along the last axes.\n"
+        "  got:  first float32[2, 3], second float32[3, 3]\n"
+        "  want: [..., members] each, with the same leading axes\n"
+        "  fix:  broadcast the leading axes first; a single score is an array of one."
+    )
+    with pytest.raises(ShapeError, match=r"got:  first float32\[\], second float32\[2\]"):
+        motivic.multiset_product(jnp.float32(1), jnp.zeros(2))
 
 
 def test_exists_for_other_members_is_refused() -> None:

@@ -158,6 +158,30 @@ def test_sections_are_what_the_holonomy_fixes(first: np.ndarray, second: np.ndar
 
 
 @pytest.mark.usefixtures("x64")
+def test_spectrum_of_a_twisted_cycle_is_that_of_a_shifted_wave() -> None:
+    # A rotation by alpha round a cycle of n: eigenvalues 2 - 2 cos((2 pi k + alpha) / n), Singer and Wu 2012.
+    nodes, angle = 5, 0.9
+    edges = np.array([(k, (k + 1) % nodes) for k in range(nodes)])
+    maps = np.tile(np.eye(2), (nodes, 2, 1, 1))
+    maps[0, 0] = turn(angle)[:2, :2]
+    got = np.linalg.eigvalsh(laplacian_of(edges, maps, nodes))
+    waves = [2 - 2 * np.cos((2 * np.pi * k + sign * angle) / nodes) for k in range(nodes) for sign in (1, -1)]
+    assert_close(got, np.sort(waves), depth=10, scale=EIGEN_SCALE)
+    flat = [2 - 2 * np.cos(2 * np.pi * k / nodes) for k in range(nodes) for _ in range(2)]
+    assert_far(got, np.sort(flat), depth=10)
+
+
+@pytest.mark.usefixtures("x64")
+def test_sections_of_maps_that_forget_are_not_those_of_a_holonomy() -> None:
+    # The negative twin: a map of rank one carries no vector back, and leaves more sections than loops would.
+    maps = with_holonomies(turn(0.7), turn(0.5)[[2, 0, 1]][:, [2, 0, 1]])
+    assert sections(EIGHT, maps).dimension == 0
+    forgetful = maps.copy()
+    forgetful[:, :, 1:] = 0
+    assert sections(EIGHT, forgetful).dimension > 3
+
+
+@pytest.mark.usefixtures("x64")
 def test_sections_of_separate_parts_add_up() -> None:
     edges = np.array([[0, 1], [2, 3]])
     assert sections(edges, np.tile(np.eye(2), (2, 2, 1, 1)), 5).dimension == 3 * 2

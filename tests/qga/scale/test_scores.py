@@ -78,6 +78,38 @@ def test_centroid_scores_never_have_more_mass(scores: list[float]) -> None:
     assert (mean <= exact + bound(np.float32, scale=30.0)).all()
 
 
+def test_scores_above_the_centroid_have_more_mass() -> None:
+    # The negative twin of Jensen: two keys at the larger score instead of the mean one.
+    scores = jnp.array([0.0, 2.0])
+    exact = float(scale.coarsen_scores(scores)[0])
+    assert float(scale.centroid_scores(scores)[0]) < exact < 2.0 + np.log(2)
+    # And without counting both, nothing is kept even where the two agree.
+    assert float(scale.coarsen_scores(jnp.zeros(2))[0]) != float(jnp.mean(jnp.zeros(2)))
+
+
+def test_adding_scores_is_no_decimation(random: np.random.Generator, dtype: np.dtype) -> None:
+    # The negative twin of the kept partition sum: summed scores are a product of masses.
+    scores = draw(random, dtype)
+    summed = scores[:, 0::2] + scores[:, 1::2]
+    assert_far(jax.nn.logsumexp(summed, axis=-1), jax.nn.logsumexp(scores, axis=-1), depth=KEYS)
+
+
+@pytest.mark.usefixtures("x64")
+def test_decimation_of_a_geometric_row_has_its_closed_form() -> None:
+    # Scores -r j: every pair has the mass e^(-2 r i) (1 + e^-r), so that decimation doubles the rate and shifts.
+    rate, places = 0.3, jnp.arange(16.0)
+    assert_close(scale.coarsen_scores(-rate * places), -2 * rate * places[:8] + np.log1p(np.exp(-rate)), scale=8.0)
+    gap = scale.jensen_gap(-rate * places)[1]
+    assert_close(gap, np.log(np.cosh(rate / 2)), scale=4.0)
+    assert_far(gap, rate**2 / 8)
+
+
+def test_no_smaller_bound_of_a_step_holds() -> None:
+    # The negative twin of d^2 / 8: a pair with a small difference comes close to it.
+    step = float(scale.jensen_gap(jnp.array([0.0, 0.5]))[1])
+    assert 0.5**2 / 8.2 < step <= 0.5**2 / 8
+
+
 def test_centroid_scores_are_exact_where_pairs_agree(random: np.random.Generator, dtype: np.dtype) -> None:
     scores = jnp.repeat(draw(random, dtype), 2, axis=-1)
     assert_close(scale.centroid_scores(scores), np.asarray(scale.coarsen_scores(scores), float), scale=8.0)
