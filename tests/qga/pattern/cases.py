@@ -65,6 +65,11 @@ def bifurcate(_: jax.Array, rates: jax.Array) -> tuple[jax.Array, ...]:
     return found.kinds, found.parameters
 
 
+def refined(signal: jax.Array, _: jax.Array) -> jax.Array:
+    place = jnp.arange(16, dtype=signal.dtype)
+    return pattern.wavelength(signal + 4 * jnp.cos(2.2 * place), refine=True)
+
+
 def react(fields: jax.Array, rates: jax.Array) -> jax.Array:
     return pattern.reaction_diffusion_step(fields, lambda u: pattern.brusselator(u, 1.0, 2.0), rates, 0.1, spacing=0.9)
 
@@ -75,12 +80,14 @@ def dispersion(fields: jax.Array, rates: jax.Array) -> jax.Array:
 
 CASES = [
     Case("decompose", pattern.decompose, draw_map, depth=64, scale=4.0),
-    Case("decompose_causal", pattern.decompose_causal, draw_map, lowers=False, depth=64, scale=8.0),
+    Case("decompose_causal", pattern.decompose_causal, draw_map, depth=64, scale=8.0),
     Case("symbol", pattern.symbol, draw_map, lowers=False, depth=64, scale=4.0),
     Case("block_part", lambda a: pattern.block_part(a, 4), draw_map, depth=16, scale=4.0),
     Case("haar", lambda x, _: pattern.haar(x), draw_signal, depth=16, scale=4.0),
     Case("inverse_haar", lambda x, _: pattern.inverse_haar(x), draw_signal, depth=16, scale=4.0),
     Case("wavelength", lambda x, _: pattern.wavelength(x), draw_signal, is_smooth=False, lowers=False),
+    Case("wavelength, refined", refined, draw_signal, lowers=False, depth=16,
+         scale=16.0),
     Case("match", pattern.match, draw_signal, depth=4, scale=4.0),
     Case("component_scales", pattern.component_scales, draw_distances, scale=4.0),
     Case("cluster_count", lambda x: pattern.cluster_count(x[0], x[1]), draw_distances, is_smooth=False),

@@ -55,6 +55,30 @@ def test_causal_fit_is_the_least_squares_fit(rows: int, seed: int) -> None:
     assert np.abs([got[place] for place in places] - fitted).max() < 1e-4
 
 
+def solved_distances(kept: np.ndarray) -> np.ndarray:
+    """Solve the normal equations of key and distance, harmonic numbers and all; of mean zero."""
+    rows = len(kept)
+    harmonic = np.concatenate([[0], np.cumsum(1 / np.arange(1, rows + 1))])
+    place = np.arange(rows)
+    system = np.diag(rows - place) - (harmonic[rows] - harmonic[np.maximum(place[:, None], place[None])])
+    means = kept.sum(axis=0) / (rows - place)
+    sums = [sum(kept[key + lag, key] - means[key] for key in range(rows - lag)) for lag in place]
+    return np.linalg.solve(system + 1.0, sums)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 7, 64, 257])
+def test_sums_solve_the_normal_equations(rows: int, random: np.random.Generator, dtype: np.dtype) -> None:
+    matrix = np.tril(random.normal(size=(rows, rows)))
+    parts = pattern.decompose_causal(jnp.asarray(matrix, dtype))
+    fitted = np.asarray(parts.constant + parts.column + parts.positional)
+    # Down the first key, a fit goes like the distance.
+    got, want = fitted[:, 0] - fitted[:, 0].mean(), solved_distances(matrix)
+    assert_close(got, want - want.mean(), depth=rows, scale=8.0)
+    if rows > 2:
+        matrix[-1, 0] += 1
+        assert_far(got, solved_distances(matrix))
+
+
 def test_pure_maps_land_in_their_part(random: np.random.Generator) -> None:
     sinks = jnp.asarray(np.repeat(random.normal(size=(1, ROWS)), ROWS, 0), jnp.float32)
     local = jnp.asarray(circulant(random.normal(size=ROWS)), jnp.float32)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy.optimize import brentq
 
-from qga import OptionError, pattern
+from qga import OptionError, ShapeError, pattern
 from tests.qga.tolerances import assert_close, assert_far
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -141,3 +141,28 @@ def test_exponents_refuse_what_cannot_be() -> None:
         pattern.lyapunov_exponents(lambda x: x, jnp.zeros(2), steps=0, count=1)
     with pytest.raises(OptionError, match="count=3, 2 states"):
         pattern.lyapunov_exponents(lambda x: x, jnp.zeros(2), steps=1, count=3)
+
+
+def test_reactions_refuse_what_does_not_fit() -> None:
+    grid, pair = jnp.ones((3, 3)), jnp.ones((2, 3, 3))
+    for function in (pattern.laplacian, lambda u: pattern.swift_hohenberg_energy(u, 0.1)):
+        with pytest.raises(ShapeError, match=r"a grid has two axes.\n  got:  float64\[2, 3, 3\]"):
+            function(pair)
+    with pytest.raises(ShapeError, match="swift_hohenberg_step: a grid has two axes"):
+        pattern.swift_hohenberg_step(pair, 0.1, 0.1)
+    with pytest.raises(OptionError, match=r"laplacian: places of a grid are apart.\n  got:  spacing=0"):
+        pattern.laplacian(grid, spacing=0)
+    with pytest.raises(ShapeError, match=r"fields float64\[2, 3, 3\], diffusivities float64\[3\]"):
+        pattern.reaction_diffusion_step(pair, jnp.zeros_like, jnp.ones(3), 0.1)
+    with pytest.raises(ShapeError, match=r"one rate for each species and place.\n  .* rates float64\[3, 3\]"):
+        pattern.reaction_diffusion_step(pair, lambda u: u[0], jnp.ones(2), 0.1)
+    for function in (pattern.gray_scott, pattern.brusselator):
+        with pytest.raises(
+            ShapeError, match=rf"{function.__name__}: two species react.\n  got:  fields float64\[3, 3\]"
+        ):
+            function(grid, 1.0, 1.0)
+    with pytest.raises(ShapeError, match=r"two species react.\n  got:  diffusivities float64\[3\]"):
+        pattern.brusselator_turing(1.0, jnp.ones(3))
+    for jacobian, rates, waves in ((pair, pair[:, 0, 0], grid[0]), (grid, grid[0, :2], grid[0]), (grid, grid[0], grid)):
+        with pytest.raises(ShapeError, match="dispersion: each species has a row of J and a diffusivity"):
+            pattern.dispersion(jacobian, rates, waves)

@@ -55,6 +55,22 @@ def test_wavelength_is_the_peak_of_the_periodogram(random: np.random.Generator) 
     assert float(pattern.wavelength(jnp.asarray(signal, jnp.float32))) == pytest.approx(want, rel=1e-6)
 
 
+@pytest.mark.parametrize("waves", [4.3, 7.0, 10.5, 21.77])
+def test_refined_wavelength_is_between_the_bins(waves: float) -> None:
+    rows = 64
+    signal = jnp.asarray(2 + np.cos(2 * np.pi * waves * np.arange(rows) / rows + 0.4), jnp.float32)
+    error = abs(rows / float(pattern.wavelength(signal, refine=True)) - waves)
+    assert error <= 1 / (4 * waves)
+    coarse = abs(rows / float(pattern.wavelength(signal)) - waves)
+    assert coarse > 2 * error or waves == round(waves)
+    assert jnp.isnan(pattern.wavelength(jnp.full(16, 2.5), refine=True))
+
+
+def test_refined_wavelength_is_exact_for_whole_waves() -> None:
+    signal = jnp.asarray(np.cos(2 * np.pi * 5 * np.arange(60) / 60), jnp.float32)
+    assert float(pattern.wavelength(signal, refine=True)) == pytest.approx(12.0, rel=1e-6)
+
+
 def test_wavelength_of_a_constant_is_undefined() -> None:
     assert jnp.isnan(pattern.wavelength(jnp.full(16, 2.5)))
 
