@@ -131,7 +131,20 @@ def growth(function: Map, point: tuple[Exact, Exact], *, iterations: int) -> lis
     """List the heights h(f^n x) for n = 0 to ``iterations``: how many nats an exact orbit needs.
 
     Runs on the host; not traceable. The ratio of neighbours tends to the arithmetic degree: d where the canonical
-    height is positive, 1 where the orbit is finite.
+    height is positive, 1 where the orbit is finite (``arithmetic_degree``).
+
+    Args:
+        function: f, as in ``canonical_height``.
+        point: [x : y].
+        iterations: n, at least 0; each multiplies the digits by d.
+
+    Raises:
+        OptionError: as ``canonical_height`` does.
+        DomainError: as ``canonical_height`` does.
+
+    Example:
+        >>> [round(each / math.log(2)) for each in growth(((1, 0, 0), (0, 0, 1)), (2, 1), iterations=3)]
+        [1, 2, 4, 8]
 
     Source: Kawaguchi and Silverman 2016.
     """

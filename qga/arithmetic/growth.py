@@ -20,6 +20,10 @@ def entropy_rate(weights: Float[Array, "rows rows"], stationary: Float[Array, " 
         ShapeError: P is not square, or the law is not one number a row.
 
     Source: Shannon 1948.
+
+    Example:
+        >>> round(float(entropy_rate(jnp.full((2, 2), 0.5), jnp.full(2, 0.5)) / jnp.log(2.0)), 6)
+        1.0
     """
     if weights.ndim != 2 or weights.shape[0] != weights.shape[1] or stationary.shape != weights.shape[:1]:
         refuse(
@@ -43,8 +47,23 @@ def log_mahler_measure(coefficients: Float[Array, " coefficients"]) -> Float[Arr
 
     Needs a general eigenvalue solver, which the CPU has.
 
+    Raises:
+        ShapeError: there is no coefficient, or they are no list.
+
     Error: that of the roots, which are ill-conditioned where they cluster.
     Source: Mahler 1962.
+
+    Example:
+        >>> round(float(log_mahler_measure(jnp.array([2.0, -6.0])) / jnp.log(6.0)), 5)  # 2 (x - 3)
+        1.0
     """
+    if coefficients.ndim != 1 or coefficients.size == 0:
+        refuse(
+            ShapeError,
+            "log_mahler_measure: a polynomial is a list of coefficients.",
+            got=describe(coefficients),
+            want="[coefficients], at least one",
+            fix="map over polynomials of one degree with jax.vmap.",
+        )
     roots = jnp.roots(coefficients, strip_zeros=False)
     return jnp.log(jnp.abs(coefficients[0])) + jnp.sum(jnp.log(jnp.maximum(1, jnp.abs(roots))))

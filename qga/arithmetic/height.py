@@ -91,6 +91,18 @@ def matrix_height(rows: Sequence[Sequence[Exact]]) -> float:
     """Compute the height of a matrix as the point of all its entries: h(AB) <= h(A) + h(B) + log n.
 
     Runs on the host; not traceable.
+
+    Args:
+        rows: of integers, fractions or floats, taken exactly; n is the length of the sums of the product.
+
+    Raises:
+        DomainError: all entries are zero, or one is not finite.
+
+    Source: Silverman 2007, section 3.1.
+
+    Example:
+        >>> matrix_height([[1, 0.5], [0, 1]]) == math.log(2)
+        True
     """
     return height([entry for row in rows for entry in row])
 

@@ -55,7 +55,7 @@ def zeta_log_determinant(matrix: Operator, points: Complex[Array, "*points"]) ->
     return _zeta(matrix, points.astype(complex_of(matrix)))
 
 
-def require_square(name: str, matrix: Array) -> None:
+def require_square(name: str, matrix: Array | np.ndarray) -> None:
     """Refuse what is not one square matrix."""
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
         refuse(
@@ -162,7 +162,12 @@ def trace_powers_estimate(
 
 
 def is_triangular(matrix: Operator) -> Bool[Array, ""]:
-    """Tell whether every place sees earlier places only: then zeta and all cycles are in the diagonal."""
+    """Tell whether every place sees itself and earlier places only: then zeta and all cycles are in the diagonal.
+
+    Example:
+        >>> bool(is_triangular(jnp.tril(jnp.ones((3, 3))))), bool(is_triangular(jnp.ones((3, 3))))
+        (True, False)
+    """
     return jnp.all(jnp.triu(matrix, 1) == 0)
 
 
@@ -171,8 +176,29 @@ def prime_cycles(matrix: np.ndarray, length: int) -> list[tuple[tuple[int, ...],
 
     A prime cycle is a closed walk that repeats no shorter one, counted once for all its starts.
 
-    Runs on the host; not traceable. Their number grows like rows^length.
+    Runs on the host; not traceable.
+
+    Args:
+        matrix: A, of NumPy.
+        length: of the longest cycles, at least 1.
+
+    Returns:
+        Places in the order they are walked, beginning with the smallest turn, and the product of the weights of the
+        steps; short cycles first. Cycles of weight zero are left out.
+
+    Raises:
+        OptionError: ``length`` is below 1.
+        ShapeError: A is not square.
+
+    Cost: their number grows like rows^length.
+    Source: Parry and Pollicott 1990.
+
+    Example:
+        >>> prime_cycles(np.array([[0.0, 2.0], [3.0, 0.0]]), 4)
+        [((0, 1), 6.0)]
     """
+    _check_count("prime_cycles", length)
+    require_square("prime_cycles", matrix)
     rows, found = len(matrix), []
     walks: list[tuple[tuple[int, ...], float]] = [((start,), 1.0) for start in range(rows)]
     for steps in range(1, length + 1):
@@ -197,5 +223,5 @@ def _check_count(name: str, count: int) -> None:
             f"{name}: powers are counted from one.",
             got=f"count={count}",
             want="count >= 1",
-            fix="raise count.",
+            fix="raise the count, or the length of cycles.",
         )

@@ -33,7 +33,8 @@ def threshold_dynamics(mask: Mask, width: float | Float[Array, ""], *, steps: in
         active: entries kept; ties go to the lower index, rows first.
 
     Returns:
-        The mask after ``steps`` steps, with exactly ``active`` entries after the first.
+        The mask after ``steps`` steps, with exactly ``active`` entries after the first. Truths cannot be NaN: a traced
+        width that is not finite gives any such mask, and a ``threshold_energy`` of NaN.
 
     Raises:
         DomainError: ``width`` is negative or not finite (checked when it is a plain number).

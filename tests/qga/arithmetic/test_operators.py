@@ -153,6 +153,9 @@ def test_walk_operator_has_the_phases_of_the_discriminant(random: np.random.Gene
         for sign in (1, -1):
             # A phase near zero carries the square root of rounding.
             assert np.abs(values - np.exp(sign * 1j * phase)).min() < 1e-7
+    # The negative twin: those of another walk are not among them.
+    wrong = np.asarray(arithmetic.szegedy_phases(jnp.asarray(draw_chain(random, 4))))[1:]
+    assert all(np.abs(values - np.exp(1j * phase)).min() > 1e-3 for phase in wrong)
     # The functional equation of det(1 - z W).
     point, size = 0.4 + 0.3j, rows * rows
     left = np.linalg.det(np.eye(size) - point * unitary)
@@ -301,6 +304,12 @@ def test_arithmetic_refuses_what_does_not_fit() -> None:
         arithmetic.reverse_digits(jnp.zeros(2, jnp.int32), 1, digits=3)
     with pytest.raises(OptionError, match="base=2, digits=-1"):
         arithmetic.reverse_digits(jnp.zeros(2, jnp.int32), 2, digits=-1)
+    with pytest.raises(OptionError, match=r"prime_cycles: powers are counted from one.\n  got:  count=0"):
+        arithmetic.prime_cycles(np.eye(2), 0)
+    with pytest.raises(ShapeError, match="prime_cycles: an operator on places is a square matrix"):
+        arithmetic.prime_cycles(np.ones((2, 3)), 2)
+    with pytest.raises(ShapeError, match=r"log_mahler_measure: a polynomial .*\n  got:  float32\[0\]"):
+        arithmetic.log_mahler_measure(jnp.zeros(0))
     with pytest.raises(OptionError, match="trace_powers: powers are counted from one"):
         arithmetic.trace_powers(jnp.eye(2), 0)
     with pytest.raises(OptionError, match="probes=1"):
