@@ -81,7 +81,7 @@ def wavelength(signal: Float[Array, " rows"], *, refine: bool = False) -> Float[
     Example:
         >>> place = jnp.arange(100.0)
         >>> wave = jnp.cos(2 * jnp.pi * place / 7)
-        >>> wavelength(wave).round(2).tolist(), wavelength(wave, refine=True).round(2).tolist()
+        >>> round(float(wavelength(wave)), 2), round(float(wavelength(wave, refine=True)), 2)
         (7.14, 7.0)
     """
     if signal.ndim != 1 or signal.shape[0] < 2:
