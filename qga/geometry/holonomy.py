@@ -68,7 +68,7 @@ def carry(links: Phases | Rotations) -> Phases | Rotations:
     """Multiply links up from the first place: T_0 = 1, T_t = U_01 U_12 ... U_(t-1, t).
 
     T_t takes components at place t to the frame of place 0, and T_s^-1 T_t to that of place s along the path. All of
-    them are one pass, by products of products: log2(steps) roundings deep, memory of the links.
+    them are one pass, by products of products: about 2 log2(steps) products deep, memory of the links.
 
     Args:
         links: from ``state_links``, ``frame_links`` or elsewhere.
