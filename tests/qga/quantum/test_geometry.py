@@ -300,7 +300,7 @@ def test_quantum_refuses_what_does_not_fit() -> None:
         quantum.apply_channel(jnp.ones((1, 3, 3)).astype(complex), jnp.eye(2).astype(complex))
     with pytest.raises(ShapeError, match="born_attention: keys must have the width of queries"):
         quantum.born_attention(jnp.ones((2, 4)), jnp.ones((2, 6)), jnp.ones((2, 1)))
-    with pytest.raises(OptionError, match=r"power=0\.0, tile=64"):
+    with pytest.raises(OptionError, match=r"power=0\.0, tile="):
         quantum.born_attention(jnp.ones((2, 4)), jnp.ones((2, 4)), jnp.ones((2, 1)), power=0.0)
     with pytest.raises(OptionError, match="rank=3, states of 2 components"):
         quantum.born_masses(jnp.ones((2, 4)), jnp.ones((2, 4)), rank=3)
