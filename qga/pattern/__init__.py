@@ -1,19 +1,12 @@
 """Patterns: what maps are made of, scales and clusters, fields that react and diffuse, stability and its loss."""
 
-from .bifurcation import (
-    Bifurcation,
-    Bifurcations,
-    HopfForm,
-    SteadyForm,
-    bifurcations,
-    hopf_form,
-    steady_form,
-)
+from .bifurcation import Bifurcation, Bifurcations, bifurcations
 from .continuation import Branch, continuation
 from .critical import CriticalPoints, critical_points
 from .decompose import Decomposition, block_part, decompose, decompose_causal, symbol
 from .grid import connected_components, local_density
 from .homology import cluster_count, component_scales
+from .normal_form import HopfForm, SteadyForm, hopf_form, steady_form
 from .reaction import (
     Turing,
     allen_cahn,

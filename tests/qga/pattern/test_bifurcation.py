@@ -318,3 +318,10 @@ def test_branches_refuse_what_does_not_fit() -> None:
     branch = pattern.continuation(pitchfork, jnp.zeros(1), -1.0, steps=1, length=0.1)
     with pytest.raises(ShapeError, match=r"something happens between two points.\n  got:  points float64\[1, 1\]"):
         pattern.bifurcations(pitchfork, Branch(*(each[:1] for each in branch)))
+    for name, form in (("steady_form", pattern.steady_form), ("hopf_form", pattern.hopf_form)):
+        with pytest.raises(
+            ShapeError, match=rf"{name}: a field has one rate for each state.\n  got:  a point float64\[\]"
+        ):
+            form(pitchfork, jnp.zeros(()), 0.0)
+        with pytest.raises(ShapeError, match=r"a point float64\[2\], its rates float64\[1\]"):
+            form(lambda x, p: p * x[:1], jnp.zeros(2), 0.0)
