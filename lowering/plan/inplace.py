@@ -206,7 +206,7 @@ class _Arranger:
         if producer.op == "while":
             if not self._starts_alone(owner, value, producer):
                 return False
-        elif producer.op != "fusion" or (producer in readers and not _reads_in_step(producer, owner, value, self.base)):
+        elif producer.op != "fusion" or (producer in readers and not _reads_in_step(producer, owner, value, self.origin)):
             return False
         firsts = [self.order.place[id(n)] for n in readers if n is not producer and n.op not in _VIEWS]
         return self.order.try_order(firsts, self.order.place[id(producer)])
@@ -229,8 +229,10 @@ class _Arranger:
 _VIEWS = ("reshape", "bitcast_convert")
 
 
-def _reads_in_step(node: Node, source: Value, result: Value, base: dict[Value, Value]) -> bool:
+def _reads_in_step(node: Node, source: Value, result: Value, origin: dict[Value, Value]) -> bool:
     """Tell whether each lane reads of `source` only the element that it writes of `result`, or reduces it before.
+
+    `origin` names the value whose memory each one lies in, through views and updates in place.
 
     A row's results are written once all its lanes have read what they reduce; what other lanes read of a row after that
     is used for nothing unless the row has outputs of full size.
@@ -243,7 +245,7 @@ def _reads_in_step(node: Node, source: Value, result: Value, base: dict[Value, V
     is_full = {axis for axis in axes if axis is not None} == wide
     if not is_full and any(row != axes for row in node.attributes["output_axes"]):
         return False
-    inside = [b for b, v in zip(body.inputs, node.inputs, strict=True) if base.get(v, v) is source]
+    inside = [b for b, v in zip(body.inputs, node.inputs, strict=True) if origin[v] is source]
     if any(value.dtype != result.dtype or value.shape != result.shape for value in inside):
         return False
     return all(found == axes for value, found in _body_reads(node) if value in inside)

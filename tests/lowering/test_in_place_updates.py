@@ -49,7 +49,24 @@ def looped_updates(x: jax.Array, start: jax.Array) -> jax.Array:
     return jax.lax.fori_loop(0, 3, lambda k, x: moved_updates(x, start + k), x)
 
 
-MOVING = (moved_updates, reversed_updates, sliced_updates, swapped_rows, viewed_updates, looped_updates)
+def updates_read_crosswise(x: jax.Array, start: jax.Array) -> jax.Array:
+    def step(k: jax.Array, x: jax.Array) -> jax.Array:
+        updated = x.at[k].set(x[start])
+        return updated + updated[::-1]
+
+    return jax.lax.fori_loop(0, 2, step, x)
+
+
+def updates_spread(x: jax.Array, start: jax.Array) -> jax.Array:
+    def step(k: jax.Array, rows: jax.Array) -> jax.Array:
+        updated = rows.at[k].set(rows[start])
+        return updated + updated[:, :1]
+
+    rows = jax.lax.fori_loop(0, 2, step, x[: 11 * 1819].reshape(11, 1819))
+    return jnp.concatenate([rows.reshape(-1), x[11 * 1819 :]])
+
+
+MOVING = (moved_updates, reversed_updates, sliced_updates, swapped_rows, viewed_updates, looped_updates, updates_read_crosswise, updates_spread)
 
 
 @pytest.mark.parametrize("is_donated", [False, True])
