@@ -6,7 +6,6 @@ import jax
 import numpy as np
 
 from qga import flow
-from qga.flow.transport import transport_interval
 from tests.qga.case import Case
 
 Drawn = tuple[np.ndarray, ...]
@@ -24,12 +23,20 @@ def draw_mask(random: np.random.Generator) -> Drawn:
     return (random.random((7, 8)) < 0.4,)
 
 
+def draw_narrow(random: np.random.Generator) -> Drawn:
+    return (random.random((1, 17)) < 0.5,)
+
+
+def draw_width(random: np.random.Generator) -> Drawn:
+    return random.random((9, 5)) < 0.5, np.array(1.7)
+
+
 def balanced(scores: jax.Array, rows: jax.Array, columns: jax.Array) -> tuple[jax.Array, ...]:
     return flow.sinkhorn(scores, jax.nn.softmax(rows), jax.nn.softmax(columns), iterations=3)
 
 
 def interval(costs: jax.Array, rows: jax.Array, columns: jax.Array) -> tuple[jax.Array, ...]:
-    return transport_interval(costs, jax.nn.softmax(rows), jax.nn.softmax(columns), eps=0.3, iterations=10)
+    return flow.transport_interval(costs, jax.nn.softmax(rows), jax.nn.softmax(columns), eps=0.3, iterations=10)
 
 
 def heated(scores: jax.Array, rows: jax.Array, _: jax.Array) -> jax.Array:
@@ -49,7 +56,11 @@ CASES = [
     Case("hopfield_energy", lambda x, k: flow.hopfield_energy(x, k, 1.5), draw_memories, depth=6, scale=8.0),
     Case("is_contraction", lambda _, k: flow.is_contraction(k, 0.05), draw_memories, is_smooth=False),
     Case("threshold_dynamics", lambda m: flow.threshold_dynamics(m, 1.2, steps=2, active=20), draw_mask,
-         is_smooth=False, lowers=False),
-    Case("threshold_energy", lambda m: flow.threshold_energy(m, 1.2), draw_mask, is_smooth=False, lowers=False,
-         depth=56, scale=8.0),
+         is_smooth=False),
+    Case("threshold_dynamics, one row", lambda m: flow.threshold_dynamics(m, 2.0, steps=3, active=8), draw_narrow,
+         is_smooth=False),
+    Case("threshold_dynamics, width", lambda m, w: flow.threshold_dynamics(m, w, steps=2, active=22), draw_width,
+         is_smooth=False),
+    Case("threshold_energy", lambda m: flow.threshold_energy(m, 1.2), draw_mask, is_smooth=False, depth=56, scale=8.0),
+    Case("threshold_energy, width", flow.threshold_energy, draw_width, depth=45, scale=8.0),
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Threshold dynamics of masks in closed form: the kernel, the selection without a sort, what a GPU does (F-5)."""
+"""Threshold dynamics of masks in closed form: the kernel, the selection without a sort (F-5)."""
 
 from __future__ import annotations
 
@@ -14,33 +14,10 @@ from scipy.linalg import expm
 
 from qga import DomainError, ShapeError, flow
 from qga.flow import threshold
-from tests.qga.case import Case
-from tests.qga.test_cases import CHAIN_ROUNDINGS, drawn, require_close
-from tests.qga.tolerances import VULKAN_ROUNDINGS, assert_close, assert_far, bound
+from tests.qga.tolerances import assert_close, assert_far, bound
 
 # Its entries are below one and its rows sum to one; a few roundings of the table of cosines come on top.
 TABLE_SCALE = 4.0
-
-
-def draw_mask(random: np.random.Generator) -> tuple[np.ndarray, ...]:
-    return (random.random((7, 8)) < 0.4,)
-
-
-def draw_narrow(random: np.random.Generator) -> tuple[np.ndarray, ...]:
-    return (random.random((1, 17)) < 0.5,)
-
-
-def draw_width(random: np.random.Generator) -> tuple[np.ndarray, ...]:
-    return random.random((9, 5)) < 0.5, np.array(1.7)
-
-
-ROWS = [
-    Case("threshold_dynamics", lambda m: flow.threshold_dynamics(m, 1.2, steps=2, active=20), draw_mask),
-    Case("threshold_dynamics, one row", lambda m: flow.threshold_dynamics(m, 2.0, steps=3, active=8), draw_narrow),
-    Case("threshold_dynamics, width", lambda m, w: flow.threshold_dynamics(m, w, steps=2, active=22), draw_width),
-    Case("threshold_energy", lambda m: flow.threshold_energy(m, 1.2), draw_mask, depth=56, scale=8.0),
-    Case("threshold_energy, width", flow.threshold_energy, draw_width, depth=45, scale=8.0),
-]  # fmt: skip
 
 
 def path_laplacian(size: int) -> np.ndarray:
@@ -63,17 +40,6 @@ def ranked(values: np.ndarray, active: int) -> np.ndarray:
     kept = np.zeros(values.size, bool)
     kept[np.argsort(-values.ravel(), kind="stable")[:active]] = True
     return kept.reshape(values.shape)
-
-
-@pytest.mark.parametrize("case", ROWS, ids=[case.name for case in ROWS])
-def test_vulkan_computes_what_the_cpu_computes(case: Case, vulkan: jax.Device) -> None:
-    arrays = [array.astype(np.float32) if array.dtype == np.float64 else array for array in drawn(case)]
-    cpu, other = (
-        jax.jit(case.function)(*(jax.device_put(array, device) for array in arrays))
-        for device in (jax.devices("cpu")[0], vulkan)
-    )
-    assert other.devices() == {vulkan}
-    require_close(case, other, cpu, VULKAN_ROUNDINGS + CHAIN_ROUNDINGS, np.float32)
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 16])

@@ -11,8 +11,6 @@ import pytest
 from scipy.stats import entropy
 
 from qga import DomainError, OptionError, ShapeError, flow
-from qga.flow.curvature import ollivier_interval
-from qga.flow.transport import transport_interval
 from tests.qga.tolerances import assert_close
 
 SHAPES = [(1, 4), (2, 2), (5, 3), (7, 11)]
@@ -35,7 +33,7 @@ def test_entropic_plan_costs_at_most_its_entropy_more(
     random: np.random.Generator, shape: tuple[int, int], eps: float
 ) -> None:
     costs, rows, columns = draw(random, shape)
-    found = transport_interval(*map(jnp.asarray, (costs, rows, columns)), eps=eps, iterations=5000)
+    found = flow.transport_interval(*map(jnp.asarray, (costs, rows, columns)), eps=eps, iterations=5000)
     exact = ot.emd2(rows, columns, costs)
     more = float(jnp.sum(costs * found.plan)) - exact
     assert -1e-12 <= more <= eps * min(entropy(rows), entropy(columns)) + 1e-9
@@ -53,7 +51,7 @@ def test_entropic_plan_costs_at_most_its_entropy_more(
 def test_bound_is_no_larger_than_it_must_be() -> None:
     # Two places: the plan costs 1 / (1 + e^(1 / eps)) more, and 0.4 eps log 2 of that is needed.
     eps = 1 / 1.28
-    found = transport_interval(1 - jnp.eye(2), jnp.full(2, 0.5), jnp.full(2, 0.5), eps=eps, iterations=50)
+    found = flow.transport_interval(1 - jnp.eye(2), jnp.full(2, 0.5), jnp.full(2, 0.5), eps=eps, iterations=50)
     assert float(found.upper) == pytest.approx(1 / (1 + np.exp(1 / eps)), rel=1e-12)
     assert 0.3 * eps * np.log(2) < float(found.upper) < 0.45 * eps * np.log(2)
     assert float(found.lower) <= 0 < float(found.upper)
@@ -66,7 +64,7 @@ def test_bounds_hold_before_convergence(random: np.random.Generator, iterations:
     for _ in range(30):
         costs, rows, columns = draw(random, (6, 5))
         eps = 0.03
-        found = transport_interval(*map(jnp.asarray, (costs, rows, columns)), eps=eps, iterations=iterations)
+        found = flow.transport_interval(*map(jnp.asarray, (costs, rows, columns)), eps=eps, iterations=iterations)
         exact = ot.emd2(rows, columns, costs)
         assert float(found.lower) <= exact + 1e-12
         assert exact <= float(found.upper) + 1e-12
@@ -84,7 +82,7 @@ def test_interval_closes_with_eps(random: np.random.Generator) -> None:
     costs, rows, columns = map(jnp.asarray, draw(random, (6, 6)))
     widths = []
     for eps in (0.4, 0.1, 0.025):
-        found = transport_interval(costs, rows, columns, eps=eps, iterations=20_000)
+        found = flow.transport_interval(costs, rows, columns, eps=eps, iterations=20_000)
         widths.append(float(found.upper - found.lower))
     assert widths[1] < widths[0] / 3
     assert widths[2] < widths[1] / 3
@@ -96,16 +94,16 @@ def test_masses_of_zero_are_left_out(random: np.random.Generator) -> None:
     wide = np.full((6, 8), 0.7)
     wide[:4, :5] = costs
     padded = np.concatenate([rows, np.zeros(2)]), np.concatenate([columns, np.zeros(3)])
-    got = transport_interval(*map(jnp.asarray, (wide, *padded)), eps=0.1, iterations=100)
-    want = transport_interval(*map(jnp.asarray, (costs, rows, columns)), eps=0.1, iterations=100)
+    got = flow.transport_interval(*map(jnp.asarray, (wide, *padded)), eps=0.1, iterations=100)
+    want = flow.transport_interval(*map(jnp.asarray, (costs, rows, columns)), eps=0.1, iterations=100)
     assert_close(got.lower, want.lower, depth=100, scale=3.0)
     assert_close(got.upper, want.upper, depth=100, scale=3.0)
     slopes = jax.grad(
-        lambda c, a: transport_interval(c, a, jnp.asarray(padded[1]), eps=0.1, iterations=9).upper, (0, 1)
+        lambda c, a: flow.transport_interval(c, a, jnp.asarray(padded[1]), eps=0.1, iterations=9).upper, (0, 1)
     )
     assert all(jnp.isfinite(each).all() for each in slopes(jnp.asarray(wide), jnp.asarray(padded[0])))
     assert jnp.isnan(
-        transport_interval(jnp.asarray(wide), *(jnp.nan * each for each in padded), eps=0.1, iterations=3)[1]
+        flow.transport_interval(jnp.asarray(wide), *(jnp.nan * each for each in padded), eps=0.1, iterations=3)[1]
     )
 
 
@@ -114,7 +112,7 @@ def test_masses_of_zero_are_left_out(random: np.random.Generator) -> None:
 def test_curvature_lies_in_its_interval(random: np.random.Generator, idleness: float) -> None:
     lengths = draw_graph(random)
     exact = flow.ollivier(lengths, idleness=idleness)
-    found = ollivier_interval(lengths, eps=0.02, iterations=3000, idleness=idleness)
+    found = flow.ollivier_interval(lengths, eps=0.02, iterations=3000, idleness=idleness)
     assert [tuple(edge) for edge in found.edges] == list(exact)
     for edge, lower, upper in zip(found.edges, found.lower, found.upper, strict=True):
         value = exact[edge[0], edge[1]]
@@ -129,7 +127,7 @@ def test_curvature_lies_in_its_interval(random: np.random.Generator, idleness: f
 
 
 def test_bridge_of_a_barbell_is_certainly_negative() -> None:
-    found = ollivier_interval(nx.to_numpy_array(nx.barbell_graph(5, 0)), eps=0.05, iterations=500)
+    found = flow.ollivier_interval(nx.to_numpy_array(nx.barbell_graph(5, 0)), eps=0.05, iterations=500)
     upper = {tuple(edge): float(high) for edge, high in zip(found.edges, found.upper, strict=True)}
     lower = {tuple(edge): float(low) for edge, low in zip(found.edges, found.lower, strict=True)}
     assert lower[4, 5] - 1e-5 <= -0.6 <= upper[4, 5] < -0.5
@@ -139,8 +137,8 @@ def test_bridge_of_a_barbell_is_certainly_negative() -> None:
 @pytest.mark.parametrize("block", [1, 5, 1000])
 def test_blocks_change_nothing(random: np.random.Generator, block: int) -> None:
     lengths = draw_graph(random)
-    got = ollivier_interval(lengths, eps=0.1, iterations=50, block=block)
-    want = ollivier_interval(lengths, eps=0.1, iterations=50)
+    got = flow.ollivier_interval(lengths, eps=0.1, iterations=50, block=block)
+    want = flow.ollivier_interval(lengths, eps=0.1, iterations=50)
     assert len(got.lower) == len(got.edges) == np.triu(lengths > 0).sum()
     assert_close(got.lower, want.lower, depth=50, scale=30.0)
     assert_close(got.upper, want.upper, depth=50, scale=30.0)
@@ -148,9 +146,9 @@ def test_blocks_change_nothing(random: np.random.Generator, block: int) -> None:
 
 def test_vulkan_finds_the_same_interval(random: np.random.Generator, vulkan: jax.Device) -> None:
     lengths = draw_graph(random)
-    want = ollivier_interval(lengths, eps=0.1, iterations=50)
+    want = flow.ollivier_interval(lengths, eps=0.1, iterations=50)
     with jax.default_device(vulkan):
-        got = ollivier_interval(lengths, eps=0.1, iterations=50)
+        got = flow.ollivier_interval(lengths, eps=0.1, iterations=50)
     assert got.lower.devices() == {vulkan}
     assert np.abs(np.asarray(got.lower) - np.asarray(want.lower)).max() < 1e-3
     assert np.abs(np.asarray(got.upper) - np.asarray(want.upper)).max() < 1e-3
@@ -158,10 +156,10 @@ def test_vulkan_finds_the_same_interval(random: np.random.Generator, vulkan: jax
 
 def test_interval_refuses_what_does_not_fit() -> None:
     with pytest.raises(ShapeError, match="transport_interval: there must be one mass for each row and column"):
-        transport_interval(jnp.ones((2, 3)), jnp.ones(3), jnp.ones(2), eps=1.0, iterations=1)
+        flow.transport_interval(jnp.ones((2, 3)), jnp.ones(3), jnp.ones(2), eps=1.0, iterations=1)
     with pytest.raises(OptionError, match=r"eps=0\.0, iterations=1"):
-        ollivier_interval(np.ones((2, 2)) - np.eye(2), eps=0.0, iterations=1)
+        flow.ollivier_interval(np.ones((2, 2)) - np.eye(2), eps=0.0, iterations=1)
     with pytest.raises(OptionError, match=r"block=0"):
-        ollivier_interval(np.ones((2, 2)) - np.eye(2), eps=1.0, iterations=1, block=0)
+        flow.ollivier_interval(np.ones((2, 2)) - np.eye(2), eps=1.0, iterations=1, block=0)
     with pytest.raises(DomainError, match="all places must be connected"):
-        ollivier_interval(np.kron(np.eye(2), np.ones((2, 2)) - np.eye(2)), eps=1.0, iterations=1)
+        flow.ollivier_interval(np.kron(np.eye(2), np.ones((2, 2)) - np.eye(2)), eps=1.0, iterations=1)
