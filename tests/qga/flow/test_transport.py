@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from fractions import Fraction
+from itertools import combinations, pairwise
 
 import jax
 import jax.numpy as jnp
@@ -133,6 +134,38 @@ def test_contraction_has_one_fixed_point(random: np.random.Generator) -> None:
     assert not bool(flow.is_contraction(keys, 4.01 / diameter))
     ends = [flow.hopfield(jnp.asarray(random.normal(size=3)), keys, 3.9 / diameter, steps=3000) for _ in range(3)]
     assert max(float(jnp.abs(end - ends[0]).max()) for end in ends) < 1e-9
+
+
+def test_contraction_is_never_claimed_by_rounding(random: np.random.Generator, dtype: np.dtype) -> None:
+    keys = random.normal(size=(200, 5, 3)).astype(dtype)
+    diameters = [max(exact_square(first, second) for first, second in combinations(each, 2)) for each in keys]
+    # The smallest numbers at which the bound, in exact arithmetic, no longer holds.
+    scales = np.array([smallest_above(4 / each, dtype) for each in diameters])
+    test = jax.jit(jax.vmap(flow.is_contraction))
+    assert not test(keys, scales).any()
+    assert not test(keys, -scales).any()
+    assert test(keys, scales * dtype.type(1 - 16 * np.finfo(dtype).eps)).all()
+    # The negative twin: without slack, some of them pass.
+    differences = keys[:, :, None] - keys[:, None]
+    naive = scales * np.square(differences).sum(-1).max((1, 2)) / 4
+    assert naive.dtype == dtype
+    assert (naive < 1).any()
+
+
+def exact_square(first: np.ndarray, second: np.ndarray) -> Fraction:
+    return sum(((Fraction(float(a)) - Fraction(float(b))) ** 2 for a, b in zip(first, second, strict=True)), Fraction())
+
+
+def smallest_above(number: Fraction, dtype: np.dtype) -> np.floating:
+    near = dtype.type(float(number))
+    return near if Fraction(float(near)) >= number else np.nextafter(near, dtype.type(np.inf))
+
+
+def test_contraction_is_not_claimed_where_squares_underflow() -> None:
+    # beta |k_1 - k_2|^2 / 4 = 2.5, of which single precision may see nothing.
+    far, close = jnp.zeros((2, 10), jnp.float32).at[1].set(1e-19), jnp.zeros((2, 10), jnp.float32)
+    assert not bool(flow.is_contraction(far, 1e38))
+    assert bool(flow.is_contraction(close, 1e36))
 
 
 def test_transport_refuses_what_does_not_fit() -> None:
