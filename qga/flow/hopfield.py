@@ -66,8 +66,8 @@ def is_contraction(keys: Keys, scale: Scale) -> Bool[Array, ""]:
         True where it is certain. False says nothing; keys that are not finite give it.
 
     Cost: keys^2 width operations, memory of the keys.
-    Error: never True by rounding: what is compared has at most width + 4 roundings of eps of its size, and must be below 1
-        by as much.
+    Error: never True by rounding: what is compared has at most width + 4 roundings of eps of its size, and must be
+        below 1 by as much.
     Source: Popoviciu 1935; Banach 1922.
 
     Example:
