@@ -8,7 +8,7 @@ from shaders.capabilities import Capabilities
 from shaders.kernel import Kernel
 
 from . import schedule as schedules
-from .codegen import dot, kernels, running, scatter, tile, tiles
+from .codegen import bands, dot, kernels, running, scatter, tile, tiles
 from .graph import Graph, Node, map_regions, regions, verify
 from .passes.degenerate import degenerate
 from .passes.fold_tiles import fold_tiles
@@ -84,7 +84,8 @@ def _tile_lines(graph: Graph, capabilities: Capabilities) -> list[str]:
     lines: list[str] = []
     for node in graph.nodes:
         if node.op == "fusion" and node.attributes["kind"] == "tile":
-            lines += tile.describe(node, choose(node, capabilities))
+            schedule = choose(node, capabilities)
+            lines += (bands if schedule.mode == bands.BANDS else tile).describe(node, schedule)
         elif node.op != "fusion":
             lines += (line for region in regions(node) for line in _tile_lines(region, capabilities))
     return lines
@@ -124,7 +125,7 @@ def choose(fusion: Node, capabilities: Capabilities) -> Schedule:
     """Return the schedule of a fusion."""
     special = {
         "dot": dot.choose, "scatter": scatter.choose, "map": tiles.choose, "window": running.choose,
-        "tile": tile.choose,
+        "tile": lambda *given: bands.choose(*given) or tile.choose(*given),
     }  # fmt: skip
     kind = fusion.attributes["kind"]
     chosen = special[kind](fusion, capabilities) if kind in special else None

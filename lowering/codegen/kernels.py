@@ -14,7 +14,7 @@ from .. import dtypes
 from ..errors import UnsupportedError, message
 from ..graph import Graph, Node, Value
 from ..schedule import Schedule
-from . import dot, maps, rows, running, scatter, serial, tile, tiles, update, window
+from . import bands, dot, maps, rows, running, scatter, serial, tile, tiles, update, window
 from .expression import Expression
 
 Emit = Callable[[Builder, Expression, Node, Schedule], None]
@@ -41,6 +41,7 @@ TEMPLATES: Mapping[str, Template] = {
     "window": Template(window.emit, window.groups),
     "dot": Template(dot.emit, dot.groups),
     "tile": Template(tile.emit, tile.groups),
+    f"tile {bands.BANDS}": Template(bands.emit, tile.groups),
 }
 
 # Arrays with more elements or bytes than this need 64-bit index arithmetic: SPIR-V reads an index as signed, so that

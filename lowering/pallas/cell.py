@@ -24,7 +24,7 @@ from jax import lax
 from .. import compat
 from ..errors import UnsupportedError, message
 from .order import parallel_axes, reached_by
-from .params import CompilerParams
+from .params import Options
 
 
 @dataclass(frozen=True)
@@ -122,8 +122,13 @@ def make_cell(parameters: Mapping[str, Any]) -> Cell:
         aliases,
         again,
         parameters["name"] or "kernel",
-        options.options() if isinstance(options := parameters["compiler_params"], CompilerParams) else {},
+        _options(parameters["compiler_params"]),
     )
+
+
+def _options(given: Any) -> dict[str, int]:
+    """Return what the kernel's author asks of code; what other compilers are asked means nothing here."""
+    return given.options() if isinstance(given, Options) else {}
 
 
 def _pure_kernel(parameters: Mapping[str, Any]) -> tuple[Callable[..., list[Any]], list[Any]]:

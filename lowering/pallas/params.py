@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol, runtime_checkable
 
 Semantics = Literal["parallel", "arbitrary"]
+
+
+@runtime_checkable
+class Options(Protocol):
+    """What may be given as `compiler_params`: any object that says which options of `CompilerParams` it sets."""
+
+    def options(self) -> dict[str, int]:
+        """Return options by the names of the fields of `CompilerParams`, as integers."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,18 +27,28 @@ class CompilerParams:
         threads: invocations of a workgroup: a power of two, whole subgroups.
         staging: whether operands of products are staged whole in shared memory.
         matrix_units: whether products may run on matrix units.
+        bands: whether tiles may live in matrices of subgroups from beginning to end, each with a band of rows. By
+            default a GPU does so where it can, and a CPU driver does not.
+        nan_in_extrema: whether maxima and minima hand on NaN, as they do by default. False promises that nothing is
+            lost if they do not, since NaN reaches every result on another way; in bands it is faster.
 
     Example:
         >>> CompilerParams(dimension_semantics=("parallel", "arbitrary"), threads=128)
-        CompilerParams(dimension_semantics=('parallel', 'arbitrary'), threads=128, staging=None, matrix_units=None)
+        CompilerParams(dimension_semantics=('parallel', 'arbitrary'), threads=128, staging=None, matrix_units=None,
+        bands=None, nan_in_extrema=None)
     """
 
     dimension_semantics: tuple[Semantics, ...] | None = None
     threads: int | None = None
     staging: bool | None = None
     matrix_units: bool | None = None
+    bands: bool | None = None
+    nan_in_extrema: bool | None = None
 
     def options(self) -> dict[str, int]:
         """Return what is said about code, as integers."""
-        said = {"threads": self.threads, "staging": self.staging, "matrix_units": self.matrix_units}
+        said = {
+            "threads": self.threads, "staging": self.staging, "matrix_units": self.matrix_units, "bands": self.bands,
+            "nan_in_extrema": self.nan_in_extrema,
+        }  # fmt: skip
         return {name: int(value) for name, value in said.items() if value is not None}

@@ -14,10 +14,10 @@ from ..errors import OptionError, ShapeError, describe, refuse
 from ..kernels.attention import Derivatives, Problem, TilePlan
 from ..tiling.state import accumulator_dtype
 from .observe import Metric, observe_call
-from .scores import DOT, FIDELITY, lift_to_rays
+from .scores import FIDELITY, dot_score, lift_to_rays
 from .tiled import attend, finite
 
-DEFAULT_TILE = 64
+DEFAULT_TILE = 128
 
 Queries = Float[Array, "*batch queries width"]
 Keys = Float[Array, "*batch keys width"]
@@ -104,7 +104,7 @@ def dot_attention(
     _check_derivatives("dot_attention", derivatives)
     observe_call(queries, keys, values, metric="dot", scale=scale, mask=mask, is_causal=is_causal)
     scale = _natural_scale(queries) if scale is None else scale
-    plan = TilePlan(DOT, tile, is_causal, derivatives)
+    plan = TilePlan(dot_score(queries.dtype), tile, is_causal, derivatives, scale_moves=isinstance(scale, jax.Array))
     out, log_sums = _attend("dot_attention", plan, (queries, keys, values), scale, mask)
     return (out, log_sums) if return_lse else out
 
@@ -188,7 +188,7 @@ def fidelity_attention(
     _check_derivatives("fidelity_attention", derivatives)
     observe_call(queries, keys, values, metric="fidelity", scale=beta, mask=mask, is_causal=is_causal)
     arrays = lift_to_rays(queries), lift_to_rays(keys), values
-    plan = TilePlan(FIDELITY, tile, is_causal, derivatives)
+    plan = TilePlan(FIDELITY, tile, is_causal, derivatives, scale_moves=isinstance(beta, jax.Array))
     out, log_sums = _attend("fidelity_attention", plan, arrays, beta, mask)
     return (out, log_sums) if return_lse else out
 
@@ -250,7 +250,7 @@ def attention_pass(
             )
         queries, keys, plan = lift_to_rays(queries), lift_to_rays(keys), TilePlan(FIDELITY, tile, is_causal)
     else:
-        plan = TilePlan(DOT, tile, is_causal)
+        plan = TilePlan(dot_score(queries.dtype), tile, is_causal)
     scale = _natural_scale(queries) if scale is None else scale
     wide = log_sums.astype(accumulator_dtype(queries, values))
     return _attend("attention_pass", plan, (queries, keys, values), scale, mask, wide)[0]

@@ -64,7 +64,10 @@ def lift_to_rays(vectors: Float[Array, "*batch width"]) -> Float[Array, "*batch 
         )
     wide = vectors.astype(accumulator_dtype(vectors))
     squared = jnp.sum(jnp.square(wide), axis=-1, keepdims=True)
-    return (wide * lax.rsqrt(jnp.maximum(squared, jnp.finfo(wide.dtype).tiny))).astype(vectors.dtype)
+    empty = squared == 0
+    # What is divided by nothing has no derivative either.
+    length = jnp.maximum(jnp.where(empty, 1, squared), jnp.finfo(wide.dtype).tiny)
+    return jnp.where(empty, 0, wide * lax.rsqrt(length)).astype(vectors.dtype)
 
 
 def _scores(score: Score, queries: Array, keys: Array, scale: Array) -> Float[Array, "queries keys"]:
@@ -95,5 +98,21 @@ def _link_squares(inners: Inners, scale: Float[Array, ""]) -> Float[Array, "quer
     return scale * (jnp.square(real) + jnp.square(imaginary))
 
 
+def _lift_nothing(queries: Float[Array, "queries width"], scale: Float[Array, ""]) -> Planes:
+    del scale
+    return (queries,)
+
+
+def _link_scaled(inners: Inners, scale: Float[Array, ""]) -> Float[Array, "queries keys"]:
+    return scale * inners[0]
+
+
 DOT = Score(_lift_scaled, _link_plainly)
+# For 16-bit queries, which a scale would round once more.
+DOT_NARROW = Score(_lift_nothing, _link_scaled)
 FIDELITY = Score(_lift_to_planes, _link_squares)
+
+
+def dot_score(dtype: jnp.dtype) -> Score:
+    """Return the scaled inner product for queries of a dtype."""
+    return DOT_NARROW if dtype.itemsize == 2 else DOT

@@ -20,7 +20,16 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from ..kernels import launch
-from ..kernels.attention import Problem, TilePlan, attention_kernel, hide, operands, pass_kernel, sizes_of
+from ..kernels.attention import (
+    Problem,
+    TilePlan,
+    attention_kernel,
+    average_kernel,
+    hide,
+    operands,
+    pass_kernel,
+    sizes_of,
+)
 from ..kernels.attention_gradient import Backflow, key_gradient_kernel, query_gradient_kernel
 from ..kernels.score import Planes, score_tile
 from ..tiling.cut import split
@@ -71,8 +80,8 @@ def attend(plan: TilePlan, problem: Problem, peak: Float[Array, " queries"] | No
         peak: as in ``attention_state``; no result depends on it.
 
     Returns:
-        The averages and the log of each row's partition sum, both in the accumulator's dtype. A row that sees no key
-        gives zeros and minus infinity.
+        The averages in the dtype of the values, and the log of each row's partition sum in the accumulator's. A row
+        that sees no key gives zeros and minus infinity.
     """
     run = _attend_reverse if plan.derivatives == "reverse" else _attend_all
     return run(plan, problem, peak)
@@ -88,7 +97,12 @@ def _attend_all_jvp(plan: TilePlan, primals: tuple, tangents: tuple) -> tuple[Ou
     # A kernel has no derivative, and JAX drops rules where it separates the linear part of a derivative: what may be
     # differentiated once more has no kernel in it.
     (problem, _), (moves, _) = primals, tangents
-    return jax.jvp(partial(_define, plan), (problem,), (moves,))
+
+    def define(problem: Problem) -> Outputs:
+        out, log_sums = _define(plan, problem)
+        return out.astype(problem.values.dtype), log_sums
+
+    return jax.jvp(define, (problem,), (moves,))
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -109,8 +123,13 @@ def _attend_backwards(plan: TilePlan, known: Known, bars: Outputs) -> tuple[Prob
 _attend_reverse.defvjp(_attend_forwards, _attend_backwards)
 
 
+@partial(jax.jit, static_argnums=0)
 def _read(plan: TilePlan, problem: Problem, peak: Array | None) -> Outputs:
-    return state_read(attention_state(plan, problem, peak))
+    if peak is None:
+        out, log_sums = launch(average_kernel(plan, problem), *operands(problem))
+        return out, log_sums
+    out, log_sums = state_read(attention_state(plan, problem, peak))
+    return out.astype(problem.values.dtype), log_sums
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
@@ -170,12 +189,13 @@ def _push(plan: TilePlan, known: Known, moves: Moves) -> Outputs:
 def _pull(plan: TilePlan, known: Known, bars: Outputs) -> Moves:
     """Pull cotangents of the outputs back to the inputs by kernels: the transpose of ``_push``."""
     (problem, out, log_sums), (out_bar, log_sum_bar) = known, bars
-    back = Backflow(out_bar, log_sums, log_sum_bar - jnp.sum(out_bar * out, axis=1))
+    products = out.astype(log_sums.dtype) * out_bar.astype(log_sums.dtype)
+    back = Backflow(out_bar.astype(problem.values.dtype), log_sums, log_sum_bar - jnp.sum(products, axis=1))
     arrays = [*operands(problem), *back]
-    *plane_bars, scale_bars = launch(query_gradient_kernel(plan, problem), *arrays)
+    by_query = launch(query_gradient_kernel(plan, problem), *arrays)
+    plane_bars, scale_bars = tuple(by_query[: len(problem.planes)]), by_query[len(problem.planes) :]
     key_bar, value_bar = launch(key_gradient_kernel(plan, problem), *arrays)
-    moves = tuple(plane_bars), key_bar, value_bar, jnp.sum(scale_bars)
-    return jax.tree.map(lambda bar, primal: bar.astype(primal.dtype), moves, _moves(problem))
+    return plane_bars, key_bar, value_bar, sum(map(jnp.sum, scale_bars), jnp.zeros_like(problem.scale))
 
 
 def _cut(tile: int, problem: Problem, moves: Moves) -> _KeyTile:

@@ -5,6 +5,7 @@ for each tile of keys:  scores -> leaf state -> merged into the running state
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,16 +17,20 @@ from jax import lax
 from jax.experimental import pallas as pl
 from jaxtyping import Array, Bool, Float
 
-from ..tiling.state import State, state_leaf, state_merge
-from .call import Block, Kernel, Place
+from ..tiling.state import State, state_add, state_read
+from .call import Block, Kernel, Place, Promise
 from .score import Planes, Score, score_tile
 
 # Rows of a tile at most, by bytes of a number: the weights of a pair of tiles take half of 32 KiB, the shared memory
-# that nearly every device gives a workgroup. On the CPU tiles of 128 rows would be up to a third faster.
-_ROWS = {4: 64, 8: 32}
+# that nearly every device gives a workgroup, or all of it where matrix units hold them. On the CPU tiles of 128 rows
+# would be up to a third faster for numbers of 4 bytes, too.
+_ROWS = {2: 128, 4: 64, 8: 32}
+# Keys and values of a tile, in numbers of 2 bytes: what passes through shared memory at a time.
+_STAGED = 16384
 # Numbers at most that a program carries through its loop, in each of its results.
 _CARRIED = 16384
-
+# A score that is NaN makes its weight NaN, and with it the mass and the total.
+_PROMISE = Promise(nan_in_extrema=False)
 
 Derivatives = Literal["all", "reverse"]
 
@@ -39,12 +44,14 @@ class TilePlan:
         tile: keys scored at a time, at most.
         is_causal: whether query i sees keys 0 to i only.
         derivatives: "all" modes and orders, or "reverse" mode of first order alone, by kernels.
+        scale_moves: whether the scale has a derivative; a number of Python has none.
     """
 
     score: Score
     tile: int
     is_causal: bool
     derivatives: Derivatives = "all"
+    scale_moves: bool = True
 
 
 class Problem(NamedTuple):
@@ -88,13 +95,22 @@ class Sizes(NamedTuple):
         return max(1, -(-self.keys // self.key_tile))
 
 
-def sizes_of(plan: TilePlan, problem: Problem) -> Sizes:
-    """Cut a problem: tiles are as long as fits a workgroup, and key tiles no longer than the plan says."""
+def sizes_of(plan: TilePlan, problem: Problem, dtype: jnp.dtype | None = None) -> Sizes:
+    """Cut a problem: tiles are as long as fits a workgroup, and key tiles no longer than the plan says.
+
+    Args:
+        plan: how.
+        problem: of what.
+        dtype: of the numbers that tiles are multiplied in; that of the keys by default.
+    """
     (queries, width), (keys, channels) = problem.planes[0].shape, problem.values.shape
-    fitting = _ROWS.get(problem.scale.dtype.itemsize, min(_ROWS.values()))
+    bytes_each = (problem.keys.dtype if dtype is None else dtype).itemsize
+    fitting = _ROWS.get(bytes_each, min(_ROWS.values()))
     while fitting > 1 and fitting * max(width, channels) > _CARRIED:
         fitting //= 2
     query_tile, key_tile = max(1, min(fitting, queries)), max(1, min(fitting, plan.tile, keys))
+    while bytes_each == 2 and key_tile > 64 and key_tile * (width + channels) > _STAGED:
+        key_tile //= 2
     present = len(problem.planes), problem.mask is not None
     # A block has at least one element; what an empty array lacks is padded with zeros.
     return Sizes(*present, queries, keys, max(1, width), max(1, channels), query_tile, key_tile)
@@ -114,7 +130,26 @@ def attention_kernel(plan: TilePlan, problem: Problem) -> Kernel:
         by_query(sizes),
         [tile_of(sizes.query_tile), tile_of(sizes.query_tile), tile_of(sizes.query_tile, sizes.channels)],
         [jax.ShapeDtypeStruct(shape, dtype) for shape in ((rows,), (rows,), (rows, columns))],
+        "attention_state",
+        _PROMISE,
+    )
+
+
+def average_kernel(plan: TilePlan, problem: Problem) -> Kernel:
+    """Return the kernel that computes the averaged values and log sum of each query: ``attention_kernel``, read."""
+    sizes = sizes_of(plan, problem)
+    rows, columns = problem.planes[0].shape[0], problem.values.shape[1]
+    return Kernel(
+        partial(_average, plan=plan, sizes=sizes),
+        (sizes.query_tiles,),
+        by_query(sizes),
+        [tile_of(sizes.query_tile, sizes.channels), tile_of(sizes.query_tile)],
+        [
+            jax.ShapeDtypeStruct((rows, columns), problem.values.dtype),
+            jax.ShapeDtypeStruct((rows,), problem.scale.dtype),
+        ],
         "attention",
+        _PROMISE,
     )
 
 
@@ -174,12 +209,16 @@ def hide(
     first_query: int | Array,
     first_key: int | Array,
     allowed: Bool[Array, "queries tile"] | None,
+    axes: tuple[int, int] = (0, 1),
 ) -> Float[Array, "queries tile"]:
-    """Give minus infinity to every key that does not exist or must not be seen."""
-    key = first_key + lax.broadcasted_iota(jnp.int32, scores.shape, 1)
+    """Give minus infinity to every key that does not exist or must not be seen.
+
+    ``axes`` are those of queries and of keys.
+    """
+    key = first_key + lax.broadcasted_iota(jnp.int32, scores.shape, axes[1])
     visible = key < sizes.keys
     if plan.is_causal:
-        visible &= key <= first_query + lax.broadcasted_iota(jnp.int32, scores.shape, 0)
+        visible &= key <= first_query + lax.broadcasted_iota(jnp.int32, scores.shape, axes[0])
     if allowed is not None:
         visible &= allowed
     return jnp.where(visible, scores, -jnp.inf)
@@ -193,27 +232,55 @@ def key_steps(plan: TilePlan, sizes: Sizes, first_query: int | Array) -> int | A
     return jnp.minimum((last + sizes.key_tile - 1) // sizes.key_tile, sizes.key_tiles)
 
 
+def open_steps(plan: TilePlan, sizes: Sizes, first_query: int | Array) -> int | Array:
+    """Count the tiles of keys, from the first on, that every query of a tile sees whole: nothing in them is hidden."""
+    whole_tiles = sizes.keys // sizes.key_tile
+    if sizes.is_masked:
+        return 0
+    if not plan.is_causal:
+        return whole_tiles
+    return jnp.minimum((first_query + 1) // sizes.key_tile, whole_tiles)
+
+
 def _attend(place: Place, *refs: Any, plan: TilePlan, sizes: Sizes) -> None:
     given, (peak, mass, total) = split_refs(sizes, refs)
+    peak[...], mass[...], total[...] = _state(plan, sizes, place[0], given)
 
-    def add(state: State, scores: Array, values: Array) -> State:
-        return state_merge(state, jax.vmap(state_leaf, in_axes=(0, None))(scores, values))
 
-    unit = State(*(jnp.full(ref.shape, start, ref.dtype) for ref, start in ((peak, -jnp.inf), (mass, 0), (total, 0))))
-    peak[...], mass[...], total[...] = _over_keys(plan, sizes, place[0], given, add, unit)
+def _average(place: Place, *refs: Any, plan: TilePlan, sizes: Sizes) -> None:
+    given, (out, log_sums) = split_refs(sizes, refs)
+    average, log_sums[...] = state_read(_state(plan, sizes, place[0], given))
+    out[...] = average.astype(out.dtype)
+
+
+def _state(plan: TilePlan, sizes: Sizes, number: int | Array, given: Problem) -> State:
+    """Return the state of each query of a tile; of 16-bit numbers it is summed in units of log 2."""
+    rows, dtype = sizes.query_tile, given.scale.dtype
+    is_narrow = given.keys.dtype.itemsize == 2
+    exp, unit = (jnp.exp2, math.log(2)) if is_narrow else (jnp.exp, 1.0)
+    start = State(
+        jnp.full((rows,), -jnp.inf, dtype), jnp.zeros((rows,), dtype), jnp.zeros((rows, sizes.channels), dtype)
+    )
+
+    def add(state: State, scores: Array, values: Array, *, is_open: bool) -> State:
+        return state_add(state, scores, values, exp=exp, can_be_empty=not is_open)
+
+    state = _over_keys(plan, sizes, number, given, add, start, given.scale[0, 0] / unit)
+    return state._replace(peak=state.peak * unit) if is_narrow else state
 
 
 def _pass(place: Place, *refs: Any, plan: TilePlan, sizes: Sizes) -> None:
     given, (peak_ref, mass, total) = split_refs(sizes, refs)
     peak = peak_ref[...]
 
-    def add(sums: tuple[Array, Array], scores: Array, values: Array) -> tuple[Array, Array]:
+    def add(sums: tuple[Array, Array], scores: Array, values: Array, *, is_open: bool) -> tuple[Array, Array]:
+        del is_open
         weights = jnp.exp(scores - peak[:, None])
         mixed = jnp.matmul(weights.astype(values.dtype), values, preferred_element_type=peak.dtype)
         return sums[0] + jnp.sum(weights, axis=1), sums[1] + mixed
 
     start = jnp.zeros(mass.shape, mass.dtype), jnp.zeros(total.shape, total.dtype)
-    mass[...], total[...] = _over_keys(plan, sizes, place[0], given, add, start)
+    mass[...], total[...] = _over_keys(plan, sizes, place[0], given, add, start, given.scale[0, 0])
 
 
 def _over_keys(
@@ -221,18 +288,30 @@ def _over_keys(
     sizes: Sizes,
     number: int | Array,
     given: Problem,
-    add: Callable[[Any, Array, Array], Any],
+    add: Callable[..., Any],
     start: Any,
+    scale: Array,
 ) -> Any:
-    """Fold ``add`` (carry, scores, values) over the tiles of keys that tile ``number`` of queries sees."""
+    """Fold ``add`` (carry, scores, values, is_open) over the tiles of keys that tile ``number`` of queries sees."""
     first = number * sizes.query_tile
-    planes, scale = tuple(ref[...] for ref in given.planes), given.scale[0, 0]
+    planes = tuple(ref[...] for ref in given.planes)
 
-    def step(number: Array, carry: Any) -> Any:
+    def step(number: Array, carry: Any, *, is_open: bool) -> Any:
         rows = pl.ds(number * sizes.key_tile, sizes.key_tile)
         scores = score_tile(plan.score, planes, given.keys[rows, :], scale)
-        allowed = None if given.mask is None else given.mask[:, rows]
-        scores = hide(plan, sizes, scores, first, number * sizes.key_tile, allowed)
-        return add(carry, scores, given.values[rows, :])
+        if not is_open:
+            allowed = None if given.mask is None else given.mask[:, rows]
+            scores = hide(plan, sizes, scores, first, number * sizes.key_tile, allowed)
+        return add(carry, scores, given.values[rows, :], is_open=is_open)
 
-    return lax.fori_loop(0, key_steps(plan, sizes, first), step, start)
+    return over_tiles(open_steps(plan, sizes, first), key_steps(plan, sizes, first), step, start)
+
+
+def over_tiles(opened: int | Array, steps: int | Array, step: Callable[..., Any], start: Any) -> Any:
+    """Fold ``step`` (number, carry, is_open) over tiles, of which the first ones hide nothing."""
+    is_known = isinstance(opened, int)
+    if not (is_known and opened == 0):
+        start = lax.fori_loop(0, opened, partial(step, is_open=True), start)
+    if is_known and isinstance(steps, int) and opened == steps:
+        return start
+    return lax.fori_loop(opened, steps, partial(step, is_open=False), start)

@@ -4,7 +4,8 @@
     offset_i = bar logZ_i - <bar out_i, out_i>
 
 One kernel has a program for each tile of queries and sums over keys, the other a program for each tile of keys and
-sums over queries, so that no program adds to what another one writes.
+sums over queries, so that no program adds to what another one writes. Both keep what they sum in the rows of their
+tiles: the second one makes every table of numbers transposed. Factors of products have the dtype of the keys.
 """
 
 from __future__ import annotations
@@ -18,18 +19,35 @@ from jax import lax
 from jax.experimental import pallas as pl
 from jaxtyping import Array, Float
 
-from .attention import Problem, Sizes, TilePlan, by_query, hide, key_steps, sizes_of, split_refs, tile_of, whole
+from .attention import (
+    Problem,
+    Sizes,
+    TilePlan,
+    by_query,
+    hide,
+    key_steps,
+    open_steps,
+    over_tiles,
+    sizes_of,
+    split_refs,
+    tile_of,
+    whole,
+)
 from .call import Block, Kernel, Place
-from .score import Planes, score_tile
+from .score import Planes
+
+_ROWS = (((1,), (1,)), ((), ()))
+# Keys, or queries, of a round at most.
+_CHUNK = 64
 
 
 class Backflow(NamedTuple):
-    """What comes back to each query, in the dtype that sums are taken in.
+    """What comes back to each query.
 
     Attributes:
-        out_bar: cotangent of the mixed values.
-        log_sums: logZ; zero where a query sees no key.
-        offsets: cotangent of logZ less <out_bar, out>.
+        out_bar: cotangent of the mixed values, in the dtype of the values.
+        log_sums: logZ in the dtype that sums are taken in; zero where a query sees no key.
+        offsets: cotangent of logZ less <out_bar, out>, likewise.
     """
 
     out_bar: Float[Array, "queries channels"]
@@ -38,23 +56,24 @@ class Backflow(NamedTuple):
 
 
 def query_gradient_kernel(plan: TilePlan, problem: Problem) -> Kernel:
-    """Return the kernel that computes the cotangents of each plane, and of the scale by tile of queries."""
-    sizes, dtype = sizes_of(plan, problem), problem.scale.dtype
+    """Return the kernel that computes the cotangents of each plane and, where it moves, of the scale by query."""
+    sizes, dtype = _sizes(plan, problem, sums_over_keys=True), problem.scale.dtype
     tile = sizes.query_tile
+    rows = [problem.planes[0].shape[:1]] * plan.scale_moves
     return Kernel(
         partial(_pull_queries, plan=plan, sizes=sizes),
         (sizes.query_tiles,),
         [*by_query(sizes), tile_of(tile, sizes.channels), tile_of(tile), tile_of(tile)],
-        [*[tile_of(tile, sizes.width)] * sizes.planes, tile_of(1)],
-        [jax.ShapeDtypeStruct(each.shape, dtype) for each in problem.planes]
-        + [jax.ShapeDtypeStruct((sizes.query_tiles,), dtype)],
+        [*[tile_of(tile, sizes.width)] * sizes.planes, *[tile_of(tile)] * len(rows)],
+        [*(jax.ShapeDtypeStruct(each.shape, each.dtype) for each in problem.planes)]
+        + [jax.ShapeDtypeStruct(shape, dtype) for shape in rows],
         "attention_query_gradient",
     )
 
 
 def key_gradient_kernel(plan: TilePlan, problem: Problem) -> Kernel:
     """Return the kernel that computes the cotangents of keys and values."""
-    sizes, dtype = sizes_of(plan, problem), problem.scale.dtype
+    sizes = _sizes(plan, problem, sums_over_keys=False)
     queries, tile = sizes.query_tiles * sizes.query_tile, sizes.key_tile
     mask = [Block((queries, tile), lambda j: (0, j))] if sizes.is_masked else []
     return Kernel(
@@ -66,58 +85,99 @@ def key_gradient_kernel(plan: TilePlan, problem: Problem) -> Kernel:
             whole(queries, sizes.channels), whole(queries), whole(queries),
         ],
         [tile_of(tile, sizes.width), tile_of(tile, sizes.channels)],
-        [jax.ShapeDtypeStruct(each.shape, dtype) for each in (problem.keys, problem.values)],
+        [jax.ShapeDtypeStruct(each.shape, each.dtype) for each in (problem.keys, problem.values)],
         "attention_key_gradient",
     )  # fmt: skip
 
 
+def _sizes(plan: TilePlan, problem: Problem, *, sums_over_keys: bool) -> Sizes:
+    """Cut a problem: more is held than on the way forward, so that what a round brings is half as long."""
+    sizes = sizes_of(plan, problem)
+    chunk = min(_CHUNK, sizes.query_tile, sizes.key_tile)
+    if sums_over_keys:
+        return sizes._replace(key_tile=chunk)
+    return sizes._replace(key_tile=max(1, min(sizes.query_tile, sizes.keys)), query_tile=chunk)
+
+
 def _pull_queries(place: Place, *refs: Any, plan: TilePlan, sizes: Sizes) -> None:
-    given, (out_bar_ref, log_sums_ref, offsets_ref, *bars, scale_bar_ref) = split_refs(sizes, refs)
-    first, dtype = place[0] * sizes.query_tile, out_bar_ref.dtype
-    planes = tuple(ref[...].astype(dtype) for ref in given.planes)
-    scale, back = given.scale[0, 0], Backflow(out_bar_ref[...], log_sums_ref[...], offsets_ref[...])
+    given, (out_bar_ref, log_sums_ref, offsets_ref, *bars) = split_refs(sizes, refs)
+    first, dtype = place[0] * sizes.query_tile, log_sums_ref.dtype
+    planes, scale = tuple(ref[...] for ref in given.planes), given.scale[0, 0]
+    back = Backflow(out_bar_ref[...], log_sums_ref[...], offsets_ref[...])
 
-    def add(number: Array, sums: tuple[Planes, Array]) -> tuple[Planes, Array]:
+    def add(
+        number: Array, sums: tuple[Planes, tuple[Array, ...]], *, is_open: bool
+    ) -> tuple[Planes, tuple[Array, ...]]:
         rows = pl.ds(number * sizes.key_tile, sizes.key_tile)
-        keys, values = given.keys[rows, :].astype(dtype), given.values[rows, :].astype(dtype)
-        scores, pull = jax.vjp(lambda planes, scale: score_tile(plan.score, planes, keys, scale), planes, scale)
-        allowed = None if given.mask is None else given.mask[:, rows]
-        scores = hide(plan, sizes, scores, first, number * sizes.key_tile, allowed)
-        return jax.tree.map(jnp.add, sums, pull(_score_bar(scores, values, back)[1]))
+        keys, values = given.keys[rows, :], given.values[rows, :]
+        inners = tuple(_product(plane, keys, dtype) for plane in planes)
+        scores, pull = jax.vjp(lambda inners: plan.score.link(inners, scale), inners)
+        if not is_open:
+            allowed = None if given.mask is None else given.mask[:, rows]
+            scores = hide(plan, sizes, scores, first, number * sizes.key_tile, allowed)
+        weights = jnp.exp(scores - back.log_sums[:, None])
+        score_bar = weights * (_product(back.out_bar, values, dtype) + back.offsets[:, None])
+        plane_bars = tuple(
+            bar + jnp.matmul(each.astype(keys.dtype), keys, preferred_element_type=dtype)
+            for bar, each in zip(sums[0], pull(score_bar)[0], strict=True)
+        )
+        return plane_bars, tuple(bar + _scale_bar(plan, inners, scale, score_bar) for bar in sums[1])
 
-    start = tuple(jnp.zeros_like(plane) for plane in planes), jnp.zeros_like(scale)
-    plane_bars, scale_bar = lax.fori_loop(0, key_steps(plan, sizes, first), add, start)
-    for ref, bar in zip(bars, plane_bars, strict=True):
-        ref[...] = bar
-    scale_bar_ref[...] = scale_bar[None]
+    opened = open_steps(plan, sizes, first)
+    start = (
+        tuple(jnp.zeros(plane.shape, dtype) for plane in planes),
+        (jnp.zeros(planes[0].shape[:1], dtype),) * plan.scale_moves,
+    )
+    sums = over_tiles(opened, key_steps(plan, sizes, first), add, start)
+    for ref, bar in zip(bars, (*sums[0], *sums[1]), strict=True):
+        ref[...] = bar.astype(ref.dtype)
+
+
+def _scale_bar(plan: TilePlan, inners: tuple[Array, ...], scale: Array, score_bar: Array) -> Array:
+    """Return what each query gives to the cotangent of the scale."""
+    _, moved = jax.jvp(lambda scale: plan.score.link(inners, scale), (scale,), (jnp.ones_like(scale),))
+    return jnp.sum(score_bar * moved, axis=1)
 
 
 def _pull_keys(place: Place, *refs: Any, plan: TilePlan, sizes: Sizes) -> None:
     given, (*back_refs, key_bar_ref, value_bar_ref) = split_refs(sizes, refs)
-    first, dtype = place[0] * sizes.key_tile, key_bar_ref.dtype
-    keys, values, scale = given.keys[...].astype(dtype), given.values[...].astype(dtype), given.scale[0, 0]
+    first, dtype = place[0] * sizes.key_tile, back_refs[1].dtype
+    keys, values, scale = given.keys[...], given.values[...], given.scale[0, 0]
 
-    def add(number: Array, sums: tuple[Array, Array]) -> tuple[Array, Array]:
+    def add(number: Array, sums: tuple[Array, Array], *, is_open: bool) -> tuple[Array, Array]:
         rows = pl.ds(number * sizes.query_tile, sizes.query_tile)
-        planes = tuple(ref[rows, :].astype(dtype) for ref in given.planes)
+        planes = tuple(ref[rows, :] for ref in given.planes)
         back = Backflow(back_refs[0][rows, :], back_refs[1][rows], back_refs[2][rows])
-        scores, pull = jax.vjp(lambda keys: score_tile(plan.score, planes, keys, scale), keys)
-        allowed = None if given.mask is None else given.mask[rows, :]
-        scores = hide(plan, sizes, scores, number * sizes.query_tile, first, allowed)
-        weights, score_bar = _score_bar(scores, values, back)
-        value_bar = lax.dot_general(weights, back.out_bar, (((0,), (0,)), ((), ())))
-        return sums[0] + pull(score_bar)[0], sums[1] + value_bar
+        # Everything here has a row for each key and a column for each query.
+        inners = tuple(_product(keys, plane, dtype) for plane in planes)
+        scores, pull = jax.vjp(lambda inners: plan.score.link(inners, scale), inners)
+        if not is_open:
+            allowed = None if given.mask is None else given.mask[rows, :].T
+            scores = hide(plan, sizes, scores, number * sizes.query_tile, first, allowed, axes=(1, 0))
+        weights = jnp.exp(scores - back.log_sums[None])
+        score_bar = weights * (_product(values, back.out_bar, dtype) + back.offsets[None])
+        key_bar, value_bar = sums
+        for each, plane in zip(pull(score_bar)[0], planes, strict=True):
+            key_bar += jnp.matmul(each.astype(plane.dtype), plane, preferred_element_type=dtype)
+        value_bar += jnp.matmul(weights.astype(back.out_bar.dtype), back.out_bar, preferred_element_type=dtype)
+        return key_bar, value_bar
 
-    # No query before a tile's first key sees any of its keys.
-    start = first // sizes.query_tile if plan.is_causal else 0
-    sums = jnp.zeros_like(keys), jnp.zeros_like(values)
-    key_bar_ref[...], value_bar_ref[...] = lax.fori_loop(start, sizes.query_tiles, add, sums)
+    sums = jnp.zeros(keys.shape, dtype), jnp.zeros(values.shape, dtype)
+    start, opened = 0, 0
+    if plan.is_causal:
+        # No query before a tile's first key sees any of its keys, and every query from its last key on sees all.
+        start = first // sizes.query_tile
+        opened = jnp.minimum(-(-(first + sizes.key_tile - 1) // sizes.query_tile), sizes.query_tiles)
+    if sizes.is_masked:
+        opened = sizes.query_tiles
+    if plan.is_causal or sizes.is_masked:
+        sums = lax.fori_loop(start, opened, partial(add, is_open=False), sums)
+    if not sizes.is_masked:
+        sums = lax.fori_loop(opened, sizes.query_tiles, partial(add, is_open=True), sums)
+    key_bar_ref[...], value_bar_ref[...] = (
+        bar.astype(ref.dtype) for bar, ref in zip(sums, (key_bar_ref, value_bar_ref), strict=True)
+    )
 
 
-def _score_bar(
-    scores: Float[Array, "queries keys"], values: Float[Array, "keys channels"], back: Backflow
-) -> tuple[Float[Array, "queries keys"], Float[Array, "queries keys"]]:
-    """Return the weights of a pair of tiles and the cotangent of its scores."""
-    weights = jnp.exp(scores - back.log_sums[:, None])
-    inner = lax.dot_general(back.out_bar, values, (((1,), (1,)), ((), ())))
-    return weights, weights * (inner + back.offsets[:, None])
+def _product(rows: Array, columns: Array, dtype: jnp.dtype) -> Array:
+    return lax.dot_general(rows, columns, _ROWS, preferred_element_type=dtype)

@@ -56,6 +56,21 @@ class Block:
 
 
 @dataclass(frozen=True)
+class Promise:
+    """What a kernel's author promises a compiler; in the form that the platform `vulkan` reads.
+
+    Attributes:
+        nan_in_extrema: False where NaN reaches every result even if maxima and minima lose it.
+    """
+
+    nan_in_extrema: bool = True
+
+    def options(self) -> dict[str, int]:
+        """Return the promises as integers by name."""
+        return {} if self.nan_in_extrema else {"nan_in_extrema": 0}
+
+
+@dataclass(frozen=True)
 class Kernel:
     """What is launched.
 
@@ -66,6 +81,7 @@ class Kernel:
         outputs: how each result is cut; no two programs write the same block.
         results: shape and dtype of each result.
         name: of the kernel, for people.
+        promise: what a compiler may rely on.
     """
 
     body: Callable[..., None]
@@ -74,6 +90,7 @@ class Kernel:
     outputs: Sequence[Block]
     results: Sequence[jax.ShapeDtypeStruct]
     name: str
+    promise: Promise = Promise()
 
 
 def launch(kernel: Kernel, *operands: Array) -> list[Array]:
@@ -106,6 +123,7 @@ def call_pallas(kernel: Kernel, *operands: Array, interpret: bool = False) -> li
         out_shape=_whole_results(kernel),
         interpret=interpret,
         name=kernel.name,
+        compiler_params=kernel.promise,
     )
     return _cut_off(kernel, called(*_pad(kernel, operands)))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -92,6 +93,40 @@ def state_merge(first: State, second: State) -> State:
     mass = first.mass * factors[0] + second.mass * factors[1]
     total = first.total * factors[0][..., None] + second.total * factors[1][..., None]
     return State(peak, mass, total)
+
+
+def state_add(
+    state: State,
+    scores: Float[Array, "*batch keys"],
+    values: Float[Array, "keys channels"],
+    *,
+    exp: Callable[[Array], Array] = jnp.exp,
+    can_be_empty: bool = True,
+) -> State:
+    """Merge the state of a tile of keys into a state of each query: ``state_merge`` with ``state_leaf`` in one step.
+
+    The tile is weighed against the peak of the union, so that its sums need no factor of their own.
+
+    Args:
+        state: one for each query, in the dtype that sums are taken in.
+        scores: of the tile's keys, for each query, in the same dtype.
+        values: what each key holds.
+        exp: ``jnp.exp2`` for scores and states in units of log 2, which GPUs raise faster.
+        can_be_empty: a query may see no key of the tile and of those before it. False saves a guard for each query;
+            a row of scores that are all minus infinity is then NaN.
+
+    Returns:
+        The state of the union.
+
+    Error: one rounding less for each tile than ``state_merge`` (docs/theory/softmax_state.md).
+    Source: Milakov and Gimelshein 2018; Dao 2022.
+    """
+    peak = lax.stop_gradient(jnp.maximum(state.peak, jnp.max(scores, axis=-1, initial=-jnp.inf)))
+    reference = _finite_reference(peak) if can_be_empty else peak
+    decay = exp(state.peak - reference)
+    weights = exp(scores - reference[..., None])
+    mixed = jnp.matmul(weights.astype(values.dtype), values, preferred_element_type=state.total.dtype)
+    return State(peak, state.mass * decay + jnp.sum(weights, axis=-1), state.total * decay[..., None] + mixed)
 
 
 def state_read(state: State) -> tuple[Float[Array, "*batch channels"], Float[Array, "*batch"]]:

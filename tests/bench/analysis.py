@@ -45,6 +45,10 @@ def measure(options: argparse.Namespace) -> dict[str, object]:
 
     import qga
 
+    if options.platform == "vulkan":
+        from lowering.pjrt import initialize
+
+        initialize()
     queries, keys, values = jax.random.normal(jax.random.key(0), (3, options.heads, options.rows, WIDTH))
     seconds = []
     for run in range(options.runs + 1):
@@ -79,7 +83,11 @@ def main(arguments: list[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else arguments
     command = [sys.executable, "-m", "tests.bench.analysis", "--inside", *given]
     done = subprocess.run(
-        command, env=os.environ | {"JAX_PLATFORMS": options.platform}, stdout=subprocess.PIPE, text=True, check=False
+        command,
+        env=os.environ | {"JAX_PLATFORMS": ",".join(dict.fromkeys((options.platform, "cpu")))},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
     )
     if done.returncode:
         return done.returncode

@@ -1,0 +1,102 @@
+"""Which steps a cell in bands may have."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from shaders.capabilities import MatrixShape
+
+from ... import dtypes
+from ...graph import Value
+from ..dot import layouts
+from ..tile.blocks import Memory, Step
+from ..tile.roles import is_elementwise
+from .views import View
+
+NARROW = ("f16", "bf16")
+_REDUCTIONS = ("max", "add", "min")
+
+
+class UnfitError(Exception):
+    """A cell cannot be written in bands; the words say why."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Checks:
+    """Refuses what bands do not have.
+
+    Attributes:
+        memory: which values are arrays.
+        views: values that are windows of arrays.
+        unit: one operation of the matrix units.
+    """
+
+    memory: Memory
+    views: Mapping[Value, View]
+    unit: MatrixShape
+
+    def step(self, step: Step) -> None:
+        """Check one step.
+
+        Raises:
+            UnfitError: it cannot be written.
+        """
+        if step.op in ("while", "constant", "iota"):
+            return
+        if any(value.dtype in dtypes.COMPLEX for value in step.outputs):
+            raise UnfitError("complex numbers")
+        if len(step.outputs) == 1 and (step.outputs[0] in self.views or step.outputs[0].size == 1):
+            if step.op in ("reduce", "dot_general"):
+                raise UnfitError(f"{step.op} to one number")
+            return
+        rule = {"dot_general": self._product, "reduce": self._reduction, "dynamic_update_slice": self._update}
+        rule.get(step.op, self._arithmetic)(step)
+
+    def _product(self, step: Step) -> None:
+        sides = layouts(step.node)
+        left, right = step.inputs
+        (result,) = step.outputs
+        if any(side.batch or len(side.contract) != 1 or len(side.free) != 1 for side in sides):
+            raise UnfitError("a product over several axes")
+        if (left.dtype, right.dtype, result.dtype) != (self.unit.a, self.unit.b, self.unit.result):
+            raise UnfitError("a product of other dtypes")
+        if sides[0].contract != (1,) or len(left.shape) != 2 or len(right.shape) != 2:
+            raise UnfitError("a first factor that is transposed")
+        view = self.views.get(right)
+        if view is None or not _is_copied(view, right):
+            raise UnfitError("a second factor that is not read from memory by rows")
+        depth = left.shape[1]
+        if result.shape[0] % self.unit.m or result.shape[1] % self.unit.n or depth % self.unit.k:
+            raise UnfitError("a product that the matrix units' sizes do not divide")
+
+    def _reduction(self, step: Step) -> None:
+        if step.node.attributes["kind"] not in _REDUCTIONS or len(step.outputs) != 1:
+            raise UnfitError("a reduction by a rule of its own")
+        if step.inputs[0].dtype != "f32" or step.outputs[0].dtype != "f32":
+            raise UnfitError("a reduction of other numbers than f32")
+
+    def _update(self, step: Step) -> None:
+        if step.outputs[0] not in self.memory.arrays:
+            raise UnfitError("an update of a tile")
+
+    def _arithmetic(self, step: Step) -> None:
+        if step.op not in ("reshape", "broadcast_in_dim") and not is_elementwise(step):
+            raise UnfitError(step.op)
+        if step.op == "reshape" and not _is_squeeze(step):
+            raise UnfitError("a reshape that mixes axes")
+        if any(value.dtype == "f64" for value in (*step.inputs, *step.outputs)):
+            raise UnfitError("a dtype that matrices do not have")
+
+
+def _is_squeeze(step: Step) -> bool:
+    before, after = step.inputs[0].shape, step.outputs[0].shape
+    return [n for n in before if n != 1] == [n for n in after if n != 1]
+
+
+def _is_copied(view: View, value: Value) -> bool:
+    """Tell whether a window can be copied in groups of 16 bytes: its rows lie whole in memory."""
+    group = 16 // dtypes.itemsize(value.dtype)
+    last = len(view.shape) - 1
+    whole = view.axes[1] == last and not view.starts[last]
+    return whole and view.axes[0] is not None and view.shape[last] % group == 0 and view.sizes[last] % group == 0

@@ -1,0 +1,44 @@
+"""Choose a schedule in bands for a tile kernel, where there is one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from shaders.capabilities import Capabilities
+
+from ...graph import Node
+from ...schedule import MOST_SUBGROUPS, Schedule
+from .checks import NARROW, UnfitError
+from .plan import find_bands
+
+BANDS = "bands"
+"""Mode of a schedule: tiles live in matrices of subgroups."""
+
+_FEATURES = {"flexible_dimensions", "reductions", "conversions", "per_element"}
+_MOST_THREADS = 256
+
+
+def choose(fusion: Node, capabilities: Capabilities) -> Schedule | None:
+    """Return a schedule in bands, or None where the device, the author or the cell does not allow one."""
+    node: Node = fusion.attributes["body"].nodes[-1]
+    options = dict(node.attributes.get("options", ()))
+    is_wanted = options.get("bands", not capabilities.is_cpu) and options.get("matrix_units", True)
+    if not is_wanted or not capabilities.features_nv >= _FEATURES:
+        return None
+    size = capabilities.subgroup_size
+    most = min(_MOST_THREADS, MOST_SUBGROUPS * size, capabilities.max_invocations)
+    for shape in capabilities.matrices:
+        if shape.scope != "subgroup" or shape.a not in NARROW or shape.result != "f32" or shape.m != shape.n:
+            continue
+        same = [each for each in capabilities.matrices if replace(each, n=shape.n, k=shape.k) == shape]
+        thin = min(same, key=lambda each: each.n)
+        try:
+            bands = find_bands(node, shape, thin)
+        except UnfitError:
+            continue
+        parts = options.get("threads", most) // size
+        while parts > 1 and bands.rows % (parts * shape.m):
+            parts //= 2
+        if parts and bands.shared_bytes <= capabilities.max_shared_bytes:
+            return Schedule("tile", parts * size, subgroup=size, mode=BANDS, fragments=(shape, thin))
+    return None

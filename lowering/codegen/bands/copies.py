@@ -1,0 +1,86 @@
+"""Windows of arrays on their way through shared memory, in groups of 16 bytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from shaders.spirv import Builder, MatrixType, Shared
+from shaders.spirv import Value as Register
+
+from ... import dtypes
+from ...graph import Value
+from ..tile.expression import Array
+from .scalars import Scalars
+from .views import View
+
+_GROUP_BYTES = 16
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Copy:
+    """How a workgroup copies a window: rows of `groups` groups, a group more apart in shared memory than they are long.
+
+    Attributes:
+        view: the window.
+        memory: where it goes.
+        rows, groups: its size.
+        width: elements of a group.
+        threads: that copy.
+    """
+
+    view: View
+    memory: Shared
+    rows: int
+    groups: int
+    width: int
+    threads: int
+
+    def load(self, scalars: Scalars, array: Array, known: dict[Value, Register] | None = None) -> list[Register]:
+        """Read this invocation's share of the window."""
+        builder = scalars.builder
+        line = self.view.strides[self.view.axes[0] or 0] // self.width
+        start = scalars.start(self.view, known)
+        first = start // builder.const("u32", self.width) if start.constant is None else None
+        found: list[Register] = []
+        for row, place in self._places(builder):
+            group = row * builder.const("u32", line) + place
+            group = (
+                group
+                if first is None and start.constant == 0
+                else group + (builder.const("u32", int(start.constant or 0) // self.width) if first is None else first)
+            )
+            found.append(array.buffer.load_words(group, 4))
+        return found
+
+    def store(self, builder: Builder, held: list[Register]) -> None:
+        """Write this invocation's share into shared memory."""
+        for (row, place), words in zip(self._places(builder), held, strict=True):
+            self.memory[row * builder.const("u32", self.groups + 1) + place] = words
+
+    def _places(self, builder: Builder) -> list[tuple[Register, Register]]:
+        total = self.rows * self.groups
+        found = []
+        for start in range(0, total, self.threads):
+            number = builder.local_index + builder.const("u32", start)
+            if start + self.threads > total:
+                # Whoever has nothing left copies the last group once more.
+                number = builder.min(number, builder.const("u32", total - 1))
+            groups = builder.const("u32", self.groups)
+            found.append((number // groups, number % groups))
+        return found
+
+    def factor(self, builder: Builder, dtype: MatrixType, *, is_transposed: bool) -> Register:
+        """Return the window as the second factor of a product."""
+        pointer = self.memory.pointer(builder.const("u32", 0))
+        return builder.matrix_load(dtype, pointer, self.groups + 1, column_major=is_transposed)
+
+
+def words_of(value: Value) -> int:
+    """Return how many groups of 16 bytes a window takes in shared memory."""
+    return value.shape[0] * (value.shape[1] * dtypes.itemsize(value.dtype) // _GROUP_BYTES + 1)
+
+
+def make_copy(view: View, value: Value, threads: int, memory: Shared) -> Copy:
+    """Return how a window is copied."""
+    width = _GROUP_BYTES // dtypes.itemsize(value.dtype)
+    return Copy(view, memory, value.shape[0], value.shape[1] // width, width, threads)

@@ -1,0 +1,162 @@
+"""Arithmetic of elements: a function of what is held, applied to matrices where they lie."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from shaders.spirv import Builder, MatrixType
+from shaders.spirv import Value as Register
+
+from ...graph import Value
+from .. import scalar
+from ..tile.blocks import Step
+from .checks import UnfitError
+from .follow import ALONG, DOWN
+from .scalars import single
+
+if TYPE_CHECKING:
+    from .emit import Emitter
+
+_LOG2_E = 1.4426950408889634
+_DIRECT = {"add", "subtract", "multiply", "divide"}
+
+
+def compute(emitter: Emitter, value: Value) -> Register:
+    """Return the matrix of a value that is arithmetic over others."""
+    step = emitter.producers[value]
+    dtype = emitter.matrix_type(value)
+    if step.op in _DIRECT and value.dtype == "f32" and all(_is_whole(emitter, operand) for operand in step.inputs):
+        left, right = (emitter.matrix(operand, dtype.columns) for operand in step.inputs)
+        return {"add": left.__add__, "subtract": left.__sub__, "multiply": left.__mul__, "divide": left.__truediv__}[
+            step.op
+        ](right)
+    leaves = _Leaves(emitter, value)
+    leaves.find(value, is_root=True)
+    return leaves.apply(dtype)
+
+
+def _is_whole(emitter: Emitter, value: Value) -> bool:
+    """Tell whether a value is held as a matrix, or spread over one."""
+    if value in emitter.bands.settled:
+        return True
+    step = emitter.producers.get(value)
+    return step is not None and step.op == "broadcast_in_dim" and step.inputs[0] in emitter.bands.settled
+
+
+class _Leaves:
+    """The matrices and numbers that one function is given."""
+
+    def __init__(self, emitter: Emitter, root: Value) -> None:
+        self.emitter = emitter
+        self.root = root
+        self.columns = emitter.bands.columns(root)
+        self.matrices: dict[Value, Register] = {}
+        self.numbers: dict[Value, Register] = {}
+        self.takes_rows = False
+
+    def find(self, value: Value, *, is_root: bool = False) -> None:
+        """Collect what a value is made of."""
+        emitter = self.emitter
+        if value in self.matrices or value in self.numbers:
+            return
+        if value.size == 1:
+            register = emitter.scalars.at(value)
+            if register.constant is None:
+                self.numbers[value] = register
+            return
+        if value in emitter.bands.settled and not is_root:
+            self.matrices[value] = self._wide(emitter.matrix(value, self.columns))
+            return
+        step = emitter.producers[value]
+        if step.op == "constant":
+            return
+        if step.op == "iota":
+            self.takes_rows |= self._follows(step) == DOWN
+            return
+        for operand in step.inputs:
+            self.find(operand)
+
+    def _wide(self, matrix: Register) -> Register:
+        """Return a matrix of numbers as registers hold them: 16-bit floats become f32."""
+        dtype = matrix.dtype
+        assert isinstance(dtype, MatrixType)
+        if dtype.dtype in ("f16", "bf16"):
+            return self.emitter.builder.matrix_convert(matrix, dtype._replace(dtype="f32"))
+        return matrix
+
+    def _follows(self, step: Step) -> str | None:
+        return self.emitter.bands.follows[step.outputs[0]][step.node.attributes["dimension"]]
+
+    def apply(self, dtype: MatrixType) -> Register:
+        """Write the function and apply it."""
+        builder = self.emitter.builder
+        first = next((v for v, m in self.matrices.items() if m.dtype == dtype), None)
+        given = self.matrices[first] if first is not None else builder.const(dtype, 0.0)
+        others = {value: matrix for value, matrix in self.matrices.items() if value != first}
+        numbers = dict(self.numbers)
+        row = self.emitter.first_row if self.takes_rows else None
+        operands = [*others.values(), *numbers.values(), *([row] if row is not None else [])]
+        arguments = [_element(operand) for operand in operands]
+
+        def body(down: Register, along: Register, element: Register, *rest: Register) -> Register:
+            known: dict[Value, Register] = {} if first is None else {first: element}
+            for (value, _), register in zip((*others.items(), *numbers.items()), rest, strict=False):
+                known[value] = register
+            if row is not None:
+                down = down + rest[-1]
+            return _Tree(self.emitter, known, down, along).at(self.root)
+
+        called = builder.function(
+            self.emitter.producers[self.root].op, dtype.dtype, ["u32", "u32", dtype.dtype, *arguments], body
+        )
+        return builder.matrix_per_element(given, called, *operands)
+
+
+def _element(operand: Register) -> str:
+    dtype = operand.dtype.dtype if isinstance(operand.dtype, MatrixType) else operand.dtype
+    assert isinstance(dtype, str)
+    return dtype
+
+
+class _Tree:
+    """Evaluates a value at one element, inside a function."""
+
+    def __init__(self, emitter: Emitter, known: dict[Value, Register], down: Register, along: Register) -> None:
+        self.emitter = emitter
+        self.builder: Builder = emitter.builder
+        self.known = known
+        self.places = {DOWN: down, ALONG: along}
+
+    def at(self, value: Value) -> Register:
+        """Return the value's element."""
+        found = self.known.get(value)
+        if found is None:
+            found = self.known[value] = self._make(value)
+        return found
+
+    def _make(self, value: Value) -> Register:
+        if value.size == 1:
+            # Only constants are not handed over.
+            return self.builder.const(*_constant_of(self.emitter.scalars.at(value)))
+        step = self.emitter.producers[value]
+        if step.op == "constant":
+            return single(scalar.constant(self.builder, value.dtype, step.node.attributes["value"].reshape(-1)[0]))
+        if step.op == "iota":
+            place = self.places[self.emitter.bands.follows[value][step.node.attributes["dimension"]] or ALONG]
+            return single(scalar.emit(self.builder, "convert", [place], ["u32"], value.dtype, {}))
+        if step.op in ("broadcast_in_dim", "reshape"):
+            return self.at(step.inputs[0])
+        operands = [self.at(operand) for operand in step.inputs]
+        if step.op in ("maximum", "minimum") and self.emitter.skips_nan and value.dtype == "f32":
+            return (self.builder.max if step.op == "maximum" else self.builder.min)(*operands)
+        if step.op == "exponential" and value.dtype == "f32":
+            # What goes into a product of 16-bit numbers: the device's own power of two is far closer than these are.
+            return self.builder.math("exp2", operands[0] * self.builder.const("f32", _LOG2_E))
+        given = [operand.dtype for operand in step.inputs]
+        return single(scalar.emit(self.builder, step.op, operands, given, value.dtype, step.node.attributes))
+
+
+def _constant_of(register: Register) -> tuple[str, float | int]:
+    if register.constant is None or not isinstance(register.dtype, str):
+        raise UnfitError("a number that no function can be given")
+    return register.dtype, register.constant

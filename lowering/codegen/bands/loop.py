@@ -1,0 +1,90 @@
+"""A loop in bands: what each round works on is on its way while the round before is at work."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from shaders.spirv import MatrixType
+from shaders.spirv import Value as Register
+
+from ...graph import Value
+from ..tile.blocks import Step
+
+if TYPE_CHECKING:
+    from .emit import Emitter
+
+
+class Loop:
+    """Writes one loop.
+
+    Carried are the tiles and numbers that rounds hand on and, beside them, this invocation's share of what the next
+    round reads: a round puts its own share into shared memory, asks for the next, and works.
+    """
+
+    def __init__(self, emitter: Emitter, step: Step) -> None:
+        self.emitter = emitter
+        self.step = step
+        self.condition, self.body = step.blocks
+        bands = emitter.bands
+        self.carried = [place for place, value in enumerate(self.body.inputs) if value not in bands.memory.arrays]
+        self.taken = [each.outputs[0] for each in self.body.steps if each.outputs and each.outputs[0] in bands.staged]
+        self.copies = [emitter.copy_of(value) for value in self.taken]
+        self.counts: list[int] = []
+
+    def write(self) -> list[Register]:
+        """Write the loop; return what is carried last, shares after it."""
+        emitter, step, builder = self.emitter, self.step, self.emitter.builder
+        starts = [emitter.carry(step.inputs[place], self.body.inputs[place]) for place in self.carried]
+        shares = self._ask(dict(emitter.scalars.known) | dict(self._numbers(starts)))
+        self.counts = [len(share) for share in shares]
+        first = [*starts, *(register for share in shares for register in share)]
+        trips = step.node.attributes["trip_count"]
+        if trips is None:
+            return builder.while_loop(self._check, self._advance, first, unroll=False)
+        # Counted rounds: the loop's own condition may have been folded away.
+        return builder.loop(0, trips, 1, first, lambda _, values: self._advance(values), unroll=False)
+
+    def _check(self, values: list[Register]) -> Register:
+        scalars = self.emitter.scalars
+        return scalars.at(self.condition.outputs[0], dict(scalars.known) | dict(self._numbers(values)))
+
+    def _advance(self, values: list[Register]) -> list[Register]:
+        emitter, scalars = self.emitter, self.emitter.scalars
+        outer = dict(emitter.held), dict(emitter.spread), dict(scalars.known)
+        for place, register in zip(self.carried, values, strict=False):
+            emitter.bind(self.body.inputs[place], register)
+        self._put(values[len(self.carried) :])
+        following = [emitter.scalars.at(self.body.outputs[place]) for place in self._places()]
+        names = [self.body.inputs[place] for place in self._places()]
+        shares = self._ask(outer[2] | dict(zip(names, following, strict=True)))
+        emitter.block(self.body)
+        results = [emitter.carry(self.body.outputs[place], self.body.inputs[place]) for place in self.carried]
+        emitter.held, emitter.spread, scalars.known = outer
+        return [*results, *(register for share in shares for register in share)]
+
+    def _places(self) -> list[int]:
+        """Return which carried values are numbers."""
+        return [place for place in self.carried if self.body.inputs[place].size == 1]
+
+    def _numbers(self, registers: Sequence[Register]) -> Iterator[tuple[Value, Register]]:
+        """Yield the carried numbers by name."""
+        for place, register in zip(self.carried, registers, strict=False):
+            if not isinstance(register.dtype, MatrixType):
+                yield self.body.inputs[place], register
+
+    def _ask(self, known: dict[Value, Register]) -> list[list[Register]]:
+        """Read this invocation's share of each window, at the places that the known numbers lead to."""
+        arrays = self.emitter.arrays
+        return [copy.load(self.emitter.scalars, arrays[copy.view.number], known) for copy in self.copies]
+
+    def _put(self, held: Sequence[Register]) -> None:
+        """Put the shares that a round has been handed into shared memory."""
+        if not self.copies:
+            return
+        builder, rest = self.emitter.builder, list(held)
+        builder.barrier()
+        for copy, count in zip(self.copies, self.counts, strict=True):
+            copy.store(builder, rest[:count])
+            rest = rest[count:]
+        builder.barrier()

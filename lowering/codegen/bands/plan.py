@@ -1,0 +1,143 @@
+"""How the values of a cell are held in bands, and how that reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+from shaders.capabilities import MatrixShape
+
+from ...graph import Node, Value
+from ...schedule import Schedule
+from ..tile.blocks import Block, Memory, Step
+from ..tile.memory import prepare
+from .checks import Checks, UnfitError
+from .follow import ALONG, DOWN, Follows, find_follows, rows_of
+from .held import Uses
+from .sink import sink_windows
+from .views import View, find_views
+
+# Elements of an array that places of 32 bits reach.
+_REACHED = 2**31
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Bands:
+    """A cell whose tiles are shared out by rows.
+
+    Attributes:
+        cell: what to write.
+        memory: which values are arrays.
+        views: values that are windows of arrays.
+        follows: what each axis of more than one element follows, by tile.
+        rows: of a program's tiles.
+        unit: one operation of the matrix units.
+        thin: columns of the matrices that hold a number for each row.
+        settled: tiles that are held as matrices; the others are computed where they are needed.
+        staged: windows that pass through shared memory: second factors of products.
+        factors: tiles that are nothing but first factors of products.
+        added: products that one addition takes, and nobody else.
+    """
+
+    cell: Block
+    memory: Memory
+    views: Mapping[Value, View]
+    follows: Follows
+    rows: int
+    unit: MatrixShape
+    thin: int
+    settled: frozenset[Value]
+    staged: frozenset[Value]
+    factors: frozenset[Value]
+    added: Mapping[Value, Step]
+
+    def is_tile(self, value: Value) -> bool:
+        """Tell whether a value has elements of its own."""
+        return value.size > 1 and value not in self.memory.arrays
+
+    def is_column(self, value: Value) -> bool:
+        """Tell whether a tile has one number for each row."""
+        return self.wide(value) == (DOWN,)
+
+    def wide(self, value: Value) -> tuple[str, ...]:
+        """Return what the axes of more than one element follow."""
+        return tuple(each for each in self.follows[value] if each is not None)
+
+    @property
+    def shared_bytes(self) -> int:
+        """Shared memory that windows and columns pass through."""
+        updates = [step.inputs[1] for step, _ in self.cell.walk() if step.op == "dynamic_update_slice"]
+        has_columns = any(self.is_column(value) for value in updates)
+        return _window_bytes(self.cell, self.staged) + 4 * self.rows * self.thin * has_columns
+
+    def columns(self, value: Value) -> int:
+        """Return the columns of the matrix that holds a tile."""
+        along = [size for size, each in zip(value.shape, self.follows[value], strict=True) if each == ALONG]
+        return along[0] if along else self.thin
+
+
+@lru_cache(maxsize=64)
+def find_bands(node: Node, unit: MatrixShape, thin: MatrixShape) -> Bands:
+    """Plan a cell; nodes are equal only to themselves.
+
+    Raises:
+        UnfitError: it cannot be written in bands.
+    """
+    cell, memory = prepare(node)
+    for value, array in zip(cell.inputs[len(node.attributes["grid"]) :], (*node.inputs, *node.outputs), strict=True):
+        if value.shape != array.shape or array.size > _REACHED:
+            raise UnfitError("an array is padded, or too large for 32-bit places")
+    return _plan(sink_windows(cell), memory, unit, thin)
+
+
+def _plan(cell: Block, memory: Memory, unit: MatrixShape, thin: MatrixShape) -> Bands:
+    steps = [step for step, _ in cell.walk()]
+    views = find_views(steps, cell.inputs, memory)
+    staged = frozenset(step.inputs[1] for step in steps if step.op == "dot_general")
+    if not staged:
+        raise UnfitError("no product")
+    checks = Checks(memory, views, unit)
+    for step in steps:
+        checks.step(step)
+    follows = find_follows(steps, memory, views, staged)
+    rows = rows_of(follows, unit.m, unit.n)
+    uses = Uses(cell)
+    added = uses.added()
+    settled = uses.settled(follows, views) | {step.outputs[0] for step in added.values()}
+    factors = uses.factors((settled | set(views)) - staged)
+    return Bands(cell, memory, views, follows, rows, unit, thin.n, frozenset(settled), staged, factors, added)
+
+
+def _window_bytes(block: Block, staged: frozenset[Value]) -> int:
+    """Return what the windows of a block take: loops that follow one another use the same memory, if sizes agree."""
+    own = [value for step in block.steps for value in step.outputs if value in staged]
+    sizes: dict[int, int] = {}
+    for step in block.steps:
+        inner: dict[int, int] = {}
+        for value in (value for each in step.blocks for inside in each.steps for value in inside.outputs):
+            if value in staged:
+                inner[value.nbytes] = inner.get(value.nbytes, 0) + value.nbytes + 16 * value.shape[0]
+        for size, total in inner.items():
+            sizes[size] = max(sizes.get(size, 0), total)
+    return sum(value.nbytes + 16 * value.shape[0] for value in own) + sum(sizes.values())
+
+
+def describe(fusion: Node, schedule: Schedule) -> list[str]:
+    """Return lines that say where the tiles of a kernel live."""
+    node: Node = fusion.attributes["body"].nodes[-1]
+    bands = find_bands(node, *schedule.fragments)
+    subgroups = schedule.workgroup // schedule.subgroup
+    grid = " x ".join(map(str, node.attributes["grid"])) or "1"
+    high = bands.rows // subgroups
+    lines = [
+        f"tile kernel {node.attributes['name']}: {grid} workgroups of {subgroups} subgroups, "
+        f"each with a band of {high} rows in matrices of {bands.unit}"
+    ]
+    for step in bands.cell.walk():
+        for value in step[0].outputs:
+            if value in bands.staged:
+                lines.append(f"  {step[0].op}: {value.text} through shared memory")
+            elif value in bands.settled:
+                lines.append(f"  {step[0].op}: {value.text} in {high} x {bands.columns(value)} a subgroup")
+    return lines

@@ -1,0 +1,99 @@
+"""Arithmetic over whole arrays, of which a cell takes windows: the windows are taken first.
+
+window of (scale * q)   ->   scale * (window of q)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from ...graph import Node, Value
+from ..tile.blocks import Block, Step
+from ..tile.roles import is_elementwise
+
+_WINDOWS = ("dynamic_slice", "slice")
+
+
+def sink_windows(cell: Block) -> Block:
+    """Return the cell with windows taken before arithmetic, and without what nobody reads."""
+    producers = {value: step for step, _ in cell.walk() for value in step.outputs}
+    values = [value for step, block in cell.walk() for value in (*step.outputs, *block.inputs)]
+    values += [value for step, _ in cell.walk() for block in step.blocks for value in block.inputs]
+    sinker = _Sinker(producers, 1 + max((value.id for value in values), default=0))
+    return _without_dead(sinker.block(cell))
+
+
+@dataclass
+class _Sinker:
+    producers: Mapping[Value, Step]
+    next_id: int
+    made: dict[Value, Step] = field(default_factory=dict)
+
+    def block(self, block: Block) -> Block:
+        """Return a block with its windows sunk, and those of its inner blocks."""
+        steps: list[Step] = []
+        for step in block.steps:
+            if step.op in _WINDOWS and self._is_arithmetic(step.inputs[0]):
+                self._window(step, step.inputs[0], step.outputs[0], steps)
+            else:
+                steps.append(replace(step, blocks=tuple(map(self.block, step.blocks))))
+        return Block(block.inputs, tuple(steps), block.outputs)
+
+    def _is_arithmetic(self, value: Value) -> bool:
+        step = self.producers.get(value)
+        if step is None or step.blocks or value.size == 1:
+            return False
+        spread = step.op == "broadcast_in_dim" and step.inputs[0].size == 1
+        return (
+            spread
+            or step.op == "constant"
+            or (is_elementwise(step) and all(each.shape in (value.shape, ()) for each in step.inputs))
+        )
+
+    def _window(self, window: Step, source: Value, result: Value, steps: list[Step]) -> None:
+        """Append steps that compute the window of `source` as `result`."""
+        step = self.producers.get(source)
+        if step is None or not self._is_arithmetic(source):
+            steps.append(_step(window.node, (source, *window.inputs[1:]), result))
+            return
+        if step.op in ("constant", "broadcast_in_dim"):
+            steps.append(_step(step.node, step.inputs, result))
+            return
+        inputs: list[Value] = []
+        for operand in step.inputs:
+            if operand.shape != source.shape:
+                inputs.append(operand)
+                continue
+            part = Value(self.next_id, operand.dtype, result.shape)
+            self.next_id += 1
+            self._window(window, operand, part, steps)
+            inputs.append(part)
+        steps.append(_step(step.node, tuple(inputs), result))
+
+
+def _step(node: Node, inputs: tuple[Value, ...], result: Value) -> Step:
+    return Step(Node(node.op, inputs, (result,), node.attributes, node.where), inputs, (result,))
+
+
+def _without_dead(cell: Block) -> Block:
+    """Return a block without the steps whose results nobody reads."""
+    while True:
+        read = set(cell.outputs)
+        for step, _ in cell.walk():
+            read.update(step.inputs)
+            for block in step.blocks:
+                read.update(block.outputs)
+        thin = _kept(cell, read)
+        if sum(1 for _ in thin.walk()) == sum(1 for _ in cell.walk()):
+            return thin
+        cell = thin
+
+
+def _kept(block: Block, read: set[Value]) -> Block:
+    steps = tuple(
+        replace(step, blocks=tuple(_kept(inner, read) for inner in step.blocks))
+        for step in block.steps
+        if step.blocks or any(value in read for value in step.outputs)
+    )
+    return Block(block.inputs, steps, block.outputs)
