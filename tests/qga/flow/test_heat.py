@@ -14,6 +14,7 @@ from scipy.stats import poisson
 
 from qga import DomainError, OptionError, attention_weights, pattern_flow
 from qga.flow import heat, order_for, poisson_tail, poisson_weights
+from qga.operators import attention_operator, tile_operator
 from tests.qga.dense import softmax
 from tests.qga.tolerances import assert_close, assert_far, bound, worst
 
@@ -28,6 +29,11 @@ def flow(operator: np.ndarray, field: np.ndarray, time: float, order: int, dtype
     matrix = jnp.asarray(operator, dtype)
     out, tail = heat(lambda f: matrix @ f, jnp.asarray(field, dtype), time, order=order)
     return np.asarray(out), float(tail)
+
+
+def backwards(operator: np.ndarray) -> np.ndarray:
+    """Return the operator whose heat is that of time run backwards: rows of sum one, and entries below zero."""
+    return 2 * np.eye(PLACES) - operator
 
 
 def exact(operator: np.ndarray, time: float) -> np.ndarray:
@@ -99,14 +105,56 @@ def test_flows_add_up(random: np.random.Generator, dtype: np.dtype) -> None:
 def test_constants_do_not_flow(random: np.random.Generator, dtype: np.dtype) -> None:
     out, _ = flow(draw_operator(random), np.full((PLACES, 1), 3.0), 4.0, 2, dtype)
     assert_close(out, np.full((PLACES, 1), 3.0), depth=PLACES, scale=3.0)
+    # Rows that do not sum to one are no averages.
+    leaky, _ = flow(0.99 * draw_operator(random), np.full((PLACES, 1), 3.0), 4.0, 2, dtype)
+    assert_far(leaky, np.full((PLACES, 1), 3.0), depth=PLACES)
 
 
 def test_field_stays_in_its_range(random: np.random.Generator, dtype: np.dtype) -> None:
-    field = random.random((PLACES, 3))
-    out, _ = flow(draw_operator(random), field, 5.0, 3, dtype)
+    operator, field = draw_operator(random), random.random((PLACES, 3))
+    out, _ = flow(operator, field, 5.0, 3, dtype)
     slack = bound(dtype, PLACES)
     assert (out >= field.min(axis=0) - slack).all()
     assert (out <= field.max(axis=0) + slack).all()
+    assert np.ptp(flow(backwards(operator), field, 1.0, 20, dtype)[0], axis=0).min() > 1.01
+
+
+def test_distributions_come_together(random: np.random.Generator, dtype: np.dtype) -> None:
+    # Each Poisson step is a mixture of powers of P, and P^k contracts by the k-th power of Dobrushin's coefficient.
+    operator, order = draw_operator(random), 12
+    coefficient = max(np.abs(one - other).sum() / 2 for one in operator for other in operator)
+    weights = poisson.pmf(np.arange(order + 1), 1.5)
+    factor = float(weights @ coefficient ** np.arange(order + 1) / weights.sum())
+    laws = random.dirichlet(np.ones(PLACES), 2).T
+    after, _ = flow(operator.T, laws, 1.5, order, dtype)
+    assert (after >= 0).all()
+    assert_close(after.sum(axis=0), np.ones(2), depth=PLACES)
+
+    def apart(each: np.ndarray) -> float:
+        return float(np.abs(each[:, 0] - each[:, 1]).sum() / 2)
+
+    assert apart(after) <= factor * apart(laws) + bound(dtype, PLACES)
+    assert apart(flow(backwards(operator).T, laws, 1.5, order, dtype)[0]) > apart(laws)
+
+
+@pytest.mark.usefixtures("x64")
+def test_heat_of_a_lumpable_pattern_is_the_heat_of_its_tiles() -> None:
+    # Queries and keys are equal within tiles of three (theory F-2).
+    random = np.random.default_rng(3)
+    rows, start = random.normal(size=(4, 2)).repeat(3, axis=0), random.dirichlet(np.ones(12))
+    weights = softmax(rows @ rows.T / 2**0.5)
+
+    def apart(tile: int) -> float:
+        lumped = np.asarray(tile_operator(attention_operator(jnp.asarray(rows), jnp.asarray(rows), block=6), tile)[0])
+        assert_close(lumped.sum(axis=1), np.ones(12 // tile), depth=12)
+        places = heat(lambda law: jnp.asarray(weights.T) @ law, jnp.asarray(start)[:, None], 2.0, order=30)[0]
+        tiles = heat(
+            lambda law: jnp.asarray(lumped.T) @ law, jnp.asarray(start.reshape(-1, tile).sum(1))[:, None], 2.0, order=30
+        )[0]
+        return worst(places.reshape(-1, tile).sum(1), tiles[:, 0])
+
+    assert apart(3) <= bound(np.float64, depth=12)
+    assert apart(4) > 1e-3
 
 
 def test_reversible_flow_keeps_mass_and_loses_energy(random: np.random.Generator, dtype: np.dtype) -> None:
@@ -122,6 +170,9 @@ def test_reversible_flow_keeps_mass_and_loses_energy(random: np.random.Generator
     for before, after in pairwise(states):
         assert_close((weights @ after)[0].astype(dtype), float((weights @ before)[0]), depth=PLACES, scale=3.0)
         assert energy(after) < energy(before)
+    # Backwards it gains energy, and other weights than the stationary ones see their mass move.
+    assert energy(flow(backwards(operator), field, 0.5, 20, dtype)[0]) > energy(states[0])
+    assert_far(states[2].mean(), states[0].mean(), depth=PLACES)
 
 
 def test_causal_flow_ends_in_the_first_place(random: np.random.Generator, dtype: np.dtype) -> None:

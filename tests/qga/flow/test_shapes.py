@@ -25,12 +25,22 @@ def test_curvature_of_a_complete_graph(size: int) -> None:
     curvature = flow.ollivier(np.ones((size, size)) - np.eye(size))
     assert len(curvature) == size * (size - 1) // 2
     assert all(value == pytest.approx(want) for value in curvature.values())
+    # A walk that never stays is another one: all but one of the neighbours are shared.
+    busy = flow.ollivier(np.ones((size, size)) - np.eye(size), idleness=0.0)
+    assert all(value == pytest.approx(1 - 1 / (size - 1)) for value in busy.values())
+    assert abs(busy[0, 1] - curvature[0, 1]) > 0.1
 
 
 @pytest.mark.parametrize("size", [6, 9])
 def test_long_cycles_are_flat(size: int) -> None:
     cycle = nx.to_numpy_array(nx.cycle_graph(size))
     assert all(value == pytest.approx(0, abs=1e-9) for value in flow.ollivier(cycle).values())
+
+
+@pytest.mark.parametrize(("size", "want"), [(3, 3 / 4), (4, 1 / 2), (5, 1 / 4)])
+def test_short_cycles_are_curved(size: int, want: float) -> None:
+    cycle = nx.to_numpy_array(nx.cycle_graph(size))
+    assert all(value == pytest.approx(want) for value in flow.ollivier(cycle).values())
 
 
 def test_bridge_of_a_barbell_is_negative() -> None:
@@ -50,6 +60,8 @@ def test_curvature_is_that_of_optimal_transport(random: np.random.Generator) -> 
         want = 1 - ot.emd2(walks[first], walks[second], distances) / distances[first, second]
         assert value == pytest.approx(want, abs=1e-9)
         assert value <= 1
+    # Places that walk alike reach the bound, and nothing is above it.
+    assert flow.ollivier(np.ones((2, 2)) - np.eye(2))[0, 1] == pytest.approx(1)
 
 
 def test_positive_curvature_contracts_distributions(random: np.random.Generator) -> None:
@@ -59,6 +71,11 @@ def test_positive_curvature_contracts_distributions(random: np.random.Generator)
     first, second = random.dirichlet(np.ones(5), 2)
     distances = dijkstra(lengths, directed=False)
     assert ot.emd2(first @ walk, second @ walk, distances) <= (1 - smallest) * ot.emd2(first, second, distances) + 1e-12
+    # Neighbours attain the factor, so that no smaller one would do; and where curvature is negative they part.
+    assert ot.emd2(walk[0], walk[1], distances) == pytest.approx(1 - smallest)
+    bridge = barbell(5)
+    steps = 0.5 * np.eye(10) + 0.5 * bridge / bridge.sum(1, keepdims=True)
+    assert ot.emd2(steps[4], steps[5], dijkstra(bridge, directed=False)) == pytest.approx(1.6)
 
 
 def test_forman_counts() -> None:
@@ -76,6 +93,14 @@ def test_flow_keeps_the_total_and_stretches_the_bridge() -> None:
     bridges = [lengths[3, 4] / lengths[0, 1] for lengths in seen]
     assert bridges[0] == 1 < bridges[1] < bridges[2]
     assert bridges[2] > 5
+    # What the norming undoes: without it the lengths shrink.
+    raw = sum((1 - kappa) * start[edge] for edge, kappa in flow.ollivier(start).items())
+    assert raw < 0.9 * start.sum() / 2
+
+
+def test_flow_finds_no_bridge_where_all_edges_are_alike() -> None:
+    start = np.ones((5, 5)) - np.eye(5)
+    assert flow.ricci_flow(start, steps=3) == pytest.approx(start)
 
 
 @pytest.mark.parametrize("degrees", [(1, 1), (1, 3), (2, 2), (4, 3)])

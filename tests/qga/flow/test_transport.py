@@ -69,15 +69,32 @@ def test_iteration_contracts_at_the_rate(random: np.random.Generator) -> None:
 
 
 @pytest.mark.usefixtures("x64")
+def test_rate_is_attained() -> None:
+    # Two places and nearly equal masses: the second singular value of the plan is tanh(0.7), and D / 4 = 0.7.
+    scores, masses = 0.7 * jnp.array([[1.0, -1.0], [-1.0, 1.0]]), jnp.array([0.5 + 1e-5, 0.5 - 1e-5])
+
+    def columns(count: int) -> np.ndarray:
+        return np.asarray(flow.sinkhorn(scores, masses, jnp.full(2, 0.5), iterations=count).columns)
+
+    before, after = (float(np.ptp(columns(count) - columns(200))) for count in (2, 3))
+    assert after == pytest.approx(float(flow.sinkhorn_rate(scores)) * before, rel=1e-4)
+    # The rate of flatter scores is none for these.
+    assert after > 1.05 * float(flow.sinkhorn_rate(0.95 * scores)) * before
+
+
+@pytest.mark.usefixtures("x64")
 def test_dual_objective_rises(random: np.random.Generator) -> None:
     scores, rows, columns = map(jnp.asarray, draw(random))
-    seen = []
-    for count in (1, 2, 3):
-        got = flow.sinkhorn(scores, rows, columns, iterations=count)
-        seen.append(
-            float(rows @ got.rows + columns @ got.columns - flow.sinkhorn_plan(scores, got.rows, got.columns).sum())
-        )
+
+    def objective(row_side: jax.Array, column_side: jax.Array) -> float:
+        plan = flow.sinkhorn_plan(scores, row_side, column_side)
+        return float(rows @ row_side + columns @ column_side - plan.sum())
+
+    found = [flow.sinkhorn(scores, rows, columns, iterations=count) for count in (1, 2, 3)]
+    seen = [objective(each.rows, each.columns) for each in found]
     assert seen[0] < seen[1] < seen[2]
+    # Three times the step goes too far: a concave function falls behind where it began.
+    assert objective(found[0].rows, found[0].columns + 3 * (found[1].columns - found[0].columns)) < seen[0]
 
 
 def test_balanced_scores_of_equal_masses_are_doubly_stochastic(random: np.random.Generator) -> None:
@@ -99,6 +116,16 @@ def test_retrieval_never_raises_the_energy(seed: int, scale: float) -> None:
         float(flow.hopfield_energy(flow.hopfield(state, keys, scale, steps=steps), keys, scale)) for steps in range(5)
     ]
     assert all(after <= before + 1e-5 * max(1, abs(before)) for before, after in pairwise(energies))
+
+
+@pytest.mark.usefixtures("x64")
+def test_energy_rises_on_the_way_back(random: np.random.Generator) -> None:
+    # The gradient of the energy is what a step takes away.
+    keys, state = jnp.asarray(random.normal(size=(6, 3))), jnp.asarray(random.normal(size=3))
+    move = flow.hopfield(state, keys, 2.0, steps=1) - state
+    assert_close(jax.grad(flow.hopfield_energy)(state, keys, 2.0), -move, depth=6, scale=4.0)
+    energies = [float(flow.hopfield_energy(state + share * move, keys, 2.0)) for share in (1.0, 0.0, -0.2)]
+    assert energies[0] < energies[1] < energies[2]
 
 
 @pytest.mark.usefixtures("x64")
