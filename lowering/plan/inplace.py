@@ -206,7 +206,9 @@ class _Arranger:
         if producer.op == "while":
             if not self._starts_alone(owner, value, producer):
                 return False
-        elif producer.op != "fusion" or (producer in readers and not _reads_in_step(producer, owner, value, self.origin)):
+        elif producer.op != "fusion" or (
+            producer in readers and not _reads_in_step(producer, owner, value, self.origin)
+        ):
             return False
         firsts = [self.order.place[id(n)] for n in readers if n is not producer and n.op not in _VIEWS]
         return self.order.try_order(firsts, self.order.place[id(producer)])

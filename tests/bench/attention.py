@@ -77,13 +77,13 @@ def truth(queries: np.ndarray, keys: np.ndarray, values: np.ndarray, *, is_causa
 
 
 def of_jax(attend: Callable[..., Any], arrays: list[Any]) -> tuple[Callable[[], Any], Callable[[], Any]]:
-    """Return forward and backward of a function of JAX on the arrays' device."""
+    """Return forward, and backward with what forward has kept, of a function of JAX on the arrays' device."""
     import jax
 
     forward = jax.jit(attend)
-    backward = jax.jit(lambda *given: jax.vjp(attend, *given[:3])[1](given[3]))
-    out = forward(*arrays)
-    return lambda: forward(*arrays), lambda: backward(*arrays, out)
+    out, pull = jax.jit(lambda *given: jax.vjp(attend, *given))(*arrays)
+    backward = jax.jit(lambda pull, bar: pull(bar))
+    return lambda: forward(*arrays), lambda: backward(pull, out)
 
 
 def contestants(arrays: list[np.ndarray], *, is_causal: bool) -> Iterator[tuple[str, Any, Callable[[Any], object]]]:

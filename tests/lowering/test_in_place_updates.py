@@ -66,7 +66,16 @@ def updates_spread(x: jax.Array, start: jax.Array) -> jax.Array:
     return jnp.concatenate([rows.reshape(-1), x[11 * 1819 :]])
 
 
-MOVING = (moved_updates, reversed_updates, sliced_updates, swapped_rows, viewed_updates, looped_updates, updates_read_crosswise, updates_spread)
+MOVING = (
+    moved_updates,
+    reversed_updates,
+    sliced_updates,
+    swapped_rows,
+    viewed_updates,
+    looped_updates,
+    updates_read_crosswise,
+    updates_spread,
+)
 
 
 @pytest.mark.parametrize("is_donated", [False, True])

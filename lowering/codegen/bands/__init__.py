@@ -7,10 +7,12 @@
 Products, reductions along rows and arithmetic of elements need nothing but the subgroup's own matrices, so that only
 what is read from memory passes through shared memory: each round copies the next chunk while it works on this one.
 A device must offer matrices of any size with reductions, conversions and functions of elements
-(VK_NV_cooperative_matrix2). In order: `sink` takes windows of arrays before arithmetic, `views` finds
-them, `checks` refuses what bands do not have, `follow` tells rows from columns, `held` which tiles are matrices; `plan`
-joins these, `choose` makes a schedule. `scalars` and `elements` write arithmetic, `copies` and `loop` the way through
-shared memory, `emit` the steps.
+(VK_NV_cooperative_matrix2).
+
+In order: `sink` takes windows of arrays before arithmetic, `views` finds them, `checks` and `windows` refuse what
+bands do not have, `follow` tells rows from columns, `held` which tiles are matrices; `plan` joins these, and
+`choose` makes a schedule. `scalars` and `elements` write arithmetic, `copies` and `loop` the way through shared
+memory, `emit` the steps.
 """
 
 from .checks import UnfitError

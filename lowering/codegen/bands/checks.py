@@ -46,12 +46,22 @@ class Checks:
             return
         if any(value.dtype in dtypes.COMPLEX for value in step.outputs):
             raise UnfitError("complex numbers")
+        self._reads(step)
         if len(step.outputs) == 1 and (step.outputs[0] in self.views or step.outputs[0].size == 1):
             if step.op in ("reduce", "dot_general"):
                 raise UnfitError(f"{step.op} to one number")
             return
         rule = {"dot_general": self._product, "reduce": self._reduction, "dynamic_update_slice": self._update}
         rule.get(step.op, self._arithmetic)(step)
+
+    def _reads(self, step: Step) -> None:
+        """Refuse arrays that are read as tiles: what is read of an array must be a window that a step takes of it."""
+        if step.op == "dynamic_update_slice" or step.outputs[0] in self.views:
+            return
+        for place, value in enumerate(step.inputs):
+            is_copied = step.op == "dot_general" and place == 1
+            if value in self.memory.arrays and value.size > 1 and not is_copied:
+                raise UnfitError("an array that is read as a whole")
 
     def _product(self, step: Step) -> None:
         sides = layouts(step.node)

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 
 from shaders.capabilities import Capabilities
+from shaders.kernel import Parameter
+from shaders.spirv import Builder
 
-from ...graph import Node
+from ...graph import Graph, Node
 from ...schedule import MOST_SUBGROUPS, Schedule
+from ..expression import Expression
 from .checks import NARROW, UnfitError
+from .emit import write
 from .plan import find_bands
 
 BANDS = "bands"
@@ -39,6 +44,20 @@ def choose(fusion: Node, capabilities: Capabilities) -> Schedule | None:
         parts = options.get("threads", most) // size
         while parts > 1 and bands.rows % (parts * shape.m):
             parts //= 2
-        if parts and bands.shared_bytes <= capabilities.max_shared_bytes:
-            return Schedule("tile", parts * size, subgroup=size, mode=BANDS, fragments=(shape, thin))
+        schedule = Schedule("tile", parts * size, subgroup=size, mode=BANDS, fragments=(shape, thin))
+        if parts and _shared_bytes(node, schedule) <= capabilities.max_shared_bytes:
+            return schedule
     return None
+
+
+@lru_cache(maxsize=64)
+def _shared_bytes(node: Node, schedule: Schedule) -> int:
+    """Return the shared memory that a kernel takes, by writing it; nodes are equal only to themselves."""
+    held = (*node.inputs, *node.outputs)
+    parameters = [Parameter(f"p{i}", value.dtype, "rw") for i, value in enumerate(held)]
+    builder = Builder(
+        "trial", workgroup=(schedule.workgroup, 1, 1), parameters=parameters, subgroup_size=schedule.subgroup
+    )
+    buffers = {value: builder.buffer(parameter.name) for value, parameter in zip(held, parameters, strict=True)}
+    write(Expression(builder, Graph("trial", held, (), ()), buffers), node, schedule)
+    return builder.shared_bytes

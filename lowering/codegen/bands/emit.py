@@ -21,17 +21,23 @@ from .follow import ALONG, DOWN
 from .loop import Loop
 from .plan import Bands, find_bands
 from .scalars import Scalars, single
-from .views import View
+from .views import View, updated_view
 
 
 def emit(builder: Builder, expression: Expression, fusion: Node, schedule: Schedule) -> None:
     """A workgroup runs the cell at its position of the grid, each subgroup its band of rows."""
-    node: Node = fusion.attributes["body"].nodes[-1]
+    del builder
+    write(expression, fusion.attributes["body"].nodes[-1], schedule)
+
+
+def write(expression: Expression, node: Node, schedule: Schedule) -> None:
+    """Write the kernel of a `tile` node; the expression's buffers hold its inputs and outputs."""
     held = [*node.inputs, *node.outputs]
     updates = node.attributes["updates"]
     held[:updates] = node.outputs[:updates]
     arrays = {number: Array(expression.buffers[value], value.shape) for number, value in enumerate(held)}
     options = dict(node.attributes.get("options", ()))
+    builder = expression.builder
     emitter = Emitter(builder, find_bands(node, *schedule.fragments), arrays, schedule, options)
     position = expression.split(builder.group_id(0), node.attributes["grid"])
     emitter.run([builder.bitcast(place, "i32") for place in position])
@@ -68,6 +74,8 @@ class Emitter:
         """Write the cell for a position of the grid."""
         self.scalars.known.update(zip(self.bands.cell.inputs, position, strict=False))
         self.block(self.bands.cell)
+        for value, view in self.bands.given:
+            self._write(value, view)
 
     # -- what is held --------------------------------------------------------------------------------------------------
     def matrix_type(self, value: Value, dtype: str | None = None) -> MatrixType:
@@ -255,32 +263,33 @@ class Emitter:
         start, down, along = self._window(view, self.bands.follows[value])
         pointer = self.arrays[view.number].buffer.pointer(start)
         dtype = self.matrix_type(value)
-        if down == 1 or (down and not along):
-            # A number for each row, the same in all columns; or columns that lie whole in memory.
+        if down == 1:
+            # Columns that lie whole in memory, or a number for each row, the same in all columns.
             return self.builder.matrix_load(dtype, pointer, along, column_major=True)
         return self.builder.matrix_load(dtype, pointer, down)
 
     def _store(self, step: Step) -> None:
-        target, update, *starts = step.inputs
-        array = self.arrays[self.bands.memory.arrays[target]]
-        follows = self.bands.follows[update]
-        begins = tuple(
-            ((start, extent - size),) if extent != size else ()
-            for start, extent, size in zip(starts, target.shape, update.shape, strict=True)
-        )
-        number = self.bands.memory.arrays[target]
-        view = View(number, target.shape, begins, update.shape, tuple(range(len(target.shape))))
-        start, down, along = self._window(view, follows)
+        self._write(step.inputs[1], updated_view(step, self.bands.memory))
+
+    def _write(self, update: Value, view: View) -> None:
+        array = self.arrays[view.number]
+        start, down, along = self._window(view, self.bands.follows[update])
         held = self.matrix(update, self.bands.columns(update))
         if along == 1:
             self.builder.matrix_store(array.buffer.pointer(start), held, down)
             return
-        self._store_column(array, start, down, held)
+        if not along:
+            self._store_column(array, start, held, update.dtype)
+        else:
+            self.builder.matrix_store(array.buffer.pointer(start), held, along, column_major=True)
 
-    def _store_column(self, array: Array, start: Register, down: int, held: Register) -> None:
+    def _store_column(self, array: Array, start: Register, held: Register, dtype: str) -> None:
         """Write a number for each row: the matrix passes through shared memory, since each row has copies of it."""
         builder = self.builder
         wide = self.bands.thin
+        assert isinstance(held.dtype, MatrixType)
+        if held.dtype.dtype != "f32":
+            held = builder.matrix_convert(held, held.dtype._replace(dtype="f32"))
         scratch = self._scratch(self.bands.rows * wide)
         place = self.first_row * builder.const("u32", wide)
         builder.barrier()
@@ -292,7 +301,7 @@ class Emitter:
 
             def write(row: Register = row) -> None:
                 number = scratch[place + row * builder.const("u32", wide)]
-                array.buffer[start + row * builder.const("u32", down)] = number
+                scalar.store(builder, array.buffer, start + row, number, dtype)
 
             if offset + size > self.high:
                 builder.when(row < builder.const("u32", self.high), write)

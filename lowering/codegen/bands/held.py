@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from ...graph import Value
 from ..tile.blocks import Block, Step
+from ..tile.roles import is_elementwise
 from .checks import NARROW, UnfitError
 from .follow import Follows
 from .views import View
@@ -32,6 +33,7 @@ class Uses:
 
     def __post_init__(self) -> None:
         """Walk the cell."""
+        self.whole.update(self.cell.outputs)
         for step, block in self.cell.walk():
             self.home.update(dict.fromkeys(step.outputs, block))
             for inner in step.blocks:
@@ -56,6 +58,8 @@ class Uses:
             for value in (*step.outputs, *carries):
                 if value in follows and (made or value in views or self._lasts(step, block, value)):
                     found.add(value)
+                if value in found and value.dtype in NARROW and value not in views and _computes(step):
+                    raise UnfitError("arithmetic of 16-bit numbers")
         for value in found:
             if value.dtype not in ("f32", *NARROW):
                 raise UnfitError(f"a tile {value.text} that matrices cannot hold")
@@ -93,6 +97,10 @@ class Uses:
             if not any(other in found for other in readers[0].inputs):
                 found[step.outputs[0]] = readers[0]
         return found
+
+
+def _computes(step: Step) -> bool:
+    return is_elementwise(step) and not narrows(step) and step.op != "constant"
 
 
 def narrows(step: Step) -> bool:

@@ -52,6 +52,7 @@ class Loop:
     def _advance(self, values: list[Register]) -> list[Register]:
         emitter, scalars = self.emitter, self.emitter.scalars
         outer = dict(emitter.held), dict(emitter.spread), dict(scalars.known)
+        copied = dict(emitter.copies)
         for place, register in zip(self.carried, values, strict=False):
             emitter.bind(self.body.inputs[place], register)
         self._put(values[len(self.carried) :])
@@ -61,6 +62,9 @@ class Loop:
         emitter.block(self.body)
         results = [emitter.carry(self.body.outputs[place], self.body.inputs[place]) for place in self.carried]
         emitter.held, emitter.spread, scalars.known = outer
+        # What a round has copied by itself is there for no other: the loop may not run.
+        emitter.free.extend(copy.memory for value, copy in emitter.copies.items() if value not in copied)
+        emitter.copies = copied
         return [*results, *(register for share in shares for register in share)]
 
     def _places(self) -> list[int]:

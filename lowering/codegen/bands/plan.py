@@ -13,10 +13,11 @@ from ...schedule import Schedule
 from ..tile.blocks import Block, Memory, Step
 from ..tile.memory import prepare
 from .checks import Checks, UnfitError
-from .follow import ALONG, DOWN, Follows, find_follows, rows_of
+from .follow import ALONG, Follows, find_follows, rows_of
 from .held import Uses
-from .sink import sink_windows
-from .views import View, find_views
+from .sink import read_whole, sink_windows
+from .views import View, find_views, given_views
+from .windows import check_given, check_windows
 
 # Elements of an array that places of 32 bits reach.
 _REACHED = 2**31
@@ -38,6 +39,7 @@ class Bands:
         staged: windows that pass through shared memory: second factors of products.
         factors: tiles that are nothing but first factors of products.
         added: products that one addition takes, and nobody else.
+        given: tiles that fill outputs at the end, with the windows that they fill.
     """
 
     cell: Block
@@ -51,25 +53,7 @@ class Bands:
     staged: frozenset[Value]
     factors: frozenset[Value]
     added: Mapping[Value, Step]
-
-    def is_tile(self, value: Value) -> bool:
-        """Tell whether a value has elements of its own."""
-        return value.size > 1 and value not in self.memory.arrays
-
-    def is_column(self, value: Value) -> bool:
-        """Tell whether a tile has one number for each row."""
-        return self.wide(value) == (DOWN,)
-
-    def wide(self, value: Value) -> tuple[str, ...]:
-        """Return what the axes of more than one element follow."""
-        return tuple(each for each in self.follows[value] if each is not None)
-
-    @property
-    def shared_bytes(self) -> int:
-        """Shared memory that windows and columns pass through."""
-        updates = [step.inputs[1] for step, _ in self.cell.walk() if step.op == "dynamic_update_slice"]
-        has_columns = any(self.is_column(value) for value in updates)
-        return _window_bytes(self.cell, self.staged) + 4 * self.rows * self.thin * has_columns
+    given: tuple[tuple[Value, View], ...]
 
     def columns(self, value: Value) -> int:
         """Return the columns of the matrix that holds a tile."""
@@ -88,7 +72,7 @@ def find_bands(node: Node, unit: MatrixShape, thin: MatrixShape) -> Bands:
     for value, array in zip(cell.inputs[len(node.attributes["grid"]) :], (*node.inputs, *node.outputs), strict=True):
         if value.shape != array.shape or array.size > _REACHED:
             raise UnfitError("an array is padded, or too large for 32-bit places")
-    return _plan(sink_windows(cell), memory, unit, thin)
+    return _plan(sink_windows(read_whole(cell, memory)), memory, unit, thin)
 
 
 def _plan(cell: Block, memory: Memory, unit: MatrixShape, thin: MatrixShape) -> Bands:
@@ -101,26 +85,15 @@ def _plan(cell: Block, memory: Memory, unit: MatrixShape, thin: MatrixShape) -> 
     for step in steps:
         checks.step(step)
     follows = find_follows(steps, memory, views, staged)
+    check_windows(steps, memory, views, follows, staged)
+    given = given_views(cell, memory)
+    check_given(given, follows)
     rows = rows_of(follows, unit.m, unit.n)
     uses = Uses(cell)
     added = uses.added()
     settled = uses.settled(follows, views) | {step.outputs[0] for step in added.values()}
     factors = uses.factors((settled | set(views)) - staged)
-    return Bands(cell, memory, views, follows, rows, unit, thin.n, frozenset(settled), staged, factors, added)
-
-
-def _window_bytes(block: Block, staged: frozenset[Value]) -> int:
-    """Return what the windows of a block take: loops that follow one another use the same memory, if sizes agree."""
-    own = [value for step in block.steps for value in step.outputs if value in staged]
-    sizes: dict[int, int] = {}
-    for step in block.steps:
-        inner: dict[int, int] = {}
-        for value in (value for each in step.blocks for inside in each.steps for value in inside.outputs):
-            if value in staged:
-                inner[value.nbytes] = inner.get(value.nbytes, 0) + value.nbytes + 16 * value.shape[0]
-        for size, total in inner.items():
-            sizes[size] = max(sizes.get(size, 0), total)
-    return sum(value.nbytes + 16 * value.shape[0] for value in own) + sum(sizes.values())
+    return Bands(cell, memory, views, follows, rows, unit, thin.n, frozenset(settled), staged, factors, added, given)
 
 
 def describe(fusion: Node, schedule: Schedule) -> list[str]:

@@ -1,27 +1,69 @@
-"""Arithmetic over whole arrays, of which a cell takes windows: the windows are taken first.
+"""Windows of arrays, taken before arithmetic: what bands read of memory is always one.
 
 window of (scale * q)   ->   scale * (window of q)
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from ...graph import Node, Value
-from ..tile.blocks import Block, Step
+from ..tile.blocks import Block, Memory, Step
 from ..tile.roles import is_elementwise
 
 _WINDOWS = ("dynamic_slice", "slice")
+_MOVES = (*_WINDOWS, "reshape", "transpose")
 
 
 def sink_windows(cell: Block) -> Block:
     """Return the cell with windows taken before arithmetic, and without what nobody reads."""
     producers = {value: step for step, _ in cell.walk() for value in step.outputs}
-    values = [value for step, block in cell.walk() for value in (*step.outputs, *block.inputs)]
-    values += [value for step, _ in cell.walk() for block in step.blocks for value in block.inputs]
-    sinker = _Sinker(producers, 1 + max((value.id for value in values), default=0))
-    return _without_dead(sinker.block(cell))
+    return _without_dead(_Sinker(producers, 1 + max(value.id for value in _values(cell))).block(cell))
+
+
+def _values(cell: Block) -> Iterator[Value]:
+    yield from cell.inputs
+    for step, block in cell.walk():
+        yield from (*step.outputs, *block.inputs)
+        for inner in step.blocks:
+            yield from inner.inputs
+
+
+def read_whole(cell: Block, memory: Memory) -> Block:
+    """Return the cell with a step that takes the whole window of an array wherever one is read as a tile."""
+    reader = _Reader(memory, 1 + max(value.id for value in _values(cell)))
+    inner = reader.block(cell)
+    return Block(cell.inputs, (*reader.made, *inner.steps), cell.outputs)
+
+
+@dataclass
+class _Reader:
+    memory: Memory
+    next_id: int
+    windows: dict[Value, Value] = field(default_factory=dict)
+    made: list[Step] = field(default_factory=list)
+
+    def block(self, block: Block) -> Block:
+        """Return a block whose arithmetic reads windows."""
+        return Block(block.inputs, tuple(map(self._step, block.steps)), block.outputs)
+
+    def _step(self, step: Step) -> Step:
+        blocks = tuple(map(self.block, step.blocks))
+        if blocks or step.op in (*_MOVES, "dynamic_update_slice"):
+            return replace(step, blocks=blocks)
+        inputs = tuple(map(self._window, step.inputs))
+        return Step(Node(step.op, inputs, step.outputs, step.node.attributes, step.node.where), inputs, step.outputs)
+
+    def _window(self, value: Value) -> Value:
+        number = self.memory.arrays.get(value)
+        if number is None or number in self.memory.written or value.size == 1:
+            return value
+        if value not in self.windows:
+            self.windows[value] = window = Value(self.next_id, value.dtype, value.shape)
+            self.next_id += 1
+            self.made.append(_step(Node("reshape", (value,), (window,), {}, ""), (value,), window))
+        return self.windows[value]
 
 
 @dataclass

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from ...graph import Value
-from ..tile.blocks import Memory, Step
+from ..tile.blocks import Block, Memory, Step
 
 Start = tuple[Value | int, int]
 """A start along an axis of an array, and the largest that it is clamped to."""
@@ -59,6 +59,27 @@ def find_views(steps: list[Step], arguments: tuple[Value, ...], memory: Memory) 
             if found is not None:
                 views[step.outputs[0]] = found
     return views
+
+
+def updated_view(step: Step, memory: Memory) -> View:
+    """Return the window that an update writes."""
+    target, update, *starts = step.inputs
+    begins = tuple(
+        ((start, extent - size),) if extent != size else ()
+        for start, extent, size in zip(starts, target.shape, update.shape, strict=True)
+    )
+    return View(memory.arrays[target], target.shape, begins, update.shape, tuple(range(len(target.shape))))
+
+
+def given_views(cell: Block, memory: Memory) -> tuple[tuple[Value, View], ...]:
+    """Return the outputs that are tiles and no states of their arrays, with the window that each one fills."""
+    first = sum(value in memory.arrays for value in cell.inputs) - len(cell.outputs)
+    found = []
+    for number, value in enumerate(cell.outputs, first):
+        if memory.arrays.get(value) != number:
+            rank = len(value.shape)
+            found.append((value, View(number, value.shape, ((),) * rank, value.shape, tuple(range(rank)))))
+    return tuple(found)
 
 
 def _moved(step: Step, views: Mapping[Value, View]) -> View | None:

@@ -1,0 +1,50 @@
+"""Attention in 16-bit floats is written in bands for an H100: valid code within its shared memory, without a device."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import qga
+from lowering import lower
+from lowering.codegen.bands import BANDS
+from shaders.capabilities import Capabilities
+from shaders.spirv.validate import is_available, validate
+
+from .support import schedules_of
+
+ROWS = 256
+ATTENTIONS: dict[str, Callable[..., Any]] = {
+    "dot": qga.dot_attention,
+    "fidelity": functools.partial(qga.fidelity_attention, beta=2.0),
+    "causal": functools.partial(qga.dot_attention, is_causal=True),
+}
+
+
+def operands(width: int, dtype: Any) -> tuple[jax.ShapeDtypeStruct, ...]:
+    """Return the types of queries, keys and values."""
+    return (jax.ShapeDtypeStruct((ROWS, width), dtype),) * 3
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16], ids=["f16", "bf16"])
+@pytest.mark.parametrize("width", [64, 128])
+@pytest.mark.parametrize("name", ATTENTIONS)
+def test_attention_is_written_in_bands(name: str, width: int, dtype: Any, h100: Capabilities) -> None:
+    given = operands(width, dtype)
+    schedules = schedules_of(ATTENTIONS[name], *given, capabilities=h100)
+    assert [schedule.mode for schedule in schedules] == [BANDS]
+    for kernel in lower(ATTENTIONS[name])(*given).program(h100).kernels:
+        assert kernel.shared_bytes <= h100.max_shared_bytes
+        if is_available():
+            validate(kernel.words)
+
+
+def test_attention_in_f32_is_not(h100: Capabilities) -> None:
+    schedules = schedules_of(qga.dot_attention, *operands(64, jnp.float32), capabilities=h100)
+    assert [schedule.mode for schedule in schedules if schedule.mode == BANDS] == []
+    assert schedules

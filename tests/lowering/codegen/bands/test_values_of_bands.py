@@ -1,0 +1,83 @@
+"""Kernels in bands give what JAX's interpreter gives, on drivers whose matrices have the features; others skip."""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+
+from lowering import lower
+from lowering.codegen.bands import BANDS
+from lowering.pjrt import initialize
+from lowering.runtime import Device
+
+from ....conformance.tolerance import Bound, difference
+from ...pallas.kernels import Case
+from .kernels import CASES, REFUSABLE
+from .support import schedules_of
+
+FEATURES = {"flexible_dimensions", "reductions", "conversions", "per_element"}
+
+
+@pytest.fixture
+def device_with_bands(device: Device) -> Device:
+    """Return the device; skip where its matrices cannot do what bands need."""
+    missing = FEATURES - device.capabilities.features_nv
+    if missing:
+        pytest.skip(f"{device.name} has no matrices with {', '.join(sorted(missing))}")
+    rows = device.capabilities.matrices
+    if not any((row.a, row.result, row.scope) == ("f16", "f32", "subgroup") and row.m == row.n for row in rows):
+        pytest.skip(f"{device.name} lists no square matrix product of f16 into f32")
+    initialize()
+    return device
+
+
+def interpreted(case: Case, arguments: tuple[np.ndarray, ...]) -> np.ndarray:
+    """Return what the interpreter computes on the CPU."""
+    cpu = jax.devices("cpu")[0]
+    run = jax.jit(functools.partial(case.function, interpret=True))
+    return np.asarray(run(*(jax.device_put(each, cpu) for each in arguments)))
+
+
+def problem(case: Case, got: np.ndarray, want: np.ndarray) -> str | None:
+    """Return what is wrong with a result, or None."""
+    finite = np.abs(want[np.isfinite(want)], dtype=np.float64)
+    return difference(got, want, Bound(case.roundings, case.depth, float(finite.max())))
+
+
+def broken(arguments: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
+    """Return arguments of which the first has its rows in reverse order."""
+    return np.ascontiguousarray(arguments[0][::-1]), *arguments[1:]
+
+
+def assert_as_interpreted(case: Case, device: Device) -> None:
+    """Require what the interpreter computes, and that another input gives something else."""
+    run = lower(functools.partial(case.function, interpret=False))(*case.arguments).compile(device)
+    want = interpreted(case, case.arguments)
+    assert problem(case, np.asarray(run(*case.arguments)), want) is None
+    assert problem(case, np.asarray(run(*broken(case.arguments))), want) is not None
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_kernel_in_bands_gives_what_the_interpreter_gives(name: str, device_with_bands: Device) -> None:
+    case, capabilities = CASES[name], device_with_bands.capabilities
+    function = functools.partial(case.function, interpret=False)
+    (schedule,) = schedules_of(function, *case.arguments, capabilities=capabilities)
+    assert schedule.mode == BANDS
+    assert_as_interpreted(case, device_with_bands)
+
+
+@pytest.mark.parametrize("name", REFUSABLE)
+def test_kernel_that_bands_may_refuse_gives_what_the_interpreter_gives(name: str, device_with_bands: Device) -> None:
+    assert_as_interpreted(REFUSABLE[name], device_with_bands)
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if name.endswith("_of_nan")])
+def test_nan_reaches_an_extremum(name: str, device_with_bands: Device) -> None:
+    case = CASES[name]
+    run = lower(functools.partial(case.function, interpret=False))(*case.arguments).compile(device_with_bands)
+    got = np.asarray(run(*case.arguments))
+    assert np.array_equal(np.isnan(got), np.isnan(case.arguments[0]).any(1))
+    assert not np.array_equal(np.isnan(got), np.isnan(broken(case.arguments)[0]).any(1))
