@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from .. import arithmetic, motivic, operators, routing
+from ..errors import OptionError, refuse
 from ..quantum.entropy import row_entropy
 
 # Tiles at most: their operator is a picture that fits a page and a matrix that is solved at once.
@@ -141,7 +142,12 @@ def measure_head(
     layer: str,
     head: int,
 ) -> Head:
-    """Measure one head: ten passes over blocks of its scores, and solvers on the CPU for what is small."""
+    """Measure one head: ten passes over blocks of its scores, and solvers on the CPU for what is small.
+
+    Raises:
+        OptionError: JAX has no CPU device.
+    """
+    host = _solver()
     tile = -(-queries.shape[0] // _TILES)
     survey = _survey(queries, keys, values, scale, key, options=options, tile=tile)
     eigenvalues, curvature = None, None
@@ -151,8 +157,22 @@ def measure_head(
         eigenvalues = eigenvalues[::-1]
         if plane.shape[0] == 2:
             curvature = np.asarray(_curvature(queries, keys, scale, plane, options=options))
-    with jax.default_device(jax.devices("cpu")[0]):
+    with jax.default_device(host):
         return _write(jax.device_get(survey), eigenvalues, curvature, options, layer=layer, head=head, tile=tile)
+
+
+def _solver() -> jax.Device:
+    """Return the device that solves small problems."""
+    try:
+        return jax.devices("cpu")[0]
+    except RuntimeError:
+        refuse(
+            OptionError,
+            "analyze: small problems, such as eigenvalues of tiles, are solved on the CPU.",
+            got="a JAX without a CPU device",
+            want="a CPU device beside the one that holds the arrays",
+            fix="start with JAX_PLATFORMS=vulkan,cpu; the first one stays the default.",
+        )
 
 
 @partial(jax.jit, static_argnames=("options", "tile"))

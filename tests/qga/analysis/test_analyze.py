@@ -189,3 +189,14 @@ def test_head_is_typed_and_frozen(report: Report) -> None:
     assert all(isinstance(head, Head) for head in report.heads)
     with pytest.raises(AttributeError):
         report.heads[0].layer = "other"  # type: ignore[misc]
+
+
+def test_analyze_says_that_it_needs_a_cpu_beside_the_device(
+    arrays: tuple[np.ndarray, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def devices(backend: str | None = None) -> list[jax.Device]:
+        raise RuntimeError(f"Unknown backend {backend}")
+
+    monkeypatch.setattr(jax, "devices", devices)
+    with pytest.raises(OptionError, match=r"(?s)solved on the CPU.*fix:  start with JAX_PLATFORMS=vulkan,cpu"):
+        qga.analyze(*arrays)
