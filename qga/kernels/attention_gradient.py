@@ -38,7 +38,7 @@ from .score import Planes
 
 _ROWS = (((1,), (1,)), ((), ()))
 # Keys, or queries, of a round at most.
-_CHUNK = 64
+_CHUNK = 128
 
 
 class Backflow(NamedTuple):
@@ -91,7 +91,7 @@ def key_gradient_kernel(plan: TilePlan, problem: Problem) -> Kernel:
 
 
 def _sizes(plan: TilePlan, problem: Problem, *, sums_over_keys: bool) -> Sizes:
-    """Cut a problem: more is held than on the way forward, so that what a round brings is half as long."""
+    """Cut a problem: a program has the rows of the way forward, and a round brings no more, less where rows are wide."""
     sizes = sizes_of(plan, problem)
     chunk = min(_CHUNK, sizes.query_tile, sizes.key_tile)
     if sums_over_keys:
