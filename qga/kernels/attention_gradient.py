@@ -91,7 +91,7 @@ def key_gradient_kernel(plan: TilePlan, problem: Problem) -> Kernel:
 
 
 def _sizes(plan: TilePlan, problem: Problem, *, sums_over_keys: bool) -> Sizes:
-    """Cut a problem: a program has the rows of the way forward, and a round brings no more, less where rows are wide."""
+    """Cut a problem: a program has the rows of the way forward, a round brings no more, or less of wide rows."""
     sizes = sizes_of(plan, problem)
     chunk = min(_CHUNK, sizes.query_tile, sizes.key_tile)
     if sums_over_keys:
