@@ -189,13 +189,25 @@ def _push(plan: TilePlan, known: Known, moves: Moves) -> Outputs:
 def _pull(plan: TilePlan, known: Known, bars: Outputs) -> Moves:
     """Pull cotangents of the outputs back to the inputs by kernels: the transpose of ``_push``."""
     (problem, out, log_sums), (out_bar, log_sum_bar) = known, bars
-    products = out.astype(log_sums.dtype) * out_bar.astype(log_sums.dtype)
-    back = Backflow(out_bar.astype(problem.values.dtype), log_sums, log_sum_bar - jnp.sum(products, axis=1))
+    wide = out_bar.astype(log_sums.dtype)
+    offsets = log_sum_bar - jnp.sum(out.astype(log_sums.dtype) * wide, axis=1)
+    # 16-bit cotangents of scores keep their bits only if they are about 1: a power of two is taken out and put back.
+    unit = _power_of_two_below(jnp.max(jnp.abs(wide), initial=0))
+    back = Backflow((wide / unit).astype(problem.values.dtype), log_sums, offsets / unit)
     arrays = [*operands(problem), *back]
     by_query = launch(query_gradient_kernel(plan, problem), *arrays)
     plane_bars, scale_bars = tuple(by_query[: len(problem.planes)]), by_query[len(problem.planes) :]
     key_bar, value_bar = launch(key_gradient_kernel(plan, problem), *arrays)
-    return plane_bars, key_bar, value_bar, sum(map(jnp.sum, scale_bars), jnp.zeros_like(problem.scale))
+    bars_of = jax.tree.map(
+        lambda bar: (unit * bar.astype(unit.dtype)).astype(bar.dtype), (plane_bars, key_bar, value_bar)
+    )
+    return *bars_of, unit * sum(map(jnp.sum, scale_bars), jnp.zeros_like(problem.scale))
+
+
+def _power_of_two_below(size: Float[Array, ""]) -> Float[Array, ""]:
+    """Return the largest power of two up to a size, 1 for zero and for what is not finite."""
+    exponent = jnp.floor(jnp.log2(jnp.where(size > 0, size, 1)))
+    return jnp.where(jnp.isfinite(size) & (size > 0), jnp.exp2(exponent), 1)
 
 
 def _cut(tile: int, problem: Problem, moves: Moves) -> _KeyTile:

@@ -29,7 +29,7 @@ _ROWS = {2: 128, 4: 64, 8: 32}
 _STAGED = 16384
 # Numbers at most that a program carries through its loop, in each of its results.
 _CARRIED = 16384
-# A score that is NaN makes its weight NaN, and with it the mass and the total.
+# A score that is NaN makes its weight NaN, and with it the average and the log sum. A state's peak would lose it.
 _PROMISE = Promise(nan_in_extrema=False)
 
 Derivatives = Literal["all", "reverse"]
@@ -131,7 +131,6 @@ def attention_kernel(plan: TilePlan, problem: Problem) -> Kernel:
         [tile_of(sizes.query_tile), tile_of(sizes.query_tile), tile_of(sizes.query_tile, sizes.channels)],
         [jax.ShapeDtypeStruct(shape, dtype) for shape in ((rows,), (rows,), (rows, columns))],
         "attention_state",
-        _PROMISE,
     )
 
 
@@ -262,10 +261,7 @@ def _state(plan: TilePlan, sizes: Sizes, number: int | Array, given: Problem) ->
         jnp.full((rows,), -jnp.inf, dtype), jnp.zeros((rows,), dtype), jnp.zeros((rows, sizes.channels), dtype)
     )
 
-    def add(state: State, scores: Array, values: Array, *, is_open: bool) -> State:
-        return state_add(state, scores, values, exp=exp, can_be_empty=not is_open)
-
-    state = _over_keys(plan, sizes, number, given, add, start, given.scale[0, 0] / unit)
+    state = _over_keys(plan, sizes, number, given, partial(state_add, exp=exp), start, given.scale[0, 0] / unit)
     return state._replace(peak=state.peak * unit) if is_narrow else state
 
 
@@ -273,8 +269,7 @@ def _pass(place: Place, *refs: Any, plan: TilePlan, sizes: Sizes) -> None:
     given, (peak_ref, mass, total) = split_refs(sizes, refs)
     peak = peak_ref[...]
 
-    def add(sums: tuple[Array, Array], scores: Array, values: Array, *, is_open: bool) -> tuple[Array, Array]:
-        del is_open
+    def add(sums: tuple[Array, Array], scores: Array, values: Array) -> tuple[Array, Array]:
         weights = jnp.exp(scores - peak[:, None])
         mixed = jnp.matmul(weights.astype(values.dtype), values, preferred_element_type=peak.dtype)
         return sums[0] + jnp.sum(weights, axis=1), sums[1] + mixed
@@ -292,7 +287,7 @@ def _over_keys(
     start: Any,
     scale: Array,
 ) -> Any:
-    """Fold ``add`` (carry, scores, values, is_open) over the tiles of keys that tile ``number`` of queries sees."""
+    """Fold ``add`` (carry, scores, values) over the tiles of keys that tile ``number`` of queries sees."""
     first = number * sizes.query_tile
     planes = tuple(ref[...] for ref in given.planes)
 
@@ -302,7 +297,7 @@ def _over_keys(
         if not is_open:
             allowed = None if given.mask is None else given.mask[:, rows]
             scores = hide(plan, sizes, scores, first, number * sizes.key_tile, allowed)
-        return add(carry, scores, given.values[rows, :], is_open=is_open)
+        return add(carry, scores, given.values[rows, :])
 
     return over_tiles(open_steps(plan, sizes, first), key_steps(plan, sizes, first), step, start)
 

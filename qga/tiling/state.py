@@ -101,7 +101,6 @@ def state_add(
     values: Float[Array, "keys channels"],
     *,
     exp: Callable[[Array], Array] = jnp.exp,
-    can_be_empty: bool = True,
 ) -> State:
     """Merge the state of a tile of keys into a state of each query: ``state_merge`` with ``state_leaf`` in one step.
 
@@ -112,8 +111,6 @@ def state_add(
         scores: of the tile's keys, for each query, in the same dtype.
         values: what each key holds.
         exp: ``jnp.exp2`` for scores and states in units of log 2, which GPUs raise faster.
-        can_be_empty: a query may see no key of the tile and of those before it. False saves a guard for each query;
-            a row of scores that are all minus infinity is then NaN.
 
     Returns:
         The state of the union.
@@ -122,7 +119,7 @@ def state_add(
     Source: Milakov and Gimelshein 2018; Dao 2022.
     """
     peak = lax.stop_gradient(jnp.maximum(state.peak, jnp.max(scores, axis=-1, initial=-jnp.inf)))
-    reference = _finite_reference(peak) if can_be_empty else peak
+    reference = _finite_reference(peak)
     decay = exp(state.peak - reference)
     weights = exp(scores - reference[..., None])
     mixed = jnp.matmul(weights.astype(values.dtype), values, preferred_element_type=state.total.dtype)

@@ -30,11 +30,13 @@ class Checks:
         memory: which values are arrays.
         views: values that are windows of arrays.
         unit: one operation of the matrix units.
+        read: values that some step reads, or a block hands on.
     """
 
     memory: Memory
     views: Mapping[Value, View]
     unit: MatrixShape
+    read: frozenset[Value]
 
     def step(self, step: Step) -> None:
         """Check one step.
@@ -42,14 +44,19 @@ class Checks:
         Raises:
             UnfitError: it cannot be written.
         """
+        if step.op == "constant" and step.node.attributes["value"].ndim:
+            raise UnfitError("a constant of several numbers")
+        if step.op == "while":
+            self._loop(step)
         if step.op in ("while", "constant", "iota"):
             return
         if any(value.dtype in dtypes.COMPLEX for value in step.outputs):
             raise UnfitError("complex numbers")
         self._reads(step)
-        if len(step.outputs) == 1 and (step.outputs[0] in self.views or step.outputs[0].size == 1):
-            if step.op in ("reduce", "dot_general"):
-                raise UnfitError(f"{step.op} to one number")
+        if len(step.outputs) == 1 and step.outputs[0] in self.views:
+            return
+        if len(step.outputs) == 1 and step.outputs[0].size == 1:
+            self._number(step)
             return
         rule = {"dot_general": self._product, "reduce": self._reduction, "dynamic_update_slice": self._update}
         rule.get(step.op, self._arithmetic)(step)
@@ -62,6 +69,17 @@ class Checks:
             is_copied = step.op == "dot_general" and place == 1
             if value in self.memory.arrays and value.size > 1 and not is_copied:
                 raise UnfitError("an array that is read as a whole")
+
+    def _loop(self, step: Step) -> None:
+        """Refuse loops inside of loops that hand numbers on: what a round brings is found before the round is run."""
+        for inner in step.blocks[1].steps:
+            if inner.op == "while" and any(value.size == 1 for value in inner.outputs if value in self.read):
+                raise UnfitError("a number that an inner loop makes")
+
+    def _number(self, step: Step) -> None:
+        moves = step.op in ("reshape", "broadcast_in_dim")
+        if any(value.size > 1 for value in step.inputs) or not (moves or is_elementwise(step)):
+            raise UnfitError("a number made of a tile")
 
     def _product(self, step: Step) -> None:
         sides = layouts(step.node)
@@ -93,6 +111,8 @@ class Checks:
     def _arithmetic(self, step: Step) -> None:
         if step.op not in ("reshape", "broadcast_in_dim") and not is_elementwise(step):
             raise UnfitError(step.op)
+        if step.op == "broadcast_in_dim" and step.inputs[0].dtype in NARROW and step.inputs[0].size > 1:
+            raise UnfitError("16-bit numbers that are spread")
         if step.op == "reshape" and not _is_squeeze(step):
             raise UnfitError("a reshape that mixes axes")
         if any(value.dtype == "f64" for value in (*step.inputs, *step.outputs)):

@@ -88,7 +88,8 @@ class Emitter:
         source = value
         while source not in self.held:
             step = self.producers[source]
-            if step.op not in ("broadcast_in_dim", "reshape") or source in self.bands.settled:
+            moves = step.op in ("broadcast_in_dim", "reshape") and step.inputs[0].size > 1
+            if not moves or source in self.bands.settled:
                 return self._fill(source, columns)
             source = step.inputs[0]
         found = self.held[source]

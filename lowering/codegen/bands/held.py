@@ -24,26 +24,29 @@ class Uses:
         readers: the steps that read each value.
         whole: values that somebody needs as matrices.
         home: the block that each value is made in.
+        handed: values that blocks hand on, or give out.
     """
 
     cell: Block
     readers: dict[Value, list[Step]] = field(default_factory=dict)
     whole: set[Value] = field(default_factory=set)
     home: dict[Value, Block] = field(default_factory=dict)
+    handed: set[Value] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         """Walk the cell."""
-        self.whole.update(self.cell.outputs)
+        self.handed.update(self.cell.outputs)
         for step, block in self.cell.walk():
             self.home.update(dict.fromkeys(step.outputs, block))
             for inner in step.blocks:
-                self.whole.update(inner.outputs)
+                self.handed.update(inner.outputs)
                 self.home.update(dict.fromkeys(inner.inputs, inner))
             takes_whole = step.op in ("while", "dot_general", "reduce", "dynamic_update_slice") or narrows(step)
             for value in step.inputs:
                 self.readers.setdefault(value, []).append(step)
                 if takes_whole or (step.op == "broadcast_in_dim" and value.size > 1):
                     self.whole.add(value)
+        self.whole |= self.handed
 
     def settled(self, follows: Follows, views: Mapping[Value, View]) -> set[Value]:
         """Return the tiles that are held as matrices; the others are computed where they are needed.
@@ -83,6 +86,7 @@ class Uses:
             value
             for value in values
             if self.readers.get(value)
+            and value not in self.handed
             and all(step.op == "dot_general" and value == step.inputs[0] for step in self.readers[value])
         )
 
@@ -100,7 +104,7 @@ class Uses:
 
 
 def _computes(step: Step) -> bool:
-    return is_elementwise(step) and not narrows(step) and step.op != "constant"
+    return (is_elementwise(step) or step.op == "broadcast_in_dim") and not narrows(step) and step.op != "constant"
 
 
 def narrows(step: Step) -> bool:

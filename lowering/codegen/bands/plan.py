@@ -81,7 +81,8 @@ def _plan(cell: Block, memory: Memory, unit: MatrixShape, thin: MatrixShape) -> 
     staged = frozenset(step.inputs[1] for step in steps if step.op == "dot_general")
     if not staged:
         raise UnfitError("no product")
-    checks = Checks(memory, views, unit)
+    uses = Uses(cell)
+    checks = Checks(memory, views, unit, frozenset(uses.readers) | uses.handed)
     for step in steps:
         checks.step(step)
     follows = find_follows(steps, memory, views, staged)
@@ -89,7 +90,6 @@ def _plan(cell: Block, memory: Memory, unit: MatrixShape, thin: MatrixShape) -> 
     given = given_views(cell, memory)
     check_given(given, follows)
     rows = rows_of(follows, unit.m, unit.n)
-    uses = Uses(cell)
     added = uses.added()
     settled = uses.settled(follows, views) | {step.outputs[0] for step in added.values()}
     factors = uses.factors((settled | set(views)) - staged)

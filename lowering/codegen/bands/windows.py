@@ -28,11 +28,15 @@ def check_windows(
     for step in steps:
         if step.op == "dynamic_update_slice":
             update = step.inputs[1]
+            if update not in follows:
+                raise UnfitError("an output that is no tile")
             _check_window(updated_view(step, memory), update, follows[update], producers)
         for value in step.inputs:
             if value in staged and value in views:
                 _check_reader(step, value, views)
     for value, view in views.items():
+        if value in staged:
+            _check_starts(view)
         if value in follows:
             _check_window(view, value, follows[value], producers)
 
@@ -68,10 +72,17 @@ def _check_window(view: View, value: Value, follows: Sequence[str | None], produ
     group = _GROUP_BYTES // dtypes.itemsize(value.dtype)
     if any(stride % group for stride in strides.values() if stride != 1):
         raise UnfitError("a window whose rows do not start at multiples of 16 bytes")
+    _check_starts(view)
     for starts, stride in zip(view.starts, view.strides, strict=True):
         for start, limit in starts:
             if gcd(multiple_of(start, producers), limit) * stride % group:
                 raise UnfitError("a window that need not start at a multiple of 16 bytes")
+
+
+def _check_starts(view: View) -> None:
+    for start in (start for starts in view.starts for start, _ in starts):
+        if isinstance(start, Value) and start.dtype not in ("i32", "u32"):
+            raise UnfitError("a start of another dtype than 32-bit integers")
 
 
 def multiple_of(value: Value | int, producers: Mapping[Value, Step]) -> int:

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import qga
 from qga.attention.scores import DOT, FIDELITY, lift_to_rays
 from qga.attention.tiled import attend, attention_state
 from qga.kernels import Kernel, call_pallas, execute
@@ -182,3 +183,25 @@ def test_vulkan_computes_what_the_cpu_computes(
         finite = np.isfinite(np.asarray(other))
         size = float(np.max(np.abs(np.asarray(other)[finite]), initial=1.0))
         assert_close(one, other, depth=max(queries, keys), scale=size, roundings=VULKAN_ROUNDINGS)
+
+
+@pytest.mark.parametrize("tile", [1, 2, 4])
+def test_scores_of_minus_infinity_in_the_first_tile_hide_their_keys(tile: int) -> None:
+    keys = jnp.ones((4, 1)).at[0].set(-jnp.inf)
+    values = jnp.asarray([[100.0], [2.0], [4.0], [6.0]])
+    assert_close(
+        qga.dot_attention(jnp.ones((1, 1)), keys, values, tile=tile), jnp.full((1, 1), 4.0), depth=4, scale=8.0
+    )
+
+
+def test_small_cotangents_of_16_bit_attention_keep_their_bits(random: np.random.Generator) -> None:
+    arrays = [jnp.asarray(random.normal(size=(256, 16)), jnp.float16) for _ in range(3)]
+    bar = jnp.asarray(random.normal(size=(256, 16)), jnp.float16)
+
+    def pulled(size: float) -> np.ndarray:
+        _, pull = jax.vjp(lambda *given: qga.dot_attention(*given, derivatives="reverse"), *arrays)
+        return np.asarray(pull(bar * jnp.float16(size))[2], float) / size
+
+    large, small = pulled(1.0), pulled(2.0**-12)
+    assert np.abs(small - large).max() < 2e-3 * np.abs(large).max()
+    assert np.abs(pulled(2.0**-22) - large).max() > 2e-3 * np.abs(large).max()

@@ -340,3 +340,36 @@ def whole_arrays_at_once(q: Any, k: Any, interpret: bool) -> Any:
         o[...] = multiply(a[...], b[...].T)
 
     return in_bands(kernel, q, k, out=typed(F32, ROWS, KEYS), interpret=interpret, is_whole=True)
+
+
+@case(queries(), keys(), roundings=4, depth=WIDTH)
+def number_is_added_to_a_product(q: Any, k: Any, interpret: bool) -> Any:
+    return combined(lambda s, a, b: s + pl.program_id(0).astype(F32), q, k, interpret=interpret)
+
+
+@refusable(queries(), keys(), roundings=8, depth=WIDTH)
+def element_of_a_tile_is_read(q: Any, k: Any, interpret: bool) -> Any:
+    return combined(lambda s, a, b: s * s[0, 0], q, k, interpret=interpret)
+
+
+@refusable(queries(), keys(), roundings=4, depth=WIDTH)
+def column_of_f16_is_spread(q: Any, k: Any, interpret: bool) -> Any:
+    def spread(s: Any, a: Any, b: Any) -> Any:
+        column = a[...].astype(F32).max(1).astype(F16)
+        return s * jax.lax.broadcast_in_dim(column, s.shape, (0,)).astype(F32)
+
+    return combined(spread, q, k, interpret=interpret)
+
+
+@refusable(queries(), keys(), roundings=16, depth=KEYS)
+def first_factor_is_carried(q: Any, k: Any, interpret: bool) -> Any:
+    def carried(s: Any, a: Any, b: Any) -> Any:
+        def step(number: Any, carry: Any) -> Any:
+            left, total = carry
+            product = multiply(left, chunk(b, number).T)
+            return (product[:, :WIDTH] * 0.25).astype(F16), total + product
+
+        rounds = 1 + (pl.program_id(0) >= 0).astype(jnp.int32)
+        return jax.lax.fori_loop(0, rounds, step, (a[...], jnp.zeros_like(s)))[1]
+
+    return combined(carried, q, k, interpret=interpret)

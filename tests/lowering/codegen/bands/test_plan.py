@@ -59,7 +59,7 @@ def of_scores(function: Callable[[Any], Any]) -> Callable[..., None]:
 
 COLUMN, ROUND = typed(F32, 32), typed(I32, 32)
 OF_SCORES: dict[str, tuple[Callable[[Any], Any], Any]] = {
-    "reduce to one number": (lambda s: s.max(1) + s.sum(), COLUMN),
+    "a number made of a tile": (lambda s: s.max(1) + s.sum(), COLUMN),
     "an update of a tile": (lambda s: s.at[0:8].set(1.0) * s, None),
     "reverse": (lambda s: s[::-1], None),
     "case": (lambda s: lax.cond(pl.program_id(0) == 0, lambda: jnp.exp(s), lambda: s), None),

@@ -1,0 +1,236 @@
+"""What the functions of the mathematics cost: operations and bytes by formula, time, and the time of the roof.
+
+python -m tests.bench.costs                          4,096 rows of width 64 and grids of 1,024 x 1,024, on the CPU
+python -m tests.bench.costs --platform vulkan
+python -m tests.bench.costs --record                 also writes a record beside those of python -m tests.bench
+python -m tests.bench.costs --page docs/theory/costs.md   write the page from the newest records
+
+The roof of a device is measured in the same run: a product of 2,048 x 2,048 float32 matrices and a copy of 128 MiB. The
+least time of a function is the longer of its operations at the first rate and its bytes, every argument read and every
+result written once, at the second. Exponentials are not counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .machine import head_of_record
+
+RECORDS = Path(__file__).parent / "records"
+ROWS, WIDTH, GRID, RANK = 4096, 64, 1024, 32
+PAIRS = float(ROWS * ROWS)
+RUNS = 7
+PLATFORMS = ("cpu", "vulkan")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """One function.
+
+    Attributes:
+        name: public name.
+        passes: how often the scores of all pairs are computed; 0 where there are none.
+        operations: by formula.
+        make: returns the function and its arguments.
+    """
+
+    name: str
+    passes: int
+    operations: float
+    make: Callable[[], tuple[Callable[..., Any], tuple[Any, ...]]]
+
+
+def costs() -> list[Cost]:
+    """Return the table of functions."""
+    import jax
+    import jax.numpy as jnp
+
+    from qga import flow, motivic, operators, pattern, quantum
+
+    draw = lambda number, *shape: jax.random.normal(jax.random.key(number), shape)  # noqa: E731
+    rows = lambda: (draw(0, ROWS, WIDTH), draw(1, ROWS, WIDTH))  # noqa: E731
+    grid = lambda: (draw(4, GRID, GRID),)  # noqa: E731
+
+    def of(function: Callable[..., Any], *more: Any) -> Callable[[], tuple[Callable[..., Any], tuple[Any, ...]]]:
+        def make() -> tuple[Callable[..., Any], tuple[Any, ...]]:
+            held = operators.attention_operator(*rows())
+            return jax.jit(function), (held, *(each() for each in more))
+
+        return make
+
+    field, weights = (lambda: draw(2, ROWS, WIDTH)), (lambda: jax.nn.softmax(draw(3, ROWS)))
+    density = lambda: (lambda x: x @ x.T / jnp.sum(x * x))(draw(5, WIDTH, 2 * WIDTH))  # noqa: E731
+    products = lambda *widths: 2 * PAIRS * sum(widths)  # noqa: E731
+    return [
+        Cost(
+            "operators.attention_operator", 1, products(WIDTH),
+            lambda: (jax.jit(operators.attention_operator), rows()),
+        ),
+        Cost("operators.operate", 1, products(WIDTH, WIDTH), of(operators.operate, field)),
+        Cost("operators.operate_transposed", 1, products(WIDTH, WIDTH), of(operators.operate_transposed, field)),
+        Cost("operators.amplify", 1, products(WIDTH, WIDTH), of(operators.amplify, field, weights)),
+        Cost("operators.key_masses", 1, products(WIDTH), of(operators.key_masses, weights)),
+        Cost("operators.mutual_information", 2, 2 * products(WIDTH), of(operators.mutual_information, weights)),
+        Cost(
+            "operators.tile_operator", 1, products(WIDTH),
+            of(lambda held, weights: operators.tile_operator(held, ROWS // 128, weights), weights),
+        ),
+        Cost(
+            "operators.sketch_amplitudes", 4, 4 * products(WIDTH, RANK),
+            of(lambda held: operators.sketch_amplitudes(held, jax.random.key(0), rank=RANK)),
+        ),
+        Cost(
+            "flow.heat, one step", 1, products(WIDTH, WIDTH),
+            of(lambda held, f: flow.heat(lambda x: operators.operate(held, x), f, 1.0, order=1), field),
+        ),
+        Cost("quantum.purity", 0, 4.0 * WIDTH**2, lambda: (jax.jit(quantum.purity), (density(),))),
+        Cost("motivic.energies", 0, 2.0 * GRID * GRID, lambda: (jax.jit(motivic.energies), grid())),
+        Cost("motivic.euler", 0, 8.0 * GRID * GRID, lambda: (jax.jit(motivic.euler), (grid()[0] > 0,))),
+        Cost("pattern.laplacian", 0, 5.0 * GRID * GRID, lambda: (jax.jit(pattern.laplacian), grid())),
+        Cost(
+            "pattern.local_density", 0, 4.0 * GRID * GRID,
+            lambda: (jax.jit(lambda mask: pattern.local_density(mask, 9)), (grid()[0] > 0,)),
+        ),
+        Cost(
+            "pattern.swift_hohenberg_step", 0, 40.0 * GRID * GRID,
+            lambda: (jax.jit(lambda f: pattern.swift_hohenberg_step(f, 0.3, 0.01)), grid()),
+        ),
+        Cost(
+            "flow.threshold_dynamics, one step", 0, 4 * 2.0 * (GRID / 4) ** 3,
+            lambda: (
+                jax.jit(lambda mask: flow.threshold_dynamics(mask, 2.0, steps=1, active=2**13)),
+                (grid()[0][: GRID // 4, : GRID // 4] > 0,),
+            ),
+        ),
+    ]  # fmt: skip
+
+
+def seconds_of(function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[float, float, float]:
+    """Return the median time of a call that is waited for, the distance of the quartiles, and the least time."""
+    import jax
+
+    jax.block_until_ready(function(*arguments))
+    found = []
+    for _ in range(RUNS):
+        began = time.perf_counter()
+        jax.block_until_ready(function(*arguments))
+        found.append(time.perf_counter() - began)
+    quartiles = statistics.quantiles(found, n=4)
+    return quartiles[1], quartiles[2] - quartiles[0], min(found)
+
+
+def measure() -> dict[str, Any]:
+    """Measure the roof and every function."""
+    import jax
+    import jax.numpy as jnp
+
+    side, words = 2048, 2**25
+    square = jax.random.normal(jax.random.key(9), (side, side))
+    product = seconds_of(jax.jit(lambda x: jnp.matmul(x, x, precision="highest")), (square,))[2]
+    copy = seconds_of(jax.jit(lambda x: x + 1), (jnp.zeros(words),))[2]
+    roof = {"flop_per_s": 2 * side**3 / product, "bytes_per_s": 8 * words / copy}
+    rows = []
+    for cost in costs():
+        function, arguments = cost.make()
+        median, spread, _ = seconds_of(function, arguments)
+        sizes = [leaf.nbytes for leaf in jax.tree.leaves((arguments, function(*arguments))) if hasattr(leaf, "nbytes")]
+        least = max(cost.operations / roof["flop_per_s"], sum(sizes) / roof["bytes_per_s"])
+        row = {
+            "name": cost.name, "passes": cost.passes, "operations": cost.operations, "bytes": sum(sizes),
+            "median_ms": 1e3 * median, "spread": spread / median, "of_roof": least / median,
+        }  # fmt: skip
+        rows.append(row)
+        print(
+            f"{cost.name:36s} {row['median_ms']:9.3f} ms  {row['of_roof']:6.1%} of the roof",
+            file=sys.stderr,
+            flush=True,
+        )
+    device = next(iter(square.devices()))
+    return {"device": {"platform": device.platform, "kind": device.device_kind}, "roof": roof, "rows": rows}
+
+
+def page(records: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the page of the newest record of each platform."""
+    lines = [
+        "# What functions cost", "",
+        "Operations and bytes by formula, time measured, and the share of the time that the device's own product",
+        f"and copy would need. {ROWS:,} rows of width {WIDTH} with {WIDTH} channels, grids of {GRID:,} x {GRID:,},",
+        "float32, one call that is waited for, so that short ones show the dispatch.",
+        "`python -m tests.bench.costs --help` says how; the records lie in `tests/bench/records`.", "",
+        "| device | product, TFLOP/s | copy, GB/s |", "| --- | ---: | ---: |",
+    ]  # fmt: skip
+    for record in records.values():
+        roof = record["roof"]
+        kind = (
+            record["device"]["kind"]
+            if record["device"]["platform"] != "cpu"
+            else f"CPU, {record['host']['cores']} cores"
+        )
+        lines.append(f"| {kind} | {roof['flop_per_s'] / 1e12:.3g} | {roof['bytes_per_s'] / 1e9:.3g} |")
+    heads = [f"{name}, ms | of its roof" for name in records]
+    lines += ["", f"| function | passes over pairs | GFLOP | MB | {' | '.join(heads)} |"]
+    lines.append(f"| --- | ---: | ---: | ---: | {' | '.join(['---: | ---:'] * len(records))} |")
+    for rows in zip(*(record["rows"] for record in records.values()), strict=True):
+        first = rows[0]
+        shown = " | ".join(f"{row['median_ms']:.3g} | {row['of_roof']:.1%}" for row in rows)
+        counted = f"{first['operations'] / 1e9:.3g} | {first['bytes'] / 1e6:.3g}"
+        lines.append(f"| `{first['name']}` | {first['passes'] or ''} | {counted} | {shown} |")
+    lines += [
+        "",
+        "No function of this table forms the table of all pairs: passes hold blocks of 1,024 x 1,024. A pass is bound",
+        "by its exponentials and sums, which the roof does not count; float32 products take no matrix units.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure in a fresh process, or write the page."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.bench.costs", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--platform", default="cpu", choices=PLATFORMS, help="where (default: cpu)")
+    parser.add_argument("--record", action="store_true", help="also write a record")
+    parser.add_argument("--page", type=Path, help="write the page from the newest records instead")
+    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    if options.page:
+        found = {name: sorted(RECORDS.glob(f"costs-{name}-*.json")) for name in PLATFORMS}
+        options.page.write_text(
+            page({name: json.loads(paths[-1].read_text()) for name, paths in found.items() if paths})
+        )
+        return 0
+    if options.inside:
+        if options.platform == "vulkan":
+            from lowering.pjrt import initialize
+
+            initialize()
+        print(json.dumps(measure()))
+        return 0
+    command = [sys.executable, "-m", "tests.bench.costs", "--inside", "--platform", options.platform]
+    platforms = ",".join(dict.fromkeys((options.platform, "cpu")))
+    done = subprocess.run(
+        command, env=os.environ | {"JAX_PLATFORMS": platforms}, stdout=subprocess.PIPE, text=True, check=False
+    )
+    if done.returncode:
+        return done.returncode
+    record = head_of_record(json.loads(done.stdout.splitlines()[-1]), "costs")
+    if options.record:
+        RECORDS.joinpath(f"costs-{options.platform}-{record['date'][:10]}.json").write_text(
+            json.dumps(record, indent=1) + "\n"
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
