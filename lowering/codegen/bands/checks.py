@@ -12,6 +12,7 @@ from ...graph import Value
 from ..dot import layouts
 from ..tile.blocks import Memory, Step
 from ..tile.roles import is_elementwise
+from ..tile.vectors import GROUP_BYTES
 from .views import View
 
 NARROW = ("f16", "bf16")
@@ -126,7 +127,7 @@ def _is_squeeze(step: Step) -> bool:
 
 def _is_copied(view: View, value: Value) -> bool:
     """Tell whether a window can be copied in groups of 16 bytes: its rows lie whole in memory."""
-    group = 16 // dtypes.itemsize(value.dtype)
+    group = GROUP_BYTES // dtypes.itemsize(value.dtype)
     last = len(view.shape) - 1
     whole = view.axes[1] == last and not view.starts[last]
     return whole and view.axes[0] is not None and view.shape[last] % group == 0 and view.sizes[last] % group == 0

@@ -10,10 +10,9 @@ from shaders.spirv import Value as Register
 from ... import dtypes
 from ...graph import Value
 from ..tile.expression import Array
+from ..tile.vectors import GROUP_BYTES
 from .scalars import Scalars
 from .views import View
-
-_GROUP_BYTES = 16
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,10 +76,10 @@ class Copy:
 
 def words_of(value: Value) -> int:
     """Return how many groups of 16 bytes a window takes in shared memory."""
-    return value.shape[0] * (value.shape[1] * dtypes.itemsize(value.dtype) // _GROUP_BYTES + 1)
+    return value.shape[0] * (value.shape[1] * dtypes.itemsize(value.dtype) // GROUP_BYTES + 1)
 
 
 def make_copy(view: View, value: Value, threads: int, memory: Shared) -> Copy:
     """Return how a window is copied."""
-    width = _GROUP_BYTES // dtypes.itemsize(value.dtype)
+    width = GROUP_BYTES // dtypes.itemsize(value.dtype)
     return Copy(view, memory, value.shape[0], value.shape[1] // width, width, threads)

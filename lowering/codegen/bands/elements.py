@@ -10,7 +10,6 @@ from shaders.spirv import Value as Register
 from ...graph import Value
 from .. import scalar
 from ..tile.blocks import Step
-from .checks import UnfitError
 from .follow import ALONG, DOWN
 from .scalars import single
 
@@ -136,8 +135,10 @@ class _Tree:
 
     def _make(self, value: Value) -> Register:
         if value.size == 1:
-            # Only constants are not handed over.
-            return self.builder.const(*_constant_of(self.emitter.scalars.at(value)))
+            # Only constants are not handed over; one that was made elsewhere is written anew.
+            number = self.emitter.scalars.at(value)
+            assert number.constant is not None
+            return self.builder.const(number.dtype, number.constant)
         step = self.emitter.producers[value]
         if step.op == "constant":
             return single(scalar.constant(self.builder, value.dtype, step.node.attributes["value"].reshape(-1)[0]))
@@ -154,9 +155,3 @@ class _Tree:
             return self.builder.math("exp2", operands[0] * self.builder.const("f32", _LOG2_E))
         given = [operand.dtype for operand in step.inputs]
         return single(scalar.emit(self.builder, step.op, operands, given, value.dtype, step.node.attributes))
-
-
-def _constant_of(register: Register) -> tuple[str, float | int]:
-    if register.constant is None or not isinstance(register.dtype, str):
-        raise UnfitError("a number that no function can be given")
-    return register.dtype, register.constant

@@ -78,10 +78,10 @@ class Emitter:
             self._write(value, view)
 
     # -- what is held --------------------------------------------------------------------------------------------------
-    def matrix_type(self, value: Value, dtype: str | None = None) -> MatrixType:
+    def matrix_type(self, value: Value) -> MatrixType:
         """Return the type of the matrix that holds a tile."""
         use = "a" if value in self.bands.factors else "accumulator"
-        return self.builder.matrix_type(dtype or value.dtype, self.high, self.bands.columns(value), use)
+        return self.builder.matrix_type(value.dtype, self.high, self.bands.columns(value), use)
 
     def matrix(self, value: Value, columns: int) -> Register:
         """Return a tile as a matrix of so many columns: a number for each row is spread along it."""
@@ -106,10 +106,12 @@ class Emitter:
         """Return a matrix of one number, or compute one."""
         step = self.producers[value]
         if step.op == "constant":
-            number = step.node.attributes["value"].reshape(-1)[0].item()
-            return self.builder.const(self.builder.matrix_type(value.dtype, self.high, columns, "accumulator"), number)
+            return self._filled(step, self.builder.matrix_type(value.dtype, self.high, columns, "accumulator"))
         self.held[value] = compute(self, value)
         return self.matrix(value, columns)
+
+    def _filled(self, step: Step, dtype: MatrixType) -> Register:
+        return self.builder.const(dtype, step.node.attributes["value"].item())
 
     def combiner(self, kind: str) -> Callee:
         """Return the function that combines two elements of a reduction."""
@@ -164,8 +166,7 @@ class Emitter:
             wide = self.matrix(step.inputs[0], self.bands.columns(value))
             self.held[value] = self.builder.matrix_convert(wide, self.matrix_type(value))
         elif step.op == "constant":
-            number = step.node.attributes["value"].reshape(-1)[0].item()
-            self.held[value] = self.builder.const(self.matrix_type(value), number)
+            self.held[value] = self._filled(step, self.matrix_type(value))
         elif step.op in ("reshape", "broadcast_in_dim") and step.inputs[0].size > 1:
             self.held[value] = self.matrix(step.inputs[0], self.bands.columns(value))
         else:

@@ -107,10 +107,10 @@ def describe(fusion: Node, schedule: Schedule) -> list[str]:
         f"tile kernel {node.attributes['name']}: {grid} workgroups of {subgroups} subgroups, "
         f"each with a band of {high} rows in matrices of {bands.unit}"
     ]
-    for step in bands.cell.walk():
-        for value in step[0].outputs:
+    for step, _ in bands.cell.walk():
+        for value in step.outputs:
             if value in bands.staged:
-                lines.append(f"  {step[0].op}: {value.text} through shared memory")
+                lines.append(f"  {step.op}: {value.text} through shared memory")
             elif value in bands.settled:
-                lines.append(f"  {step[0].op}: {value.text} in {high} x {bands.columns(value)} a subgroup")
+                lines.append(f"  {step.op}: {value.text} in {high} x {bands.columns(value)} a subgroup")
     return lines

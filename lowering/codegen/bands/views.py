@@ -39,11 +39,6 @@ class View:
             total *= extent
         return tuple(reversed(found))
 
-    @property
-    def wide(self) -> tuple[int, ...]:
-        """The array's axes along which the value has more than one element, in the value's order."""
-        return tuple(axis for axis in self.axes if axis is not None and self.sizes[axis] > 1)
-
 
 def find_views(steps: list[Step], arguments: tuple[Value, ...], memory: Memory) -> dict[Value, View]:
     """Return every value that is a window of an array which the cell only reads."""
@@ -51,8 +46,7 @@ def find_views(steps: list[Step], arguments: tuple[Value, ...], memory: Memory) 
     for value in arguments:
         number = memory.arrays.get(value)
         if number is not None and number not in memory.written:
-            rank = len(value.shape)
-            views[value] = View(number, value.shape, ((),) * rank, value.shape, tuple(range(rank)))
+            views[value] = _whole(number, value.shape)
     for step in steps:
         if step.inputs and step.inputs[0] in views and len(step.outputs) == 1:
             found = _moved(step, views)
@@ -77,9 +71,12 @@ def given_views(cell: Block, memory: Memory) -> tuple[tuple[Value, View], ...]:
     found = []
     for number, value in enumerate(cell.outputs, first):
         if memory.arrays.get(value) != number:
-            rank = len(value.shape)
-            found.append((value, View(number, value.shape, ((),) * rank, value.shape, tuple(range(rank)))))
+            found.append((value, _whole(number, value.shape)))
     return tuple(found)
+
+
+def _whole(number: int, shape: tuple[int, ...]) -> View:
+    return View(number, shape, ((),) * len(shape), shape, tuple(range(len(shape))))
 
 
 def _moved(step: Step, views: Mapping[Value, View]) -> View | None:
@@ -96,16 +93,14 @@ def _moved(step: Step, views: Mapping[Value, View]) -> View | None:
 
 
 def _sliced(view: View, starts: tuple[Value | int, ...], shape: tuple[int, ...], window: tuple[int, ...]) -> View:
-    begins, sizes, axes = list(view.starts), list(view.sizes), list(view.axes)
+    begins, sizes = list(view.starts), list(view.sizes)
     for place, (start, extent, size) in enumerate(zip(starts, shape, window, strict=True)):
         axis = view.axes[place]
         if axis is None or extent == size:
             continue
         begins[axis] = (*begins[axis], (start, extent - size))
         sizes[axis] = size
-        if size == 1:
-            axes[place] = axis
-    return replace(view, starts=tuple(begins), sizes=tuple(sizes), axes=tuple(axes))
+    return replace(view, starts=tuple(begins), sizes=tuple(sizes))
 
 
 def _reshaped(view: View, before: tuple[int, ...], after: tuple[int, ...]) -> View | None:

@@ -8,12 +8,10 @@ from math import gcd
 from ... import dtypes
 from ...graph import Value
 from ..tile.blocks import Memory, Step
+from ..tile.vectors import GROUP_BYTES
 from .checks import UnfitError
 from .follow import ALONG, DOWN, Follows
 from .views import View, updated_view
-
-# Matrices are read and written in groups of this many bytes.
-_GROUP_BYTES = 16
 
 
 def check_windows(
@@ -30,13 +28,13 @@ def check_windows(
             update = step.inputs[1]
             if update not in follows:
                 raise UnfitError("an output that is no tile")
+            _check_starts(updated_view(step, memory))
             _check_window(updated_view(step, memory), update, follows[update], producers)
         for value in step.inputs:
             if value in staged and value in views:
                 _check_reader(step, value, views)
     for value, view in views.items():
-        if value in staged:
-            _check_starts(view)
+        _check_starts(view)
         if value in follows:
             _check_window(view, value, follows[value], producers)
 
@@ -69,10 +67,9 @@ def _check_window(view: View, value: Value, follows: Sequence[str | None], produ
         raise UnfitError("a window whose neighbours lie apart")
     if set(strides) == {DOWN, ALONG} and value.dtype == "bool":
         raise UnfitError("a window of truth values")
-    group = _GROUP_BYTES // dtypes.itemsize(value.dtype)
+    group = GROUP_BYTES // dtypes.itemsize(value.dtype)
     if any(stride % group for stride in strides.values() if stride != 1):
         raise UnfitError("a window whose rows do not start at multiples of 16 bytes")
-    _check_starts(view)
     for starts, stride in zip(view.starts, view.strides, strict=True):
         for start, limit in starts:
             if gcd(multiple_of(start, producers), limit) * stride % group:
