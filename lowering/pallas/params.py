@@ -31,11 +31,13 @@ class CompilerParams:
             default a GPU does so where it can, and a CPU driver does not.
         nan_in_extrema: whether maxima and minima hand on NaN, as they do by default. False promises that nothing is
             lost if they do not, since NaN reaches every result on another way; in bands it is faster.
+        driver_exp: whether an exponential of f32 may be the driver's own, off by up to 3 + 2 |x| units in the last
+            place, as fits what is rounded to 16 bits; in bands it is faster. By default it may not.
 
     Example:
         >>> CompilerParams(dimension_semantics=("parallel", "arbitrary"), threads=128)
         CompilerParams(dimension_semantics=('parallel', 'arbitrary'), threads=128, staging=None, matrix_units=None,
-        bands=None, nan_in_extrema=None)
+        bands=None, nan_in_extrema=None, driver_exp=None)
     """
 
     dimension_semantics: tuple[Semantics, ...] | None = None
@@ -44,11 +46,12 @@ class CompilerParams:
     matrix_units: bool | None = None
     bands: bool | None = None
     nan_in_extrema: bool | None = None
+    driver_exp: bool | None = None
 
     def options(self) -> dict[str, int]:
         """Return what is said about code, as integers."""
         said = {
             "threads": self.threads, "staging": self.staging, "matrix_units": self.matrix_units, "bands": self.bands,
-            "nan_in_extrema": self.nan_in_extrema,
+            "nan_in_extrema": self.nan_in_extrema, "driver_exp": self.driver_exp,
         }  # fmt: skip
         return {name: int(value) for name, value in said.items() if value is not None}

@@ -192,7 +192,8 @@ def _pull(plan: TilePlan, known: Known, bars: Outputs) -> Moves:
     wide = out_bar.astype(log_sums.dtype)
     offsets = log_sum_bar - jnp.sum(out.astype(log_sums.dtype) * wide, axis=1)
     # 16-bit cotangents of scores keep their bits only if they are about 1: a power of two is taken out and put back.
-    unit = _power_of_two_below(jnp.max(jnp.abs(wide), initial=0))
+    is_narrow = problem.values.dtype.itemsize == 2
+    unit = _power_of_two_below(jnp.max(jnp.abs(wide), initial=0)) if is_narrow else jnp.ones_like(problem.scale)
     back = Backflow((wide / unit).astype(problem.values.dtype), log_sums, offsets / unit)
     arrays = [*operands(problem), *back]
     by_query = launch(query_gradient_kernel(plan, problem), *arrays)

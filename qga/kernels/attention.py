@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -22,15 +22,13 @@ from .call import Block, Kernel, Place, Promise
 from .score import Planes, Score, score_tile
 
 # Rows of a tile at most, by bytes of a number: the weights of a pair of tiles take half of 32 KiB, the shared memory
-# that nearly every device gives a workgroup, or all of it where matrix units hold them. On the CPU tiles of 128 rows
-# would be up to a third faster for numbers of 4 bytes, too.
+# that nearly every device gives a workgroup, or all of it for numbers of 2 bytes, which matrix units hold. On the CPU
+# tiles of 128 rows of 4 bytes would be up to a third faster.
 _ROWS = {2: 128, 4: 64, 8: 32}
 # Keys and values of a tile, in numbers of 2 bytes: what passes through shared memory at a time.
 _STAGED = 16384
 # Numbers at most that a program carries through its loop, in each of its results.
 _CARRIED = 16384
-# A score that is NaN makes its weight NaN, and with it the average and the log sum. A state's peak would lose it.
-_PROMISE = Promise(nan_in_extrema=False)
 
 Derivatives = Literal["all", "reverse"]
 
@@ -95,16 +93,10 @@ class Sizes(NamedTuple):
         return max(1, -(-self.keys // self.key_tile))
 
 
-def sizes_of(plan: TilePlan, problem: Problem, dtype: jnp.dtype | None = None) -> Sizes:
-    """Cut a problem: tiles are as long as fits a workgroup, and key tiles no longer than the plan says.
-
-    Args:
-        plan: how.
-        problem: of what.
-        dtype: of the numbers that tiles are multiplied in; that of the keys by default.
-    """
+def sizes_of(plan: TilePlan, problem: Problem) -> Sizes:
+    """Cut a problem: tiles are as long as fits a workgroup, and key tiles no longer than the plan says."""
     (queries, width), (keys, channels) = problem.planes[0].shape, problem.values.shape
-    bytes_each = (problem.keys.dtype if dtype is None else dtype).itemsize
+    bytes_each = problem.keys.dtype.itemsize
     fitting = _ROWS.get(bytes_each, min(_ROWS.values()))
     while fitting > 1 and fitting * max(width, channels) > _CARRIED:
         fitting //= 2
@@ -114,6 +106,11 @@ def sizes_of(plan: TilePlan, problem: Problem, dtype: jnp.dtype | None = None) -
     present = len(problem.planes), problem.mask is not None
     # A block has at least one element; what an empty array lacks is padded with zeros.
     return Sizes(*present, queries, keys, max(1, width), max(1, channels), query_tile, key_tile)
+
+
+def promise_of(problem: Problem) -> Promise:
+    """Say what a compiler may rely on: weights that are rounded to 16 bits need no exponential of 24."""
+    return Promise(driver_exp=problem.keys.dtype.itemsize == 2)
 
 
 def attention_kernel(plan: TilePlan, problem: Problem) -> Kernel:
@@ -131,6 +128,7 @@ def attention_kernel(plan: TilePlan, problem: Problem) -> Kernel:
         [tile_of(sizes.query_tile), tile_of(sizes.query_tile), tile_of(sizes.query_tile, sizes.channels)],
         [jax.ShapeDtypeStruct(shape, dtype) for shape in ((rows,), (rows,), (rows, columns))],
         "attention_state",
+        promise_of(problem),
     )
 
 
@@ -148,7 +146,8 @@ def average_kernel(plan: TilePlan, problem: Problem) -> Kernel:
             jax.ShapeDtypeStruct((rows,), problem.scale.dtype),
         ],
         "attention",
-        _PROMISE,
+        # A score that is NaN makes its weight NaN, and with it the average and the log sum. A peak would lose it.
+        replace(promise_of(problem), nan_in_extrema=False),
     )
 
 
@@ -167,6 +166,7 @@ def pass_kernel(plan: TilePlan, problem: Problem) -> Kernel:
         [tile_of(sizes.query_tile), tile_of(sizes.query_tile, sizes.channels)],
         [jax.ShapeDtypeStruct(shape, dtype) for shape in ((rows,), (rows, columns))],
         "attention_pass",
+        promise_of(problem),
     )
 
 

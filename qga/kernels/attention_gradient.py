@@ -28,6 +28,7 @@ from .attention import (
     key_steps,
     open_steps,
     over_tiles,
+    promise_of,
     sizes_of,
     split_refs,
     tile_of,
@@ -36,7 +37,7 @@ from .attention import (
 from .call import Block, Kernel, Place
 from .score import Planes
 
-_ROWS = (((1,), (1,)), ((), ()))
+_BY_ROWS = (((1,), (1,)), ((), ()))
 # Keys, or queries, of a round at most.
 _CHUNK = 128
 
@@ -68,6 +69,7 @@ def query_gradient_kernel(plan: TilePlan, problem: Problem) -> Kernel:
         [*(jax.ShapeDtypeStruct(each.shape, each.dtype) for each in problem.planes)]
         + [jax.ShapeDtypeStruct(shape, dtype) for shape in rows],
         "attention_query_gradient",
+        promise_of(problem),
     )
 
 
@@ -87,6 +89,7 @@ def key_gradient_kernel(plan: TilePlan, problem: Problem) -> Kernel:
         [tile_of(tile, sizes.width), tile_of(tile, sizes.channels)],
         [jax.ShapeDtypeStruct(each.shape, each.dtype) for each in (problem.keys, problem.values)],
         "attention_key_gradient",
+        promise_of(problem),
     )  # fmt: skip
 
 
@@ -180,4 +183,4 @@ def _pull_keys(place: Place, *refs: Any, plan: TilePlan, sizes: Sizes) -> None:
 
 
 def _product(rows: Array, columns: Array, dtype: jnp.dtype) -> Array:
-    return lax.dot_general(rows, columns, _ROWS, preferred_element_type=dtype)
+    return lax.dot_general(rows, columns, _BY_ROWS, preferred_element_type=dtype)

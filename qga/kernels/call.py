@@ -61,13 +61,16 @@ class Promise:
 
     Attributes:
         nan_in_extrema: False where NaN reaches every result even if maxima and minima lose it.
+        driver_exp: whether exponentials may be those of a driver, off by 3 + 2 |x| units in the last place.
     """
 
     nan_in_extrema: bool = True
+    driver_exp: bool = False
 
     def options(self) -> dict[str, int]:
         """Return the promises as integers by name."""
-        return {} if self.nan_in_extrema else {"nan_in_extrema": 0}
+        said = {"nan_in_extrema": int(self.nan_in_extrema), "driver_exp": int(self.driver_exp)}
+        return {name: value for name, value in said.items() if value != getattr(Promise(), name)}
 
 
 @dataclass(frozen=True)

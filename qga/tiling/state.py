@@ -110,7 +110,7 @@ def state_add(
         state: one for each query, in the dtype that sums are taken in.
         scores: of the tile's keys, for each query, in the same dtype.
         values: what each key holds.
-        exp: ``jnp.exp2`` for scores and states in units of log 2, which GPUs raise faster.
+        exp: ``jnp.exp2`` for scores and states in units of log 2.
 
     Returns:
         The state of the union.

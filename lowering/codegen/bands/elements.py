@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from shaders.spirv import Builder, MatrixType
 from shaders.spirv import Value as Register
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from .emit import Emitter
 
 _LOG2_E = 1.4426950408889634
+_LOG_2 = np.float32(0.6931471805599453)
 _DIRECT = {"add", "subtract", "multiply", "divide"}
 
 
@@ -150,8 +153,17 @@ class _Tree:
         operands = [self.at(operand) for operand in step.inputs]
         if step.op in ("maximum", "minimum") and self.emitter.skips_nan and value.dtype == "f32":
             return (self.builder.max if step.op == "maximum" else self.builder.min)(*operands)
-        if step.op == "exponential" and value.dtype == "f32":
-            # What goes into a product of 16-bit numbers: the device's own power of two is far closer than these are.
-            return self.builder.math("exp2", operands[0] * self.builder.const("f32", _LOG2_E))
+        if step.op == "exponential" and self.emitter.takes_driver_exp and value.dtype == "f32":
+            return self.builder.math("exp2", self._in_units_of_log_2(step.inputs[0]))
         given = [operand.dtype for operand in step.inputs]
         return single(scalar.emit(self.builder, step.op, operands, given, value.dtype, step.node.attributes))
+
+    def _in_units_of_log_2(self, exponent: Value) -> Register:
+        """Return an exponent of e as one of 2: what was multiplied by log 2 to begin with is taken as it was."""
+        step = self.emitter.producers.get(exponent)
+        if step is not None and step.op == "multiply" and exponent not in self.emitter.bands.settled:
+            for factor, other in (step.inputs, step.inputs[::-1]):
+                made = self.emitter.producers.get(factor)
+                if made is not None and made.op == "constant" and made.node.attributes["value"] == _LOG_2:
+                    return self.at(other)
+        return self.at(exponent) * self.builder.const("f32", _LOG2_E)

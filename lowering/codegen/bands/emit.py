@@ -57,6 +57,7 @@ class Emitter:
         self.builder = builder
         self.bands = bands
         self.skips_nan = not options.get("nan_in_extrema", 1)
+        self.takes_driver_exp = bool(options.get("driver_exp", 0))
         self.arrays = arrays
         self.threads = schedule.workgroup
         self.high = bands.rows // (schedule.workgroup // schedule.subgroup)

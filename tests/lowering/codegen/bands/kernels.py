@@ -373,3 +373,23 @@ def first_factor_is_carried(q: Any, k: Any, interpret: bool) -> Any:
         return jax.lax.fori_loop(0, rounds, step, (a[...], jnp.zeros_like(s)))[1]
 
     return combined(carried, q, k, interpret=interpret)
+
+
+def raised(q: Any, k: Any, *, interpret: bool, **options: bool) -> Any:
+    """Raise e, and 2, to the scores of the first chunk of keys."""
+
+    def body(a: Any, b: Any, o: Any) -> None:
+        scores = multiply(a[...], chunk(b, 0).T) * 0.125
+        o[...] = jnp.exp(scores) + jnp.exp2(scores)
+
+    return in_bands(body, q, k, out=typed(F32, QUERIES, CHUNK), interpret=interpret, **options)
+
+
+@case(queries(), keys(), roundings=16, depth=WIDTH)
+def exponentials_of_our_own(q: Any, k: Any, interpret: bool) -> Any:
+    return raised(q, k, interpret=interpret)
+
+
+@case(queries(), keys(), roundings=64, depth=WIDTH)
+def exponentials_of_the_driver(q: Any, k: Any, interpret: bool) -> Any:
+    return raised(q, k, interpret=interpret, driver_exp=True)

@@ -165,6 +165,18 @@ def test_shared_memory_is_within_the_limit(name: str, h100: Capabilities) -> Non
     assert 0 < kernel.shared_bytes <= h100.max_shared_bytes
 
 
+def test_exponentials_are_the_driver_s_only_where_the_author_says_so(h100: Capabilities) -> None:
+    texts = []
+    for name in ("exponentials_of_our_own", "exponentials_of_the_driver"):
+        fusion = fusion_of(name, h100)
+        texts.append(kernels.emit_kernel(fusion, choose(fusion, h100), h100, guarded=False).text())
+    assert [text.count(" Exp2 ") for text in texts] == [0, 2]
+    # 2^x comes as e^(x log 2); the factor is not put in and taken out again: only e^x is multiplied.
+    factors = [line for line in texts[1].splitlines() if "OpFMul" in line and "%f32_" in line]
+    assert sum("%f32_1_44" in line for line in factors) == 1
+    assert not any("%f32_0_69" in line for line in factors)
+
+
 def test_axes_follow_rows_and_columns(h100: Capabilities) -> None:
     plan = bands.find_bands(tile_node(fusion_of("column_is_written", h100)), UNIT, THIN)
     made = {step.op: step.outputs[0] for step, _ in plan.cell.walk() if step.op in ("dot_general", "reduce")}
