@@ -85,7 +85,7 @@ def scores(
     scale = jnp.asarray(scale, dtype)
     queries, keys = queries.astype(dtype), keys.astype(dtype)
     if metric in _RAYS:
-        fidelities = fidelity_scores(_rays(queries), _rays(keys), jnp.ones((), dtype))
+        fidelities = fidelity_scores(lift_to_rays(queries), lift_to_rays(keys), jnp.ones((), dtype))
         return scale * (fidelities if metric == "fidelity" else _log(fidelities))
     if metric == "cosine":
         queries, keys = _unit(queries), _unit(keys)
@@ -121,7 +121,7 @@ def lift(vectors: Vectors, *, metric: Metric, curvature: float = -1.0) -> Lifted
     _check(metric, curvature)
     vectors = vectors.astype(accumulator_dtype(vectors))
     if metric in _RAYS:
-        return lax.complex(*jnp.split(_rays(vectors), 2, axis=-1))
+        return lax.complex(*jnp.split(lift_to_rays(vectors), 2, axis=-1))
     if metric in _HYPERBOLIC:
         time = jnp.sqrt(_squares(vectors) - 1 / curvature)
         return jnp.concatenate([time[..., None], vectors], axis=-1)
@@ -147,12 +147,6 @@ def _log(fidelities: Array) -> Array:
 def _unit(vectors: Vectors) -> Vectors:
     squares = _squares(vectors)[..., None]
     return vectors * jnp.where(squares > 0, lax.rsqrt(jnp.where(squares > 0, squares, 1)), 0)
-
-
-def _rays(vectors: Vectors) -> Vectors:
-    # A row of zeros has no ray, and normalising it no derivative: both are zero here.
-    empty = _squares(vectors)[..., None] == 0
-    return jnp.where(empty, 0, lift_to_rays(jnp.where(empty, 1, vectors)))
 
 
 def _squares(vectors: Vectors) -> Float[Array, "*batch"]:

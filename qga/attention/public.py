@@ -87,7 +87,8 @@ def dot_attention(
 
     Returns:
         One mixed row for each query, in the dtype of ``values``. A query that sees no key gets zeros, and its log
-        sum is minus infinity. Derivatives are exact and recompute tiles.
+        sum is minus infinity. Derivatives are exact up to rounding and recompute tiles; by kernels, 16-bit arrays are
+        multiplied as they are on the way back too (docs/theory/attention.md).
 
     Raises:
         ShapeError: shapes or dtypes do not fit together.

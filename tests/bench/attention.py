@@ -15,9 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,9 +23,10 @@ from typing import Any
 import numpy as np
 
 from .machine import head_of_record
+from .timing import Timing, time_calls
 
 RECORDS = Path(__file__).parent / "records"
-BATCHES, SECONDS = 9, 0.05
+SECONDS = 0.5
 BACKWARD = 2.5
 
 
@@ -43,24 +42,6 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--widths", type=int, nargs="+", default=[64, 128], help="of a row (default: 64 128)")
     parser.add_argument("--record", action="store_true", help="also write a record")
     return parser.parse_args(arguments)
-
-
-def seconds_of(call: Callable[[], Any], wait: Callable[[Any], object]) -> tuple[float, float]:
-    """Return the median time of a call and the distance of the quartiles; calls of a batch overlap."""
-    wait(call())
-    began = time.perf_counter()
-    wait(call())
-    calls = max(1, round(SECONDS / (time.perf_counter() - began)))
-    found = []
-    for _ in range(BATCHES):
-        began = time.perf_counter()
-        last = None
-        for _ in range(calls):
-            last = call()
-        wait(last)
-        found.append((time.perf_counter() - began) / calls)
-    quartiles = statistics.quantiles(found, n=4)
-    return quartiles[1], quartiles[2] - quartiles[0]
 
 
 def truth(queries: np.ndarray, keys: np.ndarray, values: np.ndarray, *, is_causal: bool) -> list[np.ndarray]:
@@ -140,13 +121,14 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
             operations = 4.0 * options.batch * options.heads * options.rows**2 * width * (0.5 if is_causal else 1)
             for name, calls, wait in contestants(arrays, is_causal=is_causal):
                 for way, call, factor in zip(("forward", "backward"), calls, (1, BACKWARD), strict=True):
-                    median, spread = seconds_of(call, wait)
+                    timing = Timing(**time_calls(call, wait, SECONDS))
                     result = call()
                     got = list(result) if isinstance(result, (tuple, list)) else [result]
                     exact = want[:1] if way == "forward" else want[1:]
                     row = {
-                        "width": width, "is_causal": is_causal, "who": name, "way": way, "median_ms": 1e3 * median,
-                        "spread": spread / median, "tflop_per_s": factor * operations / median / 1e12,
+                        "width": width, "is_causal": is_causal, "who": name, "way": way,
+                        "median_ms": timing.median_us / 1e3,
+                        "spread": timing.spread, "tflop_per_s": factor * operations / timing.median_us / 1e6,
                         "errors": [_error(one, other) for one, other in zip(got, exact, strict=True)],
                     }  # fmt: skip
                     rows.append(row)

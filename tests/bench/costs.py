@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
 import time
@@ -25,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from .machine import head_of_record
+from .timing import timing_of
 
 RECORDS = Path(__file__).parent / "records"
 ROWS, WIDTH, GRID, RANK = 4096, 64, 1024, 32
@@ -136,8 +136,8 @@ def functions_of_grids() -> list[Cost]:
     ]  # fmt: skip
 
 
-def seconds_of(function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[float, float, float]:
-    """Return the median time of a call that is waited for, the distance of the quartiles, and the least time."""
+def times_of(function: Callable[..., Any], arguments: tuple[Any, ...]) -> list[float]:
+    """Return microseconds of calls that are waited for, one by one."""
     import jax
 
     jax.block_until_ready(function(*arguments))
@@ -145,9 +145,8 @@ def seconds_of(function: Callable[..., Any], arguments: tuple[Any, ...]) -> tupl
     for _ in range(RUNS):
         began = time.perf_counter()
         jax.block_until_ready(function(*arguments))
-        found.append(time.perf_counter() - began)
-    quartiles = statistics.quantiles(found, n=4)
-    return quartiles[1], quartiles[2] - quartiles[0], min(found)
+        found.append(1e6 * (time.perf_counter() - began))
+    return found
 
 
 def measure() -> dict[str, Any]:
@@ -157,18 +156,18 @@ def measure() -> dict[str, Any]:
 
     side, words = 2048, 2**25
     square = jax.random.normal(jax.random.key(9), (side, side))
-    product = seconds_of(jax.jit(lambda x: jnp.matmul(x, x, precision="highest")), (square,))[2]
-    copy = seconds_of(jax.jit(lambda x: x + 1), (jnp.zeros(words),))[2]
+    product = min(times_of(jax.jit(lambda x: jnp.matmul(x, x, precision="highest")), (square,))) / 1e6
+    copy = min(times_of(jax.jit(lambda x: x + 1), (jnp.zeros(words),))) / 1e6
     roof = {"flop_per_s": 2 * side**3 / product, "bytes_per_s": 8 * words / copy}
     rows = []
     for cost in costs():
         function, arguments = cost.make()
-        median, spread, _ = seconds_of(function, arguments)
+        timing = timing_of(times_of(function, arguments))
         sizes = [leaf.nbytes for leaf in jax.tree.leaves((arguments, function(*arguments))) if hasattr(leaf, "nbytes")]
         least = max(cost.operations / roof["flop_per_s"], sum(sizes) / roof["bytes_per_s"])
         row = {
             "name": cost.name, "passes": cost.passes, "operations": cost.operations, "bytes": sum(sizes),
-            "median_ms": 1e3 * median, "spread": spread / median, "of_roof": least / median,
+            "median_ms": timing.median_us / 1e3, "spread": timing.spread, "of_roof": 1e6 * least / timing.median_us,
         }  # fmt: skip
         rows.append(row)
         print(

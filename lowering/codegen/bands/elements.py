@@ -150,11 +150,11 @@ class _Tree:
             return single(scalar.emit(self.builder, "convert", [place], ["u32"], value.dtype, {}))
         if step.op in ("broadcast_in_dim", "reshape"):
             return self.at(step.inputs[0])
+        if step.op == "exponential" and self.emitter.takes_driver_exp and value.dtype == "f32":
+            return self.builder.math("exp2", self._in_units_of_log_2(step.inputs[0]))
         operands = [self.at(operand) for operand in step.inputs]
         if step.op in ("maximum", "minimum") and self.emitter.skips_nan and value.dtype == "f32":
             return (self.builder.max if step.op == "maximum" else self.builder.min)(*operands)
-        if step.op == "exponential" and self.emitter.takes_driver_exp and value.dtype == "f32":
-            return self.builder.math("exp2", self._in_units_of_log_2(step.inputs[0]))
         given = [operand.dtype for operand in step.inputs]
         return single(scalar.emit(self.builder, step.op, operands, given, value.dtype, step.node.attributes))
 
