@@ -6,8 +6,8 @@ Every function composes with ``jax.jit``, ``jax.grad`` and ``jax.vmap``, on ever
 from . import (
     analysis,
     arithmetic,
-    attention,
     diagnostics,
+    exact,
     flow,
     geometry,
     motivic,
@@ -19,8 +19,8 @@ from . import (
     tiling,
 )
 from .analysis import analyze, analyze_model
-from .attention import attention_weights, dot_attention, fidelity_attention
 from .errors import DomainError, OptionError, ShapeError
+from .exact import attention_weights, dot_attention, fidelity_attention
 from .flow import pattern_flow
 
 __all__ = [
@@ -31,10 +31,10 @@ __all__ = [
     "analyze",
     "analyze_model",
     "arithmetic",
-    "attention",
     "attention_weights",
     "diagnostics",
     "dot_attention",
+    "exact",
     "fidelity_attention",
     "flow",
     "geometry",

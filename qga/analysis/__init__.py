@@ -1,6 +1,6 @@
 """Look at attention: one typed report of every head of a layer or a model."""
 
-from ..attention.observe import observe
+from ..exact.observe import observe
 from .analyze import analyze, analyze_model
 from .head import Head, Interval
 from .report import Report

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .. import operators
-from ..attention.observe import Observed, observing
 from ..errors import OptionError, ShapeError, describe, refuse
+from ..exact.observe import Observed, observing
 from .head import Head, Options, measure_head
 from .report import Report
 

@@ -12,8 +12,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-from ..attention import DEFAULT_TILE, attention_pass, dot_attention, fidelity_attention
 from ..errors import DomainError, OptionError, refuse
+from ..exact import DEFAULT_TILE, attention_pass, dot_attention, fidelity_attention
 
 # Terms of the Poisson tail summed before the geometric remainder; by then the ratio of terms is small.
 _TAIL_TERMS = 32

@@ -5,8 +5,8 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jaxtyping import Array, Complex, Float
 
-from ..attention import metrics
 from ..errors import ShapeError, describe, refuse
+from ..exact import metrics
 from .series import cosine, root, sine_ratio
 
 State = Complex[Array, "*batch width"]

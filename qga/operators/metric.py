@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..attention.scores import DOT
 from ..errors import OptionError, ShapeError, describe, refuse
+from ..exact.scores import DOT
 from ..tiling.cut import join
 from .masses import key_masses, uniform
 from .operator import AttentionOperator

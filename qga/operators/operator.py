@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..attention.observe import Metric
-from ..attention.scores import DOT, FIDELITY, lift_to_rays
 from ..errors import OptionError, ShapeError, describe, refuse
+from ..exact.observe import Metric
+from ..exact.scores import DOT, FIDELITY, lift_to_rays
 from ..tiling.cut import join
 from ..tiling.state import accumulator_dtype
 from .sweep import Block, Scores, sweep
@@ -76,7 +76,7 @@ def attention_operator(
     Args:
         queries: one row for each question.
         keys: one row for each place looked at.
-        metric: which score; ``fidelity`` reads rows as ``qga.attention.lift_to_rays`` does.
+        metric: which score; ``fidelity`` reads rows as ``qga.exact.lift_to_rays`` does.
         scale: inverse temperature; 1 / sqrt(width) by default for ``dot``, required for ``fidelity``.
         is_causal: let query i see keys 0 to i only.
         block: queries and keys scored at a time, at most; any value gives the same result up to rounding.

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Complex, Float
 
-from ..attention.metrics import lift
-from ..attention.public import DEFAULT_TILE
 from ..errors import OptionError, ShapeError, describe, refuse
+from ..exact.metrics import lift
+from ..exact.public import DEFAULT_TILE
 from ..tiling.cut import split
 from ..tiling.state import State, state_leaf, state_merge
 
@@ -52,7 +52,7 @@ def born_attention(
     unitary of all rows, or a phase of any, nothing changes.
 
     Args:
-        queries: read as rays: first half real, second half imaginary (``qga.attention.lift_to_rays``).
+        queries: read as rays: first half real, second half imaginary (``qga.exact.lift_to_rays``).
         keys: likewise.
         values: one row for each key.
         power: above zero; an inverse temperature of log |<k|q>|^2, static.

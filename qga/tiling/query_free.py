@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-from ..attention.scores import lift_to_rays
 from ..errors import OptionError, ShapeError, describe, refuse
+from ..exact.scores import lift_to_rays
 from ..geometry.constant_curvature import distance, project
 
 Keys = Float[Array, "tiles tile width"]
@@ -46,7 +46,7 @@ def query_free_oscillation(
     Args:
         keys: tiles from ``split``, as the scores of ``metric`` read them.
         exists: True where a key exists.
-        metric: of ``qga.attention.scores``; the three whose scores are Lipschitz in the key, uniformly in the query.
+        metric: of ``qga.exact.scores``; the three whose scores are Lipschitz in the key, uniformly in the query.
         scale: inverse temperature, zero or more.
         curvature: of ``born_hyperbolic``, below zero.
 

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
-from ...attention import dot_attention, fidelity_attention
+from ...exact import dot_attention, fidelity_attention
 
 Parameters = PyTree[Float[Array, "..."]]
 

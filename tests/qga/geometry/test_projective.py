@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qga import ShapeError
-from qga.attention import metrics
+from qga.exact import metrics
 from qga.geometry import projective
 from tests.qga.dense import as_rows, random_unitary, rays
 from tests.qga.tolerances import assert_close, assert_far

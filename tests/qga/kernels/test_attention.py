@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import qga
-from qga.attention.scores import DOT, FIDELITY, lift_to_rays
-from qga.attention.tiled import attend, attention_state
+from qga.exact.scores import DOT, FIDELITY, lift_to_rays
+from qga.exact.tiled import attend, attention_state
 from qga.kernels import Kernel, call_pallas, execute
 from qga.kernels.attention import Problem, TilePlan, attention_kernel, operands, pass_kernel, sizes_of
 from qga.kernels.attention_gradient import key_gradient_kernel, query_gradient_kernel

@@ -9,8 +9,8 @@ import pytest
 from scipy.optimize import minimize
 from scipy.special import logsumexp
 
-from qga.attention.metrics import scores
 from qga.errors import OptionError, ShapeError
+from qga.exact.metrics import scores
 from qga.geometry.constant_curvature import exponential, logarithm, project
 from qga.tiling import query_free_oscillation, split, static_merge
 from tests.qga.dense import as_rows, random_unitary, rays

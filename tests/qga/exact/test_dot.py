@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qga import attention_weights, dot_attention
-from qga.attention import attention_pass
+from qga.exact import attention_pass
 from tests.qga.dense import dot_weights
 from tests.qga.tolerances import assert_close, assert_far
 

@@ -9,8 +9,8 @@ import pytest
 from jax.test_util import check_grads
 
 from qga import fidelity_attention
-from qga.attention.gauge_values import gauge_attention
 from qga.errors import OptionError, ShapeError
+from qga.exact.gauge_values import gauge_attention
 from tests.qga.dense import as_rows, fidelity_weights
 from tests.qga.tolerances import assert_close, assert_far
 

@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import entropy
 
 from qga import attention_weights, fidelity_attention
-from qga.attention import fidelity_scores, lift_to_rays
+from qga.exact import fidelity_scores, lift_to_rays
 from tests.qga.dense import as_rows, fidelity_weights, random_unitary, rays
 from tests.qga.tolerances import assert_close, assert_far
 

@@ -108,7 +108,7 @@ def _check(queries: Array, keys: Array, values: Array, eps: float, tile: int) ->
             "gauge_attention: states and values are complex rows, one value for each key.",
             got=f"queries {describe(queries)}, keys {describe(keys)}, values {describe(values)}",
             want="complex [queries, states], [keys, states], [keys, channels]",
-            fix="lift real rows with qga.attention.lift, and map over heads with jax.vmap.",
+            fix="lift real rows with qga.exact.lift, and map over heads with jax.vmap.",
         )
     if not eps > 0 or tile < 1:
         refuse(

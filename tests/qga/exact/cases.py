@@ -1,4 +1,4 @@
-"""Rows of ``qga.attention``: scores and lifts of every geometry, values with phases."""
+"""Rows of ``qga.exact``: scores and lifts of every geometry, values with phases."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import get_args
 
 import numpy as np
 
-from qga.attention.gauge_values import gauge_attention
-from qga.attention.metrics import Metric, lift, scores
+from qga.exact.gauge_values import gauge_attention
+from qga.exact.metrics import Metric, lift, scores
 from tests.qga.case import Case
 
 Drawn = tuple[np.ndarray, ...]

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import pytest
 
 from qga import OptionError, ShapeError, attention_weights, dot_attention, fidelity_attention
-from qga.attention import attention_pass
+from qga.exact import attention_pass
 
 ROWS = jnp.zeros((3, 4))
 

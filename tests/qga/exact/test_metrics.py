@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qga.attention import attention_weights
-from qga.attention.metrics import Metric, lift, scores
 from qga.errors import OptionError, ShapeError
+from qga.exact import attention_weights
+from qga.exact.metrics import Metric, lift, scores
 from tests.qga.dense import as_rows, random_unitary, rays, softmax
 from tests.qga.tolerances import assert_close, assert_far
 
