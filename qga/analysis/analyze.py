@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .. import operators
 from ..errors import OptionError, ShapeError, describe, refuse
 from ..exact.observe import Observed, observing
-from .head import Head, Options, measure_head
+from .pipeline import Notify, measure_heads
 from .report import Report
-
-_RANK = 32
-# The random directions of sketches; the bounds that come of them hold for every choice.
-_SEED = 0
-
-Notify = Callable[[str, int, int], None]
 
 
 def analyze(
@@ -38,8 +30,9 @@ def analyze(
     """Measure every head of one attention layer: entropy, rank, geometry, routing and arithmetic of its pattern.
 
     No matrix of rows times rows is formed: memory is linear in the rows. Passes over the scores run where the arrays
-    are, through JAX on any platform; eigenvalues and other solvers of small matrices run on the CPU. Not traceable:
-    the report holds NumPy arrays.
+    are, through JAX on any platform; eigenvalues and other solvers of small matrices run on the CPU, in a thread beside
+    the passes of the next head and with the OpenBLAS of this process held to one thread. Not traceable: the report
+    holds NumPy arrays.
 
     Args:
         queries: of self-attention, one matrix for each head.
@@ -51,7 +44,7 @@ def analyze(
         is_causal: let query i see keys 0 to i only.
         layer: name of the layer in the report.
         block: queries and keys scored at a time, at most.
-        notify: called with the layer, heads done and heads in all, after each head.
+        notify: called with the layer, heads done and heads in all, for each head in order, by the thread that called.
 
     Raises:
         ShapeError: shapes do not fit together, or there are fewer than two rows.
@@ -66,8 +59,8 @@ def analyze(
         [(64, 64), (64, 64)]
     """
     _check(queries, keys, values)
-    heads = list(_measure_layer(Observed(layer, queries, keys, values, metric, scale, is_causal), block, notify))
-    return Report(tuple(heads), queries.shape[1])
+    found = Observed(layer, queries, keys, values, metric, scale, is_causal)
+    return Report(tuple(measure_heads([found], block=block, notify=notify)), queries.shape[1])
 
 
 def analyze_model(
@@ -91,7 +84,7 @@ def analyze_model(
         inputs: one example, a pytree.
         layers: which calls to measure, counted from 0; all by default.
         block: queries and keys scored at a time, at most.
-        notify: called with the layer, heads done and heads in all, after each head.
+        notify: called with the layer, heads done and heads in all, for each head in order, by the thread that called.
 
     Raises:
         OptionError: no attention is found, or one with a mask, a bias or inside of a loop, a branch or a map.
@@ -115,9 +108,7 @@ def analyze_model(
             want=f"numbers from 0 to {len(found) - 1}",
             fix="leave layers out to measure all of them.",
         )
-    heads: list[Head] = []
-    for number in chosen:
-        heads += _measure_layer(found[number], block, notify)
+    heads = measure_heads([found[number] for number in chosen], block=block, notify=notify)
     return Report(tuple(heads), found[0].queries.shape[1])
 
 
@@ -152,25 +143,6 @@ def _run(apply: Callable[..., Any], parameters: Any, inputs: Any) -> list[Observ
         Observed(each.layer, queries, keys, values, each.metric, scale, each.is_causal)
         for each, (queries, keys, values, scale) in pairs
     ]
-
-
-def _measure_layer(found: Observed, block: int, notify: Notify | None) -> list[Head]:
-    count, rows, width = found.queries.shape
-    group = count // found.keys.shape[0]
-    options = Options(found.metric, found.is_causal, min(_RANK, rows), block)
-    scale = found.scale
-    if scale is None and found.metric == "dot":
-        scale = 1 / math.sqrt(width)
-    # A missing scale is refused by the operator, with its reason.
-    scales = [None] * count if scale is None else jnp.broadcast_to(jnp.asarray(scale), (count,))
-    heads = []
-    for head in range(count):
-        arrays = found.queries[head], found.keys[head // group], found.values[head // group]
-        key = jax.random.key(_SEED + head)
-        heads.append(measure_head(*arrays, scales[head], key, options, layer=found.layer, head=head))  # type: ignore[arg-type]
-        if notify is not None:
-            notify(found.layer, head + 1, count)
-    return heads
 
 
 def _check(queries: Array, keys: Array, values: Array) -> None:

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from .. import arithmetic, motivic, operators, routing
 from ..errors import OptionError, refuse
 from ..quantum.entropy import row_entropy
+from .threads import one_thread
 
 # Tiles at most: their operator is a picture that fits a page and a matrix that is solved at once.
 _TILES = 128
@@ -123,7 +124,8 @@ class Head:
 class Survey(NamedTuple):
     """What the device computes of a head before anything is solved."""
 
-    rows: operators.RowStatistics
+    row_entropy: Float[Array, " queries"]
+    score_variance: Float[Array, " queries"]
     gram: Float[Array, "rank rank"]
     information: Float[Array, ""]
     metric: Float[Array, "width width"]
@@ -131,37 +133,58 @@ class Survey(NamedTuple):
     lumped: operators.TileOperator
 
 
-def measure_head(
+class Passes(NamedTuple):
+    """A head after its passes.
+
+    Attributes:
+        survey: on the host.
+        eigenvalues: of the mean metric, largest first; None for ``fidelity``.
+        curvature: where the arrays are, perhaps still being computed; None where there is no plane.
+    """
+
+    survey: Survey
+    eigenvalues: np.ndarray | None
+    curvature: Array | None
+
+
+def run_passes(
     queries: Float[Array, "rows width"],
     keys: Float[Array, "rows width"],
     values: Float[Array, "rows channels"],
     scale: Float[Array, ""],
     key: PRNGKeyArray,
     options: Options,
-    *,
-    layer: str,
-    head: int,
-) -> Head:
-    """Measure one head: ten passes over blocks of its scores, and solvers on the CPU for what is small.
+) -> Passes:
+    """Run the passes over blocks of one head's scores: wait for all but those of the curvature, which are only queued.
 
-    Raises:
-        OptionError: JAX has no CPU device.
+    The device has the curvature to do while the next head is made ready.
     """
-    host = _solver()
-    tile = -(-queries.shape[0] // _TILES)
-    survey = _survey(queries, keys, values, scale, key, options=options, tile=tile)
-    eigenvalues, curvature = None, None
-    if options.metric == "dot":
-        eigenvalues, directions = np.linalg.eigh(np.asarray(survey.metric, float))
-        plane = jnp.asarray(directions[:, :-3:-1].T, survey.metric.dtype)
-        eigenvalues = eigenvalues[::-1]
-        if plane.shape[0] == 2:
-            curvature = np.asarray(_curvature(queries, keys, scale, plane, options=options))
-    with jax.default_device(host):
-        return _write(jax.device_get(survey), eigenvalues, curvature, options, layer=layer, head=head, tile=tile)
+    operator = operators.attention_operator(
+        queries, keys, metric=options.metric, scale=scale, is_causal=options.is_causal, block=options.block
+    )
+    tile = rows_of_tile(queries.shape[0])
+    survey = jax.device_get(survey_head(operator, values, key, rank=options.rank, tile=tile))
+    if options.metric != "dot":
+        return Passes(survey, None, None)
+    eigenvalues, plane = lead(survey.metric)
+    # A width of one has no plane.
+    curvature = operators.metric_curvature(operator, jnp.asarray(plane)) if len(plane) == 2 else None
+    return Passes(survey, eigenvalues, curvature)
 
 
-def _solver() -> Any:
+def rows_of_tile(rows: int) -> int:
+    """Return how many rows make a tile, so that tiles are few."""
+    return -(-rows // _TILES)
+
+
+def lead(metric: Float[np.ndarray, "width width"]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the eigenvalues of a metric, largest first, and its two leading directions as rows."""
+    with one_thread:
+        eigenvalues, directions = np.linalg.eigh(metric.astype(float))
+    return eigenvalues[::-1], directions[:, :-3:-1].T.astype(metric.dtype)
+
+
+def solver_device() -> Any:
     """Return the device that solves small problems."""
     try:
         return jax.devices("cpu")[0]
@@ -175,12 +198,17 @@ def _solver() -> Any:
         )
 
 
-@partial(jax.jit, static_argnames=("options", "tile"))
-def _survey(
-    queries: Array, keys: Array, values: Array, scale: Array, key: Array, *, options: Options, tile: int
+@partial(jax.jit, static_argnames=("rank", "tile"))
+def survey_head(
+    operator: operators.AttentionOperator,
+    values: Float[Array, "rows channels"],
+    key: PRNGKeyArray,
+    *,
+    rank: int,
+    tile: int,
 ) -> Survey:
-    operator = _operator(queries, keys, scale, options)
-    weights = jnp.full(queries.shape[:1], 1 / queries.shape[0], operator.scores.scale.dtype)
+    """Compute what needs no solver, in seven passes."""
+    weights = jnp.full(values.shape[:1], 1 / values.shape[0], operator.scores.scale.dtype)
     masses = operators.key_masses(operator, weights)
     centred = operator.scores.keys - (masses @ operator.scores.keys)[None]
     apart = values - jnp.mean(values, axis=0, keepdims=True)
@@ -188,23 +216,13 @@ def _survey(
     mixed = means[:, centred.shape[1] :]
     spread = jnp.sum(jnp.square(mixed - jnp.mean(mixed, axis=0, keepdims=True)))
     return Survey(
-        rows=operator.rows,
-        gram=operators.sketch_amplitudes(operator, key, rank=options.rank),
+        row_entropy=operator.rows.entropy,
+        score_variance=operator.rows.score_variance,
+        gram=operators.sketch_amplitudes(operator, key, rank=rank),
         information=row_entropy(masses) - jnp.sum(weights * operator.rows.entropy),
         metric=operators.metric_of_means(operator, centred, means[:, : centred.shape[1]], weights, masses),
         smoothing=spread / jnp.sum(jnp.square(apart)),
         lumped=operators.tile_operator(operator, tile),
-    )
-
-
-@partial(jax.jit, static_argnames="options")
-def _curvature(queries: Array, keys: Array, scale: Array, plane: Array, *, options: Options) -> Array:
-    return operators.metric_curvature(_operator(queries, keys, scale, options), plane)
-
-
-def _operator(queries: Array, keys: Array, scale: Array, options: Options) -> operators.AttentionOperator:
-    return operators.attention_operator(
-        queries, keys, metric=options.metric, scale=scale, is_causal=options.is_causal, block=options.block
     )
 
 
@@ -239,35 +257,31 @@ def _solve(gram: Array, lumped: operators.TileOperator, *, rows: int) -> Solved:
     )
 
 
-def _write(
-    survey: Survey,
-    eigenvalues: np.ndarray | None,
-    curvature: np.ndarray | None,
-    options: Options,
-    *,
-    layer: str,
-    head: int,
-    tile: int,
-) -> Head:
+def _solve_on_host(survey: Survey) -> Solved:
     # In double precision: in single precision the solvers spend their time on numbers near zero.
-    with jax.enable_x64(True):
+    with jax.default_device(solver_device()), jax.enable_x64(True), one_thread:
         gram, lumped = jax.tree.map(lambda each: np.asarray(each, float), (survey.gram, survey.lumped))
-        solved = jax.device_get(_solve(gram, lumped, rows=len(survey.rows.entropy)))
+        return jax.device_get(_solve(gram, lumped, rows=len(survey.row_entropy)))
+
+
+def write_head(passes: Passes, options: Options, *, layer: str, head: int) -> Head:
+    """Solve what is small on the CPU, wait for the curvature, and write all of it down."""
+    survey, solved, weights = passes.survey, _solve_on_host(passes.survey), np.asarray(passes.survey.lumped.weights)
     low = float(solved.capacity.value)
     return Head(
         layer=layer,
         head=head,
-        row_entropy=np.asarray(survey.rows.entropy),
-        score_variance=np.asarray(survey.rows.score_variance),
+        row_entropy=np.asarray(survey.row_entropy),
+        score_variance=np.asarray(survey.score_variance),
         entanglement=Interval(float(solved.bounds.lower), float(solved.bounds.upper)),
         schmidt=np.asarray(solved.bounds.schmidt),
         information=float(survey.information),
         capacity=Interval(low, low + float(solved.capacity.gap)),
-        metric_eigenvalues=eigenvalues,
-        curvature=curvature,
+        metric_eigenvalues=passes.eigenvalues,
+        curvature=None if passes.curvature is None else np.asarray(passes.curvature),
         smoothing=float(survey.smoothing),
-        tile=tile,
-        tile_operator=np.asarray(survey.lumped.weights),
+        tile=rows_of_tile(len(survey.row_entropy)),
+        tile_operator=weights,
         lumping_defect=float(survey.lumped.defect),
         spectral_gap=float(solved.gap),
         cheeger=Interval(*map(float, solved.cheeger)),
@@ -276,7 +290,7 @@ def _write(
         leverage=np.asarray(solved.narrow.leverage),
         arithmetic=solved.arithmetic,
         is_causal=options.is_causal,
-        weight_spectrum=_weight_spectrum(np.asarray(survey.lumped.weights)),
+        weight_spectrum=_weight_spectrum(weights),
     )
 
 
@@ -285,7 +299,8 @@ def _weight_spectrum(weights: np.ndarray) -> np.ndarray:
     columns = 1 << (weights.shape[1] - 1).bit_length()
     padded = np.zeros((columns, weights.shape[0]), weights.dtype)
     padded[: weights.shape[1]] = weights.T
-    energies = np.asarray(_energies(padded)).sum(axis=1)
+    with jax.default_device(solver_device()):
+        energies = np.asarray(_energies(padded)).sum(axis=1)
     return energies / energies.sum()
 
 

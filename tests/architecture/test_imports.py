@@ -28,11 +28,15 @@ class Import:
 # may say more, or less, than its room.
 ALLOWED: dict[str, frozenset[str]] = {
     "qga.app": frozenset({"jax", "jaxtyping", "lowering", "numpy", "optax", "safetensors"}),
+    # The library whose solvers JAX calls, so that its threads can be counted.
+    "qga.analysis.threads": frozenset({"scipy"}),
     # Pictures of a report; an extra, imported when one is drawn.
     "qga.analysis": frozenset({"jax", "jaxtyping", "matplotlib", "numpy"}),
     # Yen's algorithm and linear programmes on the host.
     "qga.routing.paths": frozenset({"jax", "jaxtyping", "numpy", "scipy"}),
     "qga.flow.curvature": frozenset({"jax", "jaxtyping", "numpy", "scipy"}),
+    # Primes and factors.
+    "qga.arithmetic.integers": frozenset({"flint"}),
     # numpy holds what is known while JAX traces: counts, permutations, tables of constants.
     "qga": frozenset({"jax", "jaxtyping", "numpy"}),
     "shaders": frozenset({"numpy"}),

@@ -2,6 +2,7 @@
 
 python -m tests.bench.analysis                          8 heads of 16,384 rows on the CPU
 python -m tests.bench.analysis --platform vulkan --rows 131072
+python -m tests.bench.analysis --profile                also says where the time of one head goes
 python -m tests.bench.analysis --record                 also writes a record beside those of python -m tests.bench
 """
 
@@ -15,7 +16,9 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from .machine import head_of_record
 
@@ -34,6 +37,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--rows", type=int, default=16384, help="rows of each head (default: 16384)")
     parser.add_argument("--heads", type=int, default=8, help="heads of the layer (default: 8)")
     parser.add_argument("--runs", type=int, default=3, help="timed runs after a first one that compiles (default: 3)")
+    parser.add_argument("--profile", action="store_true", help="also time the parts of one head, one after another")
     parser.add_argument("--record", action="store_true", help="also write a record")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
@@ -56,6 +60,7 @@ def measure(options: argparse.Namespace) -> dict[str, object]:
         qga.analyze(queries, keys, values, notify=lambda *done, run=run: tell(run, *done))
         seconds.append(time.perf_counter() - began)
     device = next(iter(queries.devices()))
+    parts = profile(queries[0], keys[0], values[0], options.runs) if options.profile else {}
     return {
         "device": {"platform": device.platform, "kind": device.device_kind},
         "rows": options.rows,
@@ -66,7 +71,50 @@ def measure(options: argparse.Namespace) -> dict[str, object]:
         "spread_s": max(seconds[1:]) - min(seconds[1:]),
         "highest_memory_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / KIB_A_GIB,
         "jax": jax.__version__,
+        **parts,
     }
+
+
+def profile(queries: Any, keys: Any, values: Any, runs: int) -> dict[str, object]:
+    """Return the median seconds of each part of one head, each waited for; the survey has the sketch in it."""
+    import jax
+
+    from qga import operators
+    from qga.analysis import head
+
+    options = head.Options("dot", False, min(32, len(queries)), operators.DEFAULT_BLOCK)
+    scale, key = jax.numpy.asarray(1 / WIDTH**0.5), jax.random.key(0)
+    operator = operators.attention_operator(queries, keys, scale=scale)
+
+    def survey() -> head.Survey:
+        tile = head.rows_of_tile(len(queries))
+        return jax.block_until_ready(head.survey_head(operator, values, key, rank=options.rank, tile=tile))
+
+    passes = head.run_passes(queries, keys, values, scale, key, options)
+    _, plane = head.lead(passes.survey.metric)
+    surveys = iter([survey() for _ in range(runs)])  # an array remembers that it was fetched
+    parts: dict[str, Callable[[], object]] = {
+        "operator": lambda: operators.attention_operator(queries, keys, scale=scale),
+        "survey": survey,
+        "sketch": lambda: operators.sketch_amplitudes(operator, key, rank=options.rank),
+        "fetch": lambda: jax.device_get(next(surveys)),
+        "leading_directions": lambda: head.lead(passes.survey.metric),
+        "curvature": lambda: operators.metric_curvature(operator, jax.numpy.asarray(plane)),
+        "solvers": lambda: head.write_head(passes, options, layer="", head=0),
+    }
+    return {"profile_s": {name: median(part, runs) for name, part in parts.items()}}
+
+
+def median(part: Callable[[], object], runs: int) -> float:
+    """Return the median seconds of some calls of a part that has been compiled."""
+    import jax
+
+    seconds = []
+    for _ in range(runs):
+        began = time.perf_counter()
+        jax.block_until_ready(part())
+        seconds.append(time.perf_counter() - began)
+    return statistics.median(seconds)
 
 
 def tell(run: int, layer: str, done: int, heads: int) -> None:
