@@ -3,10 +3,11 @@
 from .bifurcation import Bifurcation, Bifurcations, bifurcations
 from .continuation import Branch, continuation
 from .critical import CriticalPoints, critical_points
+from .cycles import Cycle, PeriodDoublings, cycle_field, cycle_stability, period_doublings
 from .decompose import Decomposition, block_part, decompose, decompose_causal, symbol
 from .grid import connected_components, local_density
 from .homology import cluster_count, component_scales
-from .normal_form import HopfForm, SteadyForm, hopf_form, steady_form
+from .normal_form import FlipForm, HopfForm, SteadyForm, flip_form, hopf_form, steady_form
 from .reaction import (
     Turing,
     allen_cahn,
@@ -28,8 +29,11 @@ __all__ = [
     "Bifurcations",
     "Branch",
     "CriticalPoints",
+    "Cycle",
     "Decomposition",
+    "FlipForm",
     "HopfForm",
+    "PeriodDoublings",
     "Stability",
     "SteadyForm",
     "Turing",
@@ -43,9 +47,12 @@ __all__ = [
     "connected_components",
     "continuation",
     "critical_points",
+    "cycle_field",
+    "cycle_stability",
     "decompose",
     "decompose_causal",
     "dispersion",
+    "flip_form",
     "gray_scott",
     "gray_scott_saddle",
     "haar",
@@ -55,6 +62,7 @@ __all__ = [
     "local_density",
     "lyapunov_exponents",
     "match",
+    "period_doublings",
     "reaction_diffusion_step",
     "stability",
     "steady_form",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import IntEnum
 from functools import partial
 from typing import NamedTuple
@@ -70,7 +71,7 @@ def bifurcations(function: Field, branch: Branch) -> Bifurcations:
 
     Returns:
         One entry for each step, from points[i] to points[i + 1]. Two events in one step may hide each other: take
-        shorter steps. Of a map, x -> M - x as F, only eigenvalues 1 of M are seen.
+        shorter steps. Of a map, M - x as F, eigenvalues 1 of M are seen; for -1 see ``period_doublings``.
 
     Raises:
         ShapeError: the branch has fewer than two points.
@@ -98,16 +99,21 @@ def bifurcations(function: Field, branch: Branch) -> Bifurcations:
             fix="follow the curve for a step at least.",
         )
     places = jnp.concatenate([branch.points, branch.parameters[:, None]], axis=1)
-    signs = _carry_on(*jax.vmap(partial(_signs, function))(places, branch.tangents))
+    signs = carry_on(*jax.vmap(partial(_signs, function))(places, branch.tangents))
     before, after = signs[:-1], signs[1:]
     nothing = Bifurcations(jnp.int32(Bifurcation.NONE), *_nowhere(branch.points[0]))
 
     def look(step: tuple[Array, ...]) -> Bifurcations:
         before, after, along, low, high = step
+
+        def is_like(place: Place) -> Array:
+            signs = _signs(function, place, improve(function, place, along)[0])[0]
+            return jnp.all(signs[:2] == before[:2])
+
         # A turn of the parameter alone is none of the flow: that is the top of a pitchfork, or nothing.
         return lax.cond(
             jnp.any(before[:2] != after[:2]),
-            lambda: _classify(function, before, after, _halve(function, before, along, (low, high))),
+            lambda: _classify(function, before, after, halve(function, is_like, along, (low, high))),
             lambda: nothing,
         )
 
@@ -127,7 +133,7 @@ def _signs(function: Field, place: Place, along: Place) -> tuple[Array, Array]:
     return jnp.stack([each.astype(jnp.int32) for each in counts]), is_sure
 
 
-def _carry_on(signs: Array, is_sure: Array) -> Array:
+def carry_on(signs: Array, is_sure: Array) -> Array:
     """Replace signs that cannot be trusted by those of the point before; at the start, of the first one that can."""
 
     def keep(last: Array, now: tuple[Array, Array]) -> tuple[Array, Array]:
@@ -137,19 +143,18 @@ def _carry_on(signs: Array, is_sure: Array) -> Array:
     return lax.scan(keep, signs[jnp.argmax(is_sure)], (signs, is_sure))[1]
 
 
-def _halve(function: Field, before: Array, along: Place, ends: tuple[Place, Place]) -> Place:
-    """Find where the signs change between two places of a curve."""
+def halve(function: Field, is_like: Callable[[Place], Array], along: Place, ends: tuple[Place, Place]) -> Place:
+    """Find where a curve stops being like its place before, between two places."""
 
-    def halve(_: int, ends: tuple[Place, Place]) -> tuple[Place, Place]:
+    def closer(_: int, ends: tuple[Place, Place]) -> tuple[Place, Place]:
         low, high = ends
         # Between places that draw closer, the guess does so faster: it stays on its curve where another one crosses.
         middle = correct(function, (low + high) / 2, along)
-        signs = _signs(function, middle, improve(function, middle, along)[0])[0]
-        is_like = jnp.all(signs[:2] == before[:2])
-        return jnp.where(is_like, middle, low), jnp.where(is_like, high, middle)
+        stays = is_like(middle)
+        return jnp.where(stays, middle, low), jnp.where(stays, high, middle)
 
     halvings = jnp.finfo(along.dtype).nmant + 1
-    low, high = lax.fori_loop(0, halvings, halve, ends)
+    low, high = lax.fori_loop(0, halvings, closer, ends)
     return correct(function, (low + high) / 2, along)
 
 

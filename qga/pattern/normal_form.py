@@ -44,6 +44,18 @@ class HopfForm(NamedTuple):
     coefficient: Float[Array, ""]
 
 
+class FlipForm(NamedTuple):
+    """How a map moves along the state that a multiplier -1 frees: u -> -u + cubic u^3 + ...
+
+    Attributes:
+        direction: q, of length one, largest entry positive; the state is x + u q + ...
+        cubic: above zero if the new cycle, of twice the period, is stable in u.
+    """
+
+    direction: Point
+    cubic: Float[Array, ""]
+
+
 def steady_form(function: Field, point: Point, parameter: Scalar) -> SteadyForm:
     """Compute the normal form of a state of rest with one eigenvalue zero.
 
@@ -121,6 +133,41 @@ def hopf_form(function: Field, point: Point, parameter: Scalar) -> HopfForm:
     double = jnp.linalg.solve(2 * spin * identity - complexed, _pair(field, point, q, q))
     total = twist - 2 * _pair(field, point, q, steady) + _pair(field, point, jnp.conj(q), double)
     return HopfForm(q, frequency, jnp.real(jnp.vdot(p, total) / jnp.vdot(p, q)) / (2 * frequency))
+
+
+def flip_form(function: Field, point: Point, parameter: Scalar) -> FlipForm:
+    """Compute the normal form of a fixed point, or a cycle, of a map with one multiplier -1.
+
+    cubic = <p, C(q, q, q) - 3 B(q, (A - 1)^-1 B(q, q))> / 6
+
+    A q = -q, A^T p = -p, <p, q> = 1; A, B and C are the first three derivatives of the map.
+
+    Args:
+        function: (x, lambda) -> M(x) - x of a map M, or of the p-th iterate of one: see ``cycle_field``.
+        point: x, fixed. Neither this nor the multiplier is checked: the smallest singular value of A + 1 counts as 0.
+        parameter: lambda.
+
+    Raises:
+        ShapeError: the point is no vector of floats, or the function changes its shape or dtype.
+
+    Needs a singular value decomposition and a linear solver, which the CPU has.
+
+    Error: that of the point, times the next derivatives.
+    Source: Kuznetsov 2004, section 5.4.2 (|q| = 1).
+
+    Example:
+        >>> form = flip_form(lambda x, p: -jnp.tanh(p * x) - x, jnp.zeros(1), 1.0)
+        >>> round(float(form.cubic), 4)  # -tanh u = -u + u^3 / 3 - ...
+        0.3333
+    """
+    field, shifted = _at("flip_form", function, point, parameter)
+    identity = jnp.eye(point.shape[0], dtype=point.dtype)
+    left, _, right = jnp.linalg.svd(shifted + 2 * identity)
+    direction = _upright(right[-1])
+    dual = left[:, -1] / jnp.dot(left[:, -1], direction)
+    drift = jnp.linalg.solve(shifted, _second(field, point, direction, direction))
+    twist = _third(field, point, direction, direction, direction) - 3 * _second(field, point, direction, drift)
+    return FlipForm(direction, jnp.dot(dual, twist) / 6)
 
 
 def axis_slack(jacobian: Array) -> Array:

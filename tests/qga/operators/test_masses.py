@@ -86,6 +86,11 @@ def test_stationary_law_of_tiles_is_that_of_places(random: np.random.Generator) 
         law = key_masses(operator, law)
     lumped = tile_operator(operator, 4, law)
     assert_close(lumped.query_masses @ lumped.weights, lumped.query_masses, depth=200)
+    # A law that is not stationary on places is not on tiles either, nor is the stationary one for another pattern.
+    even = tile_operator(operator, 4)
+    assert_far(even.query_masses @ even.weights, even.query_masses)
+    other = tile_operator(attention_operator(rows[::-1], rows, block=4), 4, law)
+    assert_far(other.query_masses @ other.weights, other.query_masses)
 
 
 def test_tile_operator_refuses_a_tile_without_rows() -> None:

@@ -65,6 +65,20 @@ def bifurcate(_: jax.Array, rates: jax.Array) -> tuple[jax.Array, ...]:
     return found.kinds, found.parameters
 
 
+def turn(x: jax.Array, p: jax.Array) -> jax.Array:
+    return -p * x + 0.2 * x[::-1] - 0.3 * x**3
+
+
+def come_back(starts: jax.Array, rates: jax.Array) -> jax.Array:
+    return pattern.cycle_field(lambda x, p: turn(x, p * rates), 3)(starts[0], starts[1, 0])
+
+
+def double(starts: jax.Array, rates: jax.Array) -> tuple[jax.Array, ...]:
+    field = pattern.cycle_field(lambda x, p: turn(x, p * rates), 1)
+    branch = pattern.continuation(field, jnp.zeros_like(starts[0]), 0.1, steps=4, length=0.3)
+    return pattern.period_doublings(field, branch)[:3]
+
+
 def refined(signal: jax.Array, _: jax.Array) -> jax.Array:
     place = jnp.arange(16, dtype=signal.dtype)
     return pattern.wavelength(signal + 4 * jnp.cos(2.2 * place), refine=True)
@@ -113,6 +127,12 @@ CASES = [
     Case("continuation", lambda x, r: follow(x, r, spectrum=True), draw_system, lowers=False, depth=6, scale=8.0),
     Case("continuation, without spectrum", lambda x, r: follow(x, r, spectrum=False), draw_system, depth=6, scale=8.0),
     Case("bifurcations", bifurcate, draw_system, is_smooth=False, lowers=False, scale=8.0),
+    Case("cycle_field", come_back, draw_system, depth=3, scale=16.0),
+    Case("cycle_stability", lambda x, r: pattern.cycle_stability(lambda y: turn(y, r), x[0], period=3)[2:], draw_system,
+         is_smooth=False, lowers=False, depth=3, scale=16.0),
+    Case("period_doublings", double, draw_system, is_smooth=False, lowers=False, scale=8.0),
+    Case("flip_form", lambda _, r: pattern.flip_form(lambda x, p: -2 * x + r[:1] * x**2 + r[1:] * x**3,
+         jnp.zeros_like(r[:1]), 0.0)[1:], draw_system, lowers=False, scale=8.0),
     Case("steady_form", lambda _, r: pattern.steady_form(lambda x, p: p * x[:1] + r[:1] * x[:1]**2 - r[1:] * x[:1]**3,
          jnp.zeros_like(r[:1]), 0.0)[1:], draw_system, lowers=False, scale=8.0),
     Case("hopf_form", lambda _, r: pattern.hopf_form(lambda x, p: jnp.stack([-r[0] * x[1], r[0] * x[0]]) - r[1] * x**3,
