@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
+from operator import index
 from typing import NamedTuple
 
 from ..errors import DomainError, OptionError, refuse
@@ -207,8 +208,8 @@ def product_formula(number: Exact, *, primes: Iterable[int] | None = None) -> Fr
     Raises:
         DomainError: the number is zero or not finite, or one of ``primes`` is no prime.
 
-    Cost: factoring: a moment for floats and for primes of ten digits, an hour for two of twenty. None where ``primes``
-        are named.
+    Cost: factoring: a moment for floats and for primes of twenty digits, ten seconds for two of thirty. None where
+        ``primes`` are named.
     Source: Artin and Whaples 1945.
 
     Example:
@@ -244,8 +245,8 @@ def _log_fraction(number: Fraction) -> float:
 
 
 def _check_primes(name: str, primes: Iterable[int]) -> list[int]:
-    """Refuse a finite place that is none; return each once."""
-    given = sorted(set(primes))
+    """Refuse a finite place that is none; return each once, as an integer of Python, which does not overflow."""
+    given = sorted(set(map(index, primes)))
     if not all(map(is_prime, given)):
         refuse(
             DomainError,
