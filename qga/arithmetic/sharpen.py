@@ -12,7 +12,7 @@ def sharpen(weights: Float[Array, "*batch keys"], power: float | Float[Array, ""
     """Raise the weights of a row to a power and normalise: p_i -> p_i^d / sum_j p_j^d.
 
     A combination: on attention rows this is a change of inverse temperature from beta to d beta; on the projective
-    point [p_1 : ... : p_n] it is the power map, under which the Weil height of an exact row grows by exactly d
+    point [p_1 : ... : p_n] it is the power map, under which the Weil height of an exact row becomes d times as large
     (``qga.arithmetic.height``). That both are one map is the observation.
 
     Args:

@@ -59,6 +59,8 @@ def szegedy_phases(weights: Operator) -> Float[Array, " rows"]:
 def phase_gap(weights: Operator) -> Float[Array, ""]:
     """Compute the second smallest phase, theta_2 >= sqrt(2 (1 - sigma_2)): the quadratic gap of the quantum walk.
 
+    Needs an eigenvalue solver, which the CPU has.
+
     Raises:
         ShapeError: P is not square or has less than two rows.
     """

@@ -56,7 +56,7 @@ def ollivier(lengths: np.ndarray, *, idleness: float = 0.5) -> dict[Edge, float]
 
     Raises:
         ShapeError: the table is not square and symmetric.
-        DomainError: the idleness is out of range, a length negative, or the graph falls apart.
+        DomainError: the idleness is out of range, a length negative, one on the diagonal, or the graph falls apart.
 
     Cost: one linear programme for each edge, of degree x degree variables.
     Source: Ollivier 2009; Lin, Lu and Yau 2011.
@@ -143,7 +143,7 @@ def forman(lengths: np.ndarray) -> dict[Edge, int]:
 
     Raises:
         ShapeError: the table is not square and symmetric.
-        DomainError: a length is negative.
+        DomainError: a length is negative, or one is on the diagonal.
 
     Source: Forman 2003; Samal et al. 2018.
     """

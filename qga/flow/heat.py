@@ -33,7 +33,8 @@ def heat(operator: Callable[[Field], Field], field: Field, time: Time, *, order:
     Args:
         operator: f -> P f, linear with rows that sum to one, such as attention as a function of its values.
         field: f, one row for each place.
-        time: t, dimensionless, at least 0; 0 is the identity, infinity the stationary mean.
+        time: t, dimensionless, at least 0; 0 is the identity; as it grows, and the order with it, rows
+            tend to stationary means.
         order: K, how many passes; ``order_for`` chooses it.
 
     Returns:
@@ -101,6 +102,7 @@ def pattern_flow(
 
     Raises:
         OptionError: ``fidelity`` without a scale, or an option of ``heat`` or of the attention.
+        DomainError: ``time`` is negative (checked when it is a plain number).
         ShapeError: shapes do not fit together.
     """
     if metric == "fidelity":

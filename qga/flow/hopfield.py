@@ -33,7 +33,7 @@ def hopfield(state: State, keys: Keys, scale: Scale, *, steps: int) -> State:
     Args:
         state: x, the cue.
         keys: the memories.
-        scale: beta.
+        scale: beta, above zero.
         steps: at least 0.
 
     Raises:

@@ -43,7 +43,8 @@ def state_links(states: States) -> Phases:
 def frame_links(frames: Frames) -> Rotations:
     """Compute the rotation between each frame and the next: the orthogonal factor of F_t^T F_(t+1).
 
-    Of all rotations it is the one that brings the next frame nearest to this one. Along a curve of tangent spaces of a
+    Of all orthogonal matrices it is the one that brings the next frame nearest to this one; a reflection, where the two
+    are turned over. Along a curve of tangent spaces of a
     surface in flat space it is parallel transport, up to the square of the step for a whole loop.
 
     Args:

@@ -73,6 +73,9 @@ def riemann(metric: Metric, point: Point) -> Float[Array, "width width width wid
     """Compute the curvature tensor R^l_kij = d_i G^l_jk - d_j G^l_ik + G^l_im G^m_jk - G^l_jm G^m_ik, as [l, k, i, j].
 
     Needs a linear solver, which the CPU has.
+
+    Raises:
+        ShapeError: as ``christoffel``.
     """
     symbols = christoffel(metric, point)
     slopes = jax.jacfwd(lambda place: christoffel(metric, place))(point)  # [l, j, k, i] = d_i G^l_jk
@@ -81,12 +84,20 @@ def riemann(metric: Metric, point: Point) -> Float[Array, "width width width wid
 
 
 def ricci(metric: Metric, point: Point) -> Float[Array, "width width"]:
-    """Compute the Ricci tensor R_kj = R^i_kij; (width - 1) kappa g where the curvature is a constant kappa."""
+    """Compute the Ricci tensor R_kj = R^i_kij; (width - 1) kappa g where the curvature is a constant kappa.
+
+    Raises:
+        ShapeError: as ``christoffel``.
+    """
     return jnp.einsum("ikij->kj", riemann(metric, point))
 
 
 def scalar(metric: Metric, point: Point) -> Float[Array, ""]:
-    """Compute the scalar curvature g^kj R_kj: twice the Gauss curvature of a surface."""
+    """Compute the scalar curvature g^kj R_kj: twice the Gauss curvature of a surface.
+
+    Raises:
+        ShapeError: as ``christoffel``.
+    """
     return jnp.trace(jnp.linalg.solve(metric(point), ricci(metric, point)))
 
 
@@ -98,6 +109,9 @@ def sectional(metric: Metric, point: Point, first: Vector, second: Vector) -> Fl
         point: where.
         first: u.
         second: v, not a multiple of u (the result is then not finite).
+
+    Raises:
+        ShapeError: as ``christoffel``.
     """
     g = metric(point)
     bent = jnp.einsum("lkij,k,i,j->l", riemann(metric, point), second, first, second)
@@ -117,6 +131,7 @@ def geodesic(metric: Metric, point: Point, velocity: Vector, time: float | Float
 
     Raises:
         OptionError: ``steps`` is odd or below 2.
+        ShapeError: as ``christoffel``.
     """
     _check_even("geodesic", "steps", steps)
     fine = _follow(metric, point, velocity, time, steps)
@@ -135,6 +150,7 @@ def transport(metric: Metric, path: Float[Array, "steps width"], vector: Vector)
 
     Raises:
         OptionError: the number of segments is odd or below 2.
+        ShapeError: as ``christoffel``.
     """
     _check_even("transport", "segments", path.shape[0] - 1)
     fine, coarse = _carry(metric, path, vector), _carry(metric, path[::2], vector)

@@ -35,8 +35,8 @@ def verlet(
 
     p -= h/2 grad V(q);  q += h grad T(p);  p -= h/2 grad V(q)
 
-    Each step is symplectic and reversible to rounding; the error at a fixed time is of order h^2, and the energy stays
-    within order h^2 of its start for a time exponential in 1/h.
+    Each step is symplectic and reversible to rounding; the error at a fixed time is of order h^2, and the energy
+    of an analytic H stays within order h^2 of its start for a time exponential in 1/h, while the orbit stays bounded.
 
     Args:
         velocity: grad T.

@@ -50,6 +50,10 @@ def key_masses(
         operator: P.
         query_weights: pi, a distribution over the queries; uniform by default.
 
+    Raises:
+        ShapeError: the distribution has not one number for each query.
+
+    Error: a few eps sqrt(queries).
     Cost: one pass.
     """
     weights = uniform(operator) if query_weights is None else query_weights
@@ -72,6 +76,9 @@ def mutual_information(
 
     Returns:
         Between 0 (all queries look alike) and the log of the smaller side.
+
+    Raises:
+        ShapeError: the distribution has not one number for each query.
 
     Error: a difference of two entropies, each good to a few eps sqrt(keys) log(keys).
     Cost: one pass.

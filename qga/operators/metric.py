@@ -53,6 +53,7 @@ def mean_metric(
 
     Raises:
         OptionError: the operator is not that of dot attention.
+        ShapeError: the distribution has not one number for each query.
 
     Error: keys are centred on their mean first; what is left is eps times their spread.
     Cost: two passes.

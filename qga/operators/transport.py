@@ -62,7 +62,7 @@ def balance(
 
     Error: ``violation`` is measured, not estimated; it falls by tanh^2(osc / 4) an iteration or faster in Hilbert's
         metric, with osc the largest |s_ij + s_kl - s_il - s_kj|.
-    Cost: 2 iterations + 2 passes.
+    Cost: 2 iterations + 1 passes, besides that of the operator.
     Source: Sinkhorn 1967; Franklin and Lorenz 1989; Sander et al. 2022.
     """
     _check(operator, row_masses, column_masses, iterations)

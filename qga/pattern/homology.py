@@ -24,7 +24,7 @@ def component_scales(distances: Float[Array, "points points"]) -> Float[Array, "
     Raises:
         ShapeError: the distances are not square, or there is no point.
 
-    Error: moving no distance by more than eps moves no scale by more than eps (stability).
+    Error: moving no distance by more than eps moves none of the sorted scales by more than eps (stability).
     Cost: points^2 operations.
     Source: Robins 2000; Cohen-Steiner, Edelsbrunner and Harer 2007.
 

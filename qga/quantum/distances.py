@@ -38,7 +38,15 @@ def fidelity(first: Density, second: Density) -> Float[Array, ""]:
 
 
 def root_fidelity(first: Density, second: Density) -> Float[Array, ""]:
-    """Compute the root of the fidelity, Tr sqrt(sqrt(rho) sigma sqrt(rho)), concave in each state."""
+    """Compute the root of the fidelity, Tr sqrt(sqrt(rho) sigma sqrt(rho)), concave in each state.
+
+    Raises:
+        ShapeError: the states are not square matrices of one size.
+
+    Needs an eigenvalue solver, which the CPU has.
+
+    Error: as ``fidelity``.
+    """
     check_square("fidelity", first, second)
     root = square_root(first)
     middle = root @ second @ root
@@ -49,14 +57,25 @@ def pure_fidelity(state: Ket, rho: Density) -> Float[Array, ""]:
     """Compute the fidelity of a pure state with any state: F = <psi|rho|psi>, no eigenvalues needed.
 
     For a tile's density matrix it is the mean fidelity of the tile's keys: every mean score is linear in rho.
+
+    Raises:
+        ShapeError: ``rho`` is not square.
     """
     check_square("pure_fidelity", rho)
     return jnp.real(jnp.vdot(state, rho @ state))
 
 
 def bures_squared(first: Density, second: Density) -> Float[Array, ""]:
-    """Compute the squared Bures distance: d^2 = 2 - 2 sqrt(F). Four times it is the quantum Fisher line element.
+    """Compute the squared Bures distance: d^2 = 2 - 2 sqrt(F).
 
+    For near states, four times it is the quantum Fisher line element.
+
+    Raises:
+        ShapeError: the states are not square matrices of one size.
+
+    Needs an eigenvalue solver, which the CPU has.
+
+    Error: a few eps, absolute, for states of full rank, so that near states have no digits below that; sqrt(eps) else.
     Source: Bures 1969.
     """
     return 2 - 2 * root_fidelity(first, second)

@@ -36,7 +36,8 @@ def attention_entanglement(
     Psi_ij = sqrt(pi_i P_ij),   E = -sum sigma^2 log sigma^2,  sigma the singular values of Psi
 
     A combination: ingredients are textbook, the reading is ours, and nothing quantum happens. e^E is the effective rank
-    of the pattern. E = 0 exactly when all queries attend alike; the mutual information of query and key is at most 2 E.
+    of the pattern. E = 0 exactly when all queries of some weight attend alike; the mutual information of query and key
+    is at most 2 E.
     ``qga.operators.entanglement_bounds`` bounds it for long sequences.
 
     Args:
@@ -45,7 +46,8 @@ def attention_entanglement(
 
     Needs an eigenvalue solver, which the CPU has. Zeros of P and pi stay zero under derivatives.
 
-    Error: eps log(1 / eps) for each Schmidt value; small ones are good to sqrt(eps) relative.
+    Error: a few eps, absolute, for each squared Schmidt value, so that those near eps are rounding; for E,
+    rank eps log(1 / eps).
     Source: Schmidt 1907; Bennett et al. 1996.
     """
     amplitudes = _root(query_weights)[:, None] * _root(weights)
@@ -54,7 +56,7 @@ def attention_entanglement(
 
 
 def truncation_fidelity(schmidt: Float[Array, " rank"], kept: int) -> Float[Array, ""]:
-    """Return the fidelity of the best amplitude of a rank with the pattern: the sum of its largest Schmidt values.
+    """Return the fidelity of the best amplitude of a rank with the pattern: its largest ``schmidt``, added up.
 
     Exact, by Eckart and Young: the square root of the weights makes a truncation error a fidelity.
 
@@ -115,7 +117,11 @@ def partial_transpose(rho: Density, sizes: tuple[int, int]) -> Density:
 def negativity(rho: Density, sizes: tuple[int, int]) -> Float[Array, ""]:
     """Compute the negativity of two systems: (|rho^T_A|_1 - 1) / 2, the sum of the negative eigenvalues' sizes.
 
-    Zero for separable states, and only for them on 2 x 2 and 2 x 3 systems; an upper bound of distillability elsewhere.
+    Zero for separable states, and only for them on 2 x 2 and 2 x 3 systems. What can be distilled is at most
+    log(1 + 2 N) nats.
+
+    Raises:
+        ShapeError: the sizes do not make up the state.
 
     Needs an eigenvalue solver, which the CPU has.
 

@@ -67,7 +67,13 @@ def _entropy_jvp(primals: tuple[Density], tangents: tuple[Density]) -> tuple[Arr
 
 
 def effective_rank(rho: Density) -> Float[Array, ""]:
-    """Count the directions a state really uses: e^S, from 1 (pure) to the width (fully mixed)."""
+    """Count the directions a state really uses: e^S, from 1 (pure) to the width (fully mixed).
+
+    Raises:
+        ShapeError: ``rho`` is not square.
+
+    Needs an eigenvalue solver, which the CPU has.
+    """
     return jnp.exp(entropy(rho))
 
 
@@ -82,7 +88,11 @@ def purity(rho: Density) -> Float[Array, ""]:
 
 
 def collision_entropy(rho: Density) -> Float[Array, ""]:
-    """Compute the Renyi entropy of order two in nats: -log Tr rho^2, a lower bound of ``entropy``."""
+    """Compute the Renyi entropy of order two in nats: -log Tr rho^2, a lower bound of ``entropy``.
+
+    Raises:
+        ShapeError: ``rho`` is not square.
+    """
     return -jnp.log(purity(rho))
 
 

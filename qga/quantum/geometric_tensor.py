@@ -56,7 +56,7 @@ def berry_phase(path: Complex[Array, "steps width"]) -> Float[Array, ""]:
         From -pi to pi. NaN where two neighbours are orthogonal: the phase is then undefined.
 
     Raises:
-        ShapeError: there are fewer than two axes.
+        ShapeError: the path has not two axes.
 
     Error: the path's discretisation, of second order in its step.
     Source: Pancharatnam 1956; Simon and Mukunda 1993.

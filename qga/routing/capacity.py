@@ -79,7 +79,7 @@ def capacity(weights: Channel, *, iterations: int) -> Capacity:
 
     Args:
         weights: P, row-stochastic.
-        iterations: at least 1; the gap falls at least like log(queries) / iterations.
+        iterations: at least 1; C - I is at most log(queries) / iterations, and the gap bounds it.
 
     Returns:
         The value with its duality gap max_i KL(P_i | pi P) - I >= C - I, both up to rounding. The first derivative is

@@ -101,7 +101,7 @@ def mass_bounds(queries: Queries, summary: Summary, *, scale: Scale) -> MassBoun
         scale: inverse temperature, of either sign.
 
     Returns:
-        Bounds of the exact numbers, whatever was rounded. Without derivatives.
+        Bounds of the exact numbers, whatever was rounded on the way here. Without derivatives.
 
     Raises:
         ShapeError: queries and summarised keys differ in width.

@@ -84,9 +84,9 @@ def plan(queries: Queries, summary: Summary, resolution: Resolution, *, scale: S
     """Choose a level for each tile and query from summaries alone.
 
     Certified: the tiles with the largest gaps e^U - e^lambda are exact, as many as it takes until the gaps left are at
-    most (e^K - 1) sum e^lambda, K = 2 (eps - eps_skip)^2; of the others, those with the least e^U are skipped while
-    these sum to at most eps_skip sum e^lambda. Then TV <= eps_skip + sqrt(K / 2) = eps. Both thresholds are found by
-    bisection, so nothing is sorted.
+    most (e^K - 1) (1 - eps_skip) sum e^lambda, K = 2 (eps - eps_skip)^2; of the others, those with the least e^U are
+    skipped while these sum to at most eps_skip sum e^lambda. Then TV <= eps_skip + sqrt(K / 2) = eps. Both thresholds
+    are found by bisection, so nothing is sorted.
     Budget: the tiles with the largest gaps are exact, the others coarse. Fixed: all are exact.
 
     No speed-up follows: on keys without structure every tile is exact. Masks are not planned for yet.

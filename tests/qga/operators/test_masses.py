@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import entropy
 
-from qga import OptionError
+from qga import OptionError, ShapeError
 from qga.operators import attention_operator, key_masses, mutual_information, tile_operator
 from tests.qga.operators.dense import KEYS, QUERIES, draw_pair, draw_weights
 from tests.qga.tolerances import assert_close, assert_far
@@ -91,6 +91,13 @@ def test_stationary_law_of_tiles_is_that_of_places(random: np.random.Generator) 
     assert_far(even.query_masses @ even.weights, even.query_masses)
     other = tile_operator(attention_operator(rows[::-1], rows, block=4), 4, law)
     assert_far(other.query_masses @ other.weights, other.query_masses)
+
+
+def test_masses_refuse_a_law_of_another_length() -> None:
+    operator = attention_operator(jnp.zeros((3, 2)), jnp.zeros((4, 2)))
+    for function in (key_masses, mutual_information):
+        with pytest.raises(ShapeError, match=r"one row for each query.\n  got:  field float32\[4, 1\]"):
+            function(operator, jnp.full(4, 0.25))
 
 
 def test_tile_operator_refuses_a_tile_without_rows() -> None:
