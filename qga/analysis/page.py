@@ -44,14 +44,16 @@ def write_page(report: Report) -> str:
         "<h1>Attention report</h1>",
         f"<p>{count} {kind} heads in {len(report.layers)} layers, over {report.rows} rows.</p>",
         "<h2>Overview</h2>",
-        "<p>Each square is a head. Hover over a column of the table below for what its number means.</p>",
+        "<p>Each square is a head. Colours stop where a twentieth of the heads is left at either end; arrows say that"
+        " there are such heads. Grey: no number. What the numbers mean stands below the table.</p>",
         _picture(report.plot()),
         "<h2>Numbers</h2>",
         _table(report),
         "<h2>What the numbers mean</h2><dl>",
         *(f"<dt>{html.escape(name)}</dt><dd>{html.escape(meaning)}</dd>" for name, meaning in _COLUMNS[1:]),
         "</dl><h2>Patterns</h2>",
-        "<p>Where each head looks, averaged over tiles of rows; brighter is more (square root of the mass).</p>",
+        "<p>Where each head looks, averaged over tiles of rows; brighter is more, on one scale for a layer."
+        " Colours follow the square root of the share, so that small ones are seen.</p>",
     ]
     for layer in report.layers:
         parts += [f"<h3>Layer {html.escape(layer)}</h3>", _picture(report.plot_patterns(layer))]

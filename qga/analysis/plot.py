@@ -13,6 +13,7 @@ from .head import Head
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.colors import PowerNorm
     from matplotlib.figure import Figure
 
     from .report import Report
@@ -21,13 +22,15 @@ if TYPE_CHECKING:
 _COLOURED = (5, 95)
 # (title, what a large number means, number of a head)
 _MAPS: tuple[tuple[str, str, Callable[[Head], float]], ...] = (
-    ("keys a query looks at", "e^entropy, mean", lambda head: head.keys_seen),
+    ("keys a query looks at", "e^entropy, keys", lambda head: head.keys_seen),
     ("directions the pattern needs", "effective rank, upper bound", lambda head: head.effective_rank.upper),
     ("what a key tells of the query", "mutual information, nats", lambda head: head.information),
     ("how fast a walk forgets", "spectral gap", lambda head: head.spectral_gap),
     ("how the metric is curved", "median Gaussian curvature", lambda head: head.median_curvature),
     ("what mixing leaves of the values", "share of their variance", lambda head: head.smoothing),
 )
+# Numbers of either sign, whose zero is a colour of its own.
+_SIGNED = ("how the metric is curved",)
 
 
 def draw_overview(report: Report) -> Figure:
@@ -35,7 +38,7 @@ def draw_overview(report: Report) -> Figure:
     figure_class = _figure_class()
     layers = report.layers
     heads = max(len(report.of_layer(layer)) for layer in layers)
-    figure = figure_class(figsize=(10, 1.6 + 2 * min(1.2 + 0.22 * len(layers), 6)), layout="constrained")
+    figure = figure_class(figsize=(10, 1.6 + 2 * min(1.8 + 0.22 * len(layers), 6)), layout="constrained")
     axes = figure.subplots(2, 3)
     for axis, (title, unit, number) in zip(axes.flat, _MAPS, strict=True):
         values = np.full((len(layers), heads), np.nan)
@@ -43,11 +46,16 @@ def draw_overview(report: Report) -> Figure:
             for head in report.of_layer(layer):
                 values[row, head.head] = number(head)
         known = values[np.isfinite(values)]
-        low, high = np.percentile(known, _COLOURED) if known.size else (0.0, 1.0)
-        image = axis.imshow(values, vmin=low, vmax=high, aspect="auto", cmap="viridis", interpolation="nearest")
+        low, high = _range_of(known, is_signed=title in _SIGNED)
+        colours = "RdBu_r" if title in _SIGNED else "viridis"
+        image = axis.imshow(values, vmin=low, vmax=high, aspect="auto", cmap=colours, interpolation="nearest")
+        axis.set_facecolor("#999999")
         _name_axes(axis, layers, heads)
         axis.set_title(title, fontsize=10)
-        figure.colorbar(image, ax=axis, label=unit, extend=_beyond(known, low, high))
+        bar = figure.colorbar(image, ax=axis, extend=_beyond(known, low, high))
+        bar.set_label(unit, fontsize=8)
+        bar.ax.tick_params(labelsize=8)
+    figure.suptitle(f"{len(report.heads)} heads over {report.rows} rows", fontsize=11)
     return figure
 
 
@@ -64,19 +72,41 @@ def draw_patterns(report: Report, layer: str) -> Figure:
         )
     columns = min(4, len(found))
     rows = math.ceil(len(found) / columns)
-    figure = _figure_class()(figsize=(2.4 * columns + 0.6, 2.5 * rows + 0.4), layout="constrained")
-    axes = np.atleast_1d(figure.subplots(rows, columns, squeeze=False)).flat
+    figure = _figure_class()(figsize=(2.4 * columns + 1.2, 2.5 * rows + 0.8), layout="constrained")
+    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
+    # One scale for all heads of a layer: what is brighter is more, also between two of them.
+    scale = _root_scale(max(float(np.max(head.tile_operator)) for head in found))
     for axis, head in zip(axes, found, strict=False):
-        end = head.tile * head.tile_operator.shape[1]
-        shown = np.sqrt(head.tile_operator)
-        axis.imshow(shown, cmap="magma", interpolation="nearest", extent=(0, end, end, 0))
+        down, along = (head.tile * tiles for tiles in head.tile_operator.shape)
+        image = axis.imshow(
+            head.tile_operator, cmap="magma", norm=scale, interpolation="nearest", extent=(0, along, down, 0)
+        )
         axis.set_title(f"head {head.head}", fontsize=9)
-        axis.set_xlabel("key", fontsize=8)
-        axis.set_ylabel("query", fontsize=8)
+        axis.set_xlabel("key, row", fontsize=8)
+        axis.set_ylabel("query, row", fontsize=8)
         axis.tick_params(labelsize=7)
-    for axis in list(axes)[len(found) :]:
-        axis.set_axis_off()
+    for axis in axes[len(found) :]:
+        axis.remove()
+    label = f"share of attention in a tile of {found[0].tile} keys"
+    figure.colorbar(image, ax=axes[: len(found)], label=label, shrink=0.8)
+    figure.suptitle(f"layer {layer}: where queries look", fontsize=11)
     return figure
+
+
+def _range_of(values: np.ndarray, *, is_signed: bool) -> tuple[float, float]:
+    """Choose where colours begin and end; about zero for numbers of either sign."""
+    if not values.size:
+        return 0.0, 1.0
+    low, high = (float(each) for each in np.percentile(values, _COLOURED))
+    most = max(abs(low), abs(high))
+    return (-most, most) if is_signed else (low, high)
+
+
+def _root_scale(most: float) -> PowerNorm:
+    """Make colours follow the root of a share, so that small ones are seen."""
+    from matplotlib.colors import PowerNorm
+
+    return PowerNorm(0.5, vmin=0, vmax=most)
 
 
 def _beyond(values: np.ndarray, low: float, high: float) -> str:
