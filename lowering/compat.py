@@ -171,9 +171,13 @@ def pure_kernel(parameters: Mapping[str, Any]) -> tuple[Callable[..., list[Any]]
 def block_start(
     mapping: Any, block: Any, position: Sequence[Any], sizes: Sequence[Any], scalars: Sequence[Any]
 ) -> tuple[Any, ...]:
-    """Return the first element of a block, for a position in a grid and the values of prefetched scalars."""
+    """Return the first element of a block, for a position in a grid and the values of prefetched scalars.
+
+    The numbers are of 32 bits, as those of windows inside a kernel are: an index map may mix integers of two sizes.
+    """
     with _pallas_core.grid_env(_grid_env(mapping, position, sizes)):
-        return tuple(block.compute_start_indices_interpret(tuple(position), *scalars))
+        starts = block.compute_start_indices_interpret(tuple(position), *scalars)
+    return tuple(jax.lax.convert_element_type(start, "int32") for start in starts)
 
 
 def _grid_env(mapping: Any, position: Sequence[Any], sizes: Sequence[Any]) -> Any:

@@ -24,7 +24,7 @@ def trip_count(cond: Graph, body: Graph, known: Mapping[int, np.ndarray]) -> int
     if test is None:
         return None
     position, direction, bound = test
-    step = _step(body, position, known)
+    step = step_of(body, position, known)
     if position not in known or step is None:
         return None
     start = int(known[position])
@@ -49,8 +49,8 @@ def _counter_test(cond: Graph, body: Graph, known: Mapping[int, np.ndarray]) -> 
     return cond.inputs.index(left), direction, bound
 
 
-def _step(body: Graph, position: int, known: Mapping[int, np.ndarray]) -> int | None:
-    """Return by how much each round moves the counter."""
+def step_of(body: Graph, position: int, known: Mapping[int, np.ndarray]) -> int | None:
+    """Return by how much each round moves a carry that only counts, else None."""
     if position >= len(body.outputs):
         return None
     producers = body.producers()

@@ -255,7 +255,9 @@ class _Run:
 
             def step(index: Any, carry: Any) -> Any:
                 (arrays, blocks), kept = carry
-                here = [index if i == axis else each for i, each in enumerate(position)]
+                # A kernel knows its position in 32 bits; a loop over numbers of Python may count in 64.
+                place = lax.convert_element_type(index, jnp.int32)
+                here = [place if i == axis else each for i, each in enumerate(position)]
                 inner, kept = self._loops(rest, here, inputs, _Outputs(arrays, blocks), kept)
                 return (inner.arrays, inner.held), kept
 

@@ -18,8 +18,15 @@ from .cell import Cell, make_cell
 def write(platform: str, context: Any, *operands: Any, **parameters: Any) -> Any:
     """Write a `pallas_call` for a platform, as a lowering rule of JAX does; return its results."""
     cell = make_cell(parameters)
+    bounds = parameters["grid_mapping"].num_dynamic_grid_bounds
+    operands = (*map(_in_32_bits, operands[:bounds]), *operands[bounds:])
     arguments = (*operands, *(operands[number] for number in cell.again))
     return compat.write_custom_call(context, TARGET, arguments, _config(cell, platform))
+
+
+def _in_32_bits(bound: Any) -> Any:
+    """Return the size of an axis of a grid as a cell takes it."""
+    return stablehlo.convert(ir.RankedTensorType.get((), ir.IntegerType.get_signless(32)), bound)
 
 
 def _config(cell: Cell, platform: str) -> dict[str, ir.Attribute]:

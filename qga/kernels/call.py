@@ -50,9 +50,9 @@ class Block:
         """Axes that a reference does not have."""
         return tuple(axis for axis, size in enumerate(self.shape) if size is None)
 
-    def start(self, place: Place) -> list[int | Array]:
+    def start(self, place: Place) -> list[Array]:
         """Return the first element of a block along each axis."""
-        return [number * size for number, size in zip(self.at(*place), self.sizes, strict=True)]
+        return _starts([number * size for number, size in zip(self.at(*place), self.sizes, strict=True)])
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,7 @@ class TileRef:
         self.value = window if is_whole else lax.dynamic_update_slice(self.value, window, starts)
 
 
-def _window(index: Index, shape: tuple[int, ...]) -> tuple[list[int | Array], tuple[int, ...], tuple[int, ...]]:
+def _window(index: Index, shape: tuple[int, ...]) -> tuple[list[Array], tuple[int, ...], tuple[int, ...]]:
     """Read an index as first elements, sizes and the axes that it drops."""
     given = list(index) if isinstance(index, tuple) else [index]
     if not any(each is Ellipsis for each in given):
@@ -189,7 +189,12 @@ def _window(index: Index, shape: tuple[int, ...]) -> tuple[list[int | Array], tu
     given[middle : middle + 1] = [slice(None)] * (len(shape) - len(given) + 1)
     pairs = [_interval(each, extent) for each, extent in zip(given, shape, strict=True)]
     dropped = tuple(axis for axis, each in enumerate(given) if not isinstance(each, slice | pl.Slice))
-    return [start for start, _ in pairs], tuple(size for _, size in pairs), dropped
+    return _starts([start for start, _ in pairs]), tuple(size for _, size in pairs), dropped
+
+
+def _starts(numbers: Sequence[int | Array]) -> list[Array]:
+    """Return first elements in the one dtype that Pallas gives them; numbers of Python may have 64 bits."""
+    return [lax.convert_element_type(number, jnp.int32) for number in numbers]
 
 
 def _interval(index: Any, extent: int) -> tuple[int | Array, int]:
@@ -212,6 +217,8 @@ def _store(block: Block, place: Place, array: Array, value: Array) -> Array:
 
 
 def _place(number: Array, grid: tuple[int, ...]) -> Place:
+    """Return a program's place, in the dtype of a place of Pallas."""
+    number = lax.convert_element_type(number, jnp.int32)
     if len(grid) == 1:
         return (number,)
     strides = [prod(grid[axis + 1 :]) for axis in range(len(grid))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -45,6 +46,45 @@ def test_executor_is_interpret_mode_to_the_bit(rows: int, random: np.random.Gene
     operands = arrays(random, 2, rows)
     got, want = (jax.jit(partial(run, kernel(2, rows)))(*operands) for run in (execute, interpret))
     assert all(np.array_equal(one, other) for one, other in zip(got, want, strict=True))
+
+
+def sum_of_pairs(place: tuple, rows: Any, total: Any) -> None:
+    """Add rows up in two loads whose first elements are a counter's and, as another dtype, a place's."""
+    column = place[1] * 0
+
+    def add(number: Any, carry: Any) -> Any:
+        return carry + jnp.sum(rows[pl.ds(2 * number, 2), pl.ds(column, 3)], axis=0)
+
+    total[...] = lax.fori_loop(0, 2, add, jnp.zeros(3, rows.dtype))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("last", [0, np.int32(0), np.int64(0)])
+def test_executor_is_interpret_mode_with_wide_integers(dtype: str, last: Any, random: np.random.Generator) -> None:
+    with jax.enable_x64(True):
+        rows = jnp.asarray(random.normal(size=(2, 12, 3)), dtype)
+        block = Block((None, 4, 3), lambda head, tile: (head, tile, jnp.asarray(last)))
+        sums = Block((None, None, 3), lambda head, tile: (head, tile, 0))
+        pairs = Kernel(sum_of_pairs, (2, 3), [block], [sums], [jax.ShapeDtypeStruct((2, 3, 3), dtype)], "pairs")
+        (got,), (want,) = (jax.jit(partial(run, pairs))(rows) for run in (execute, interpret))
+        assert np.array_equal(got, want)
+        np.testing.assert_allclose(
+            got, np.asarray(rows, float).reshape(2, 3, 4, 3).sum(2), rtol=0, atol=8 * float(jnp.finfo(dtype).eps)
+        )
+
+
+@pytest.mark.parametrize("wide", [False, True])
+def test_places_are_of_32_bits_for_both(wide: bool, random: np.random.Generator) -> None:
+    seen = []
+
+    def note(place: tuple, rows: Any, factor: Any, scaled: Any, total: Any) -> None:
+        seen.extend(each.dtype for each in place)
+        scale_and_sum(place, rows, factor, scaled, total)
+
+    with jax.enable_x64(wide):
+        for run in (execute, interpret):
+            jax.eval_shape(partial(run, replace(kernel(2, 5), body=note)), *arrays(random, 2, 5))
+    assert set(seen) == {jnp.dtype("int32")}
 
 
 def test_executor_computes_what_the_body_says(random: np.random.Generator) -> None:
