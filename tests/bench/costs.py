@@ -29,6 +29,8 @@ from .timing import timing_of
 RECORDS = Path(__file__).parent / "records"
 ROWS, WIDTH, GRID, RANK = 4096, 64, 1024, 32
 PAIRS = float(ROWS * ROWS)
+# Keys of a tile, and halvings of each threshold of a plan.
+TILE, HALVINGS = 64, 32
 RUNS = 7
 PLATFORMS = ("cpu", "vulkan")
 
@@ -52,7 +54,7 @@ class Cost:
 
 def costs() -> list[Cost]:
     """Return the table of functions."""
-    return [*passes_over_pairs(), *functions_of_grids()]
+    return [*passes_over_pairs(), *more_passes(), *functions_of_tiles(), *functions_of_grids()]
 
 
 def draw(number: int, *shape: int) -> Any:
@@ -62,23 +64,36 @@ def draw(number: int, *shape: int) -> Any:
     return jax.random.normal(jax.random.key(number), shape)
 
 
+def rows() -> tuple[Any, Any]:
+    """Return queries and keys."""
+    return draw(0, ROWS, WIDTH), draw(1, ROWS, WIDTH)
+
+
+def products(*widths: int) -> float:
+    """Count the operations of products of all pairs with so many numbers each."""
+    return 2 * PAIRS * sum(widths)
+
+
+def of(function: Callable[..., Any], *more: Any) -> Callable[[], tuple[Callable[..., Any], tuple[Any, ...]]]:
+    """Return what makes a function of an operator and its arguments."""
+    import jax
+
+    from qga import operators
+
+    def make() -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        held = operators.attention_operator(*rows())
+        return jax.jit(function), (held, *(each() for each in more))
+
+    return make
+
+
 def passes_over_pairs() -> list[Cost]:
     """Return the functions that score all pairs of rows."""
     import jax
 
     from qga import flow, operators
 
-    rows = lambda: (draw(0, ROWS, WIDTH), draw(1, ROWS, WIDTH))  # noqa: E731
-
-    def of(function: Callable[..., Any], *more: Any) -> Callable[[], tuple[Callable[..., Any], tuple[Any, ...]]]:
-        def make() -> tuple[Callable[..., Any], tuple[Any, ...]]:
-            held = operators.attention_operator(*rows())
-            return jax.jit(function), (held, *(each() for each in more))
-
-        return make
-
     field, weights = (lambda: draw(2, ROWS, WIDTH)), (lambda: jax.nn.softmax(draw(3, ROWS)))
-    products = lambda *widths: 2 * PAIRS * sum(widths)  # noqa: E731
     return [
         Cost(
             "operators.attention_operator", 1, products(WIDTH),
@@ -100,6 +115,73 @@ def passes_over_pairs() -> list[Cost]:
         Cost(
             "flow.heat, one step", 1, products(WIDTH, WIDTH),
             of(lambda held, f: flow.heat(lambda x: operators.operate(held, x), f, 1.0, order=1), field),
+        ),
+    ]  # fmt: skip
+
+
+def more_passes() -> list[Cost]:
+    """Return passes for metrics and for given masses."""
+    import jax
+    import jax.numpy as jnp
+
+    from qga import operators
+
+    field, weights = (lambda: draw(2, ROWS, WIDTH)), (lambda: jax.nn.softmax(draw(3, ROWS)))
+    shares = lambda: jnp.full(ROWS, 1 / ROWS)  # noqa: E731
+    # Beside its products the curvature takes 27 operations a pair: 2 differences, 18 products, 7 sums.
+    return [
+        Cost(
+            "operators.amplify_transposed", 1, products(WIDTH, WIDTH), of(operators.amplify_transposed, field, weights)
+        ),
+        Cost(
+            "operators.metric_form", 2, products(WIDTH, 1, WIDTH, 2),
+            of(operators.metric_form, lambda: draw(6, WIDTH)),
+        ),
+        Cost("operators.mean_metric", 2, products(WIDTH, 1, WIDTH, WIDTH), of(operators.mean_metric, weights)),
+        Cost(
+            "operators.metric_curvature", 2, products(WIDTH, 2, WIDTH) + 27 * PAIRS,
+            of(operators.metric_curvature, lambda: draw(7, 2, WIDTH)),
+        ),
+        Cost(
+            "operators.balance, one iteration", 3, 3 * products(WIDTH),
+            of(lambda held, a, b: operators.balance(held, a, b, iterations=1), shares, weights),
+        ),
+    ]  # fmt: skip
+
+
+def functions_of_tiles() -> list[Cost]:
+    """Return functions of summaries of tiles, and attention whose keys are one operator."""
+    import jax
+
+    from qga import quantum, tiling
+
+    tiles = ROWS // TILE
+    bounding = 8.0 * ROWS * tiles * WIDTH
+
+    def summary() -> Any:
+        parts = [tiling.split(draw(number, ROWS, WIDTH), TILE) for number in (1, 2)]
+        return tiling.summarize(parts[0][0], parts[1][0], parts[0][1])
+
+    def cut() -> tuple[Any, ...]:
+        keys, exists = tiling.split(draw(1, ROWS, WIDTH), TILE)
+        return keys, tiling.split(draw(2, ROWS, WIDTH), TILE)[0], exists
+
+    return [
+        Cost("tiling.summarize", 0, 8.0 * ROWS * WIDTH, lambda: (jax.jit(tiling.summarize), cut())),
+        Cost(
+            "tiling.mass_bounds", 0, bounding,
+            lambda: (jax.jit(lambda q, s: tiling.mass_bounds(q, s, scale=0.125)), (draw(0, ROWS, WIDTH), summary())),
+        ),
+        Cost(
+            "tiling.plan, certified", 0, bounding + 6.0 * HALVINGS * ROWS * tiles,
+            lambda: (
+                jax.jit(lambda q, s: tiling.plan(q, s, tiling.Certified(0.1), scale=0.125)),
+                (draw(0, ROWS, WIDTH), summary()),
+            ),
+        ),
+        Cost(
+            "quantum.born_attention", 0, 2 * 8.0 * ROWS * (WIDTH // 2) ** 2 * WIDTH,
+            lambda: (jax.jit(quantum.born_attention), (*rows(), draw(2, ROWS, WIDTH))),
         ),
     ]  # fmt: skip
 
@@ -200,9 +282,15 @@ def page(records: Mapping[str, Mapping[str, Any]]) -> str:
     heads = [f"{name}, ms | of its roof" for name in records]
     lines += ["", f"| function | passes over pairs | GFLOP | MB | {' | '.join(heads)} |"]
     lines.append(f"| --- | ---: | ---: | ---: | {' | '.join(['---: | ---:'] * len(records))} |")
-    for rows in zip(*(record["rows"] for record in records.values()), strict=True):
-        first = rows[0]
-        shown = " | ".join(f"{row['median_ms']:.3g} | {row['of_roof']:.1%}" for row in rows)
+    found = [{row["name"]: row for row in record["rows"]} for record in records.values()]
+    # Records are of different days: a function that one of them does not know was not measured there.
+    for name in (cost.name for cost in costs()):
+        measured = [rows.get(name) for rows in found]
+        first = next((row for row in measured if row), None)
+        if first is None:
+            continue
+        cells = (f"{row['median_ms']:.3g} | {row['of_roof']:.1%}" if row else "not measured | " for row in measured)
+        shown = " | ".join(cells)
         counted = f"{first['operations'] / 1e9:.3g} | {first['bytes'] / 1e6:.3g}"
         lines.append(f"| `{first['name']}` | {first['passes'] or ''} | {counted} | {shown} |")
     lines += [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -30,7 +32,7 @@ def test_truth_and_its_derivatives_are_those_of_dense_attention(is_causal: bool)
 
 
 def test_page_has_a_row_for_each_function_and_device() -> None:
-    def record(kind: str, platform: str, of_roof: float) -> dict[str, object]:
+    def record(kind: str, platform: str, of_roof: float) -> dict[str, Any]:
         rows = [
             {"name": cost.name, "passes": cost.passes, "operations": cost.operations, "bytes": 8e6, "median_ms": 2.5,
              "spread": 0.0, "of_roof": of_roof}
@@ -43,3 +45,9 @@ def test_page_has_a_row_for_each_function_and_device() -> None:
     assert all(f"| `{cost.name}` |" in text for cost in costs())
     assert text.count("| 2.5 | 50.0% | 2.5 | 25.0% |") == len(costs())
     assert "| a card | 1 | 100 |" in text
+    assert "not measured" not in text
+    older = record("a card", "vulkan", 0.25)
+    older["rows"] = older["rows"][1:]
+    text = page({"cpu": record("cpu", "cpu", 0.5), "vulkan": older})
+    assert text.count("not measured") == 1
+    assert f"| `{costs()[0].name}` | {costs()[0].passes} |" in text
