@@ -20,7 +20,7 @@ from . import (
 )
 from .analysis import analyze, analyze_model
 from .errors import DomainError, OptionError, ShapeError
-from .exact import attention_weights, dot_attention, fidelity_attention
+from .exact import attention, attention_weights, dot_attention, dot_product_attention, fidelity_attention
 from .flow import pattern_flow
 
 __all__ = [
@@ -31,9 +31,11 @@ __all__ = [
     "analyze",
     "analyze_model",
     "arithmetic",
+    "attention",
     "attention_weights",
     "diagnostics",
     "dot_attention",
+    "dot_product_attention",
     "exact",
     "fidelity_attention",
     "flow",

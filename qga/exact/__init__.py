@@ -1,5 +1,6 @@
 """Attention as softmax over scores of lifted keys, evaluated tile by tile."""
 
+from .front import attention, dot_product_attention
 from .gauge_values import gauge_attention
 from .metrics import lift, scores
 from .public import DEFAULT_TILE, attention_pass, dot_attention, fidelity_attention
@@ -8,9 +9,11 @@ from .weights import attention_weights
 
 __all__ = [
     "DEFAULT_TILE",
+    "attention",
     "attention_pass",
     "attention_weights",
     "dot_attention",
+    "dot_product_attention",
     "dot_scores",
     "fidelity_attention",
     "fidelity_scores",

@@ -6,7 +6,7 @@ import contextvars
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from functools import wraps
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -102,6 +102,25 @@ def observe_call(
         scale = jnp.asarray(scale)
         scale = scale if scale.ndim == 0 else scale.reshape(-1)
     observe(None, arrays[0], arrays[1], arrays[2], metric=metric, scale=scale, is_causal=is_causal)
+
+
+def observe_grouped(
+    query: Float[Array, "batch rows heads width"],
+    key: Float[Array, "batch rows key_heads width"],
+    value: Float[Array, "batch rows key_heads channels"],
+    extras: dict[str, Any],
+    *,
+    metric: str,
+    scale: Any,
+    is_causal: bool,
+) -> None:
+    """Observe a call of ``qga.attention``; what is not None among ``extras`` cannot be shown."""
+    if _found.get() is None:
+        return
+    others = [name for name, each in extras.items() if each is not None]
+    _refuse_extras(others + ([] if metric in get_args(Metric) else [f"metric={metric!r}"]))
+    queries, keys, values = (_heads_first(each) for each in (query, key, value))
+    observe(None, queries, keys, values, metric=metric, scale=scale, is_causal=is_causal)  # type: ignore[arg-type]
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from ..errors import OptionError, ShapeError, describe, refuse
-from ..kernels.attention import Derivatives, Problem, TilePlan
+from ..kernels.problem import Derivatives, Problem, TilePlan
 from ..tiling.state import accumulator_dtype
 from .observe import Metric, observe_call
 from .scores import FIDELITY, dot_score, lift_to_rays

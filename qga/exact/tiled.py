@@ -1,18 +1,19 @@
 """Softmax attention of one head over tiles, with derivatives that recompute tiles instead of storing them.
 
-Forward is a kernel (``qga.kernels.attention``). The derivative is, with p = e^(s - logZ) made again from logZ,
+Forward is a kernel (``qga.kernels.attention``). The derivative is, with p = e^(s - logZ) made again from logZ, and f
+the factors of weights, 1 where there are none,
 
-    d out = sum_j p_j ds_j v_j + sum_j p_j dv_j - (sum_j p_j ds_j) out,    d logZ = sum_j p_j ds_j
+    d out = sum_j p_j f_j (ds_j v_j + dv_j) + sum_j p_j df_j v_j - (sum_j p_j ds_j) out,    d logZ = sum_j p_j ds_j
 
-a loop over tiles in JAX operations, open to every mode and order; where a plan asks for reverse mode alone, its
-transpose as two kernels (``qga.kernels.attention_gradient``).
+a loop over tiles in JAX operations, open to every mode and order; where a plan asks for reverse mode, its transpose as
+two kernels (``qga.kernels.attention_gradient``), whose own derivatives are those of the loop.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,38 +21,19 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from ..kernels import launch
-from ..kernels.attention import (
-    Problem,
-    TilePlan,
-    attention_kernel,
-    average_kernel,
-    hide,
-    operands,
-    pass_kernel,
-    sizes_of,
-)
+from ..kernels.attention import attention_kernel, average_kernel, parts_of, pass_kernel, split_kernel
 from ..kernels.attention_gradient import Backflow, key_gradient_kernel, query_gradient_kernel
-from ..kernels.score import Planes, score_tile
+from ..kernels.problem import Problem, Sizes, TilePlan, hide, modify, operands, sizes_of
+from ..kernels.score import score_tile
 from ..tiling.cut import split
-from ..tiling.state import State, state_leaf, state_merge, state_read
+from ..tiling.state import State, state_add, state_merge, state_read
 
 # A loop costs a device round of its own; few tiles are cheaper in line.
 _TILES_IN_LINE = 4
 
 Outputs = tuple[Float[Array, "queries channels"], Float[Array, " queries"]]
 Known = tuple[Problem, Float[Array, "queries channels"], Float[Array, " queries"]]
-Moves = tuple[Planes, Float[Array, "keys width"], Float[Array, "keys channels"], Float[Array, ""]]
-
-
-class _KeyTile(NamedTuple):
-    """One tile of keys with everything that belongs to it; None where the problem has no such part."""
-
-    keys: Float[Array, "tile width"]
-    values: Float[Array, "tile channels"]
-    first_key: Int[Array, ""]
-    allowed: Bool[Array, "queries tile"] | None
-    d_keys: Float[Array, "tile width"]
-    d_values: Float[Array, "tile channels"]
+Bars = list[Array]
 
 
 @partial(jax.jit, static_argnums=0)
@@ -97,27 +79,24 @@ def _attend_all_jvp(plan: TilePlan, primals: tuple, tangents: tuple) -> tuple[Ou
     # A kernel has no derivative, and JAX drops rules where it separates the linear part of a derivative: what may be
     # differentiated once more has no kernel in it.
     (problem, _), (moves, _) = primals, tangents
-
-    def define(problem: Problem) -> Outputs:
-        out, log_sums = _define(plan, problem)
-        return out.astype(problem.values.dtype), log_sums
-
-    return jax.jvp(define, (problem,), (moves,))
+    return jax.jvp(partial(_define_rounded, plan, problem), (_floats(problem),), (_floats(moves, problem),))
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _attend_reverse(plan: TilePlan, problem: Problem, peak: Array | None) -> Outputs:
-    return _read(plan, problem, peak)
+    return _attend_all(plan, problem, peak)
 
 
 def _attend_forwards(plan: TilePlan, problem: Problem, peak: Array | None) -> tuple[Outputs, Known]:
-    out, log_sums = _read(plan, problem, peak)
+    out, log_sums = _attend_all(plan, problem, peak)
     return (out, log_sums), (problem, out, finite(log_sums))
 
 
 def _attend_backwards(plan: TilePlan, known: Known, bars: Outputs) -> tuple[Problem, None]:
-    planes, keys, values, scale = _pull(plan, known, bars)
-    return Problem(planes, keys, values, scale, None), None
+    problem, out, log_sums = known
+    # The pull is a function of the problem and the bars; what else it is given is a function of the problem.
+    known = problem, lax.stop_gradient(out), lax.stop_gradient(log_sums)
+    return _fill(problem, _pull(plan, known, bars)), None
 
 
 _attend_reverse.defvjp(_attend_forwards, _attend_backwards)
@@ -125,10 +104,30 @@ _attend_reverse.defvjp(_attend_forwards, _attend_backwards)
 
 @partial(jax.jit, static_argnums=0)
 def _read(plan: TilePlan, problem: Problem, peak: Array | None) -> Outputs:
-    if peak is None:
+    if peak is not None:
+        out, log_sums = state_read(attention_state(plan, problem, peak))
+    elif parts_of(sizes_of(plan, problem)) > 1:
+        parts = State(*launch(split_kernel(plan, problem), *operands(problem)))
+        out, log_sums = state_read(merge_parts(parts))
+    else:
         out, log_sums = launch(average_kernel(plan, problem), *operands(problem))
-        return out, log_sums
-    out, log_sums = state_read(attention_state(plan, problem, peak))
+    return out.astype(problem.values.dtype), log_sums
+
+
+def merge_parts(parts: State) -> State:
+    """Merge states along their first axis, in pairs, so that the sums have one order."""
+    count = parts.peak.shape[0]
+    while count > 1:
+        half = count // 2
+        pairs = state_merge(*(jax.tree.map(lambda each: each[at : 2 * half : 2], parts) for at in (0, 1)))  # noqa: B023
+        parts = jax.tree.map(lambda pair, each: jnp.concatenate([pair, each[2 * half :]]), pairs, parts)  # noqa: B023
+        count -= half
+    return jax.tree.map(lambda each: each[0], parts)
+
+
+def _define_rounded(plan: TilePlan, problem: Problem, numbers: Bars) -> Outputs:
+    """Compute ``_define`` of a problem with other numbers in it, in the dtype of the values."""
+    out, log_sums = _define(plan, _fill(problem, numbers, keep=True))
     return out.astype(problem.values.dtype), log_sums
 
 
@@ -138,21 +137,22 @@ def _define(plan: TilePlan, problem: Problem) -> Outputs:
     sizes, dtype = sizes_of(plan, problem), problem.scale.dtype
     rows, channels = problem.planes[0].shape[0], problem.values.shape[1]
 
-    def add_tile(state: State, tile: _KeyTile) -> tuple[State, None]:
-        scores = score_tile(plan.score, problem.planes, tile.keys, problem.scale)
-        scores = hide(plan, sizes, scores, 0, tile.first_key, tile.allowed)
-        return state_merge(state, jax.vmap(state_leaf, in_axes=(0, None))(scores, tile.values)), None
+    def add_tile(state: State, tile: _Tile) -> tuple[State, None]:
+        part = _part(problem, tile)
+        scores, factors = _score(plan, sizes, part, tile.first_key)
+        return state_add(state, scores, part.values, factors=factors), None
 
     unit = State(jnp.full((rows,), -jnp.inf, dtype), jnp.zeros((rows,), dtype), jnp.zeros((rows, channels), dtype))
-    tiles = _cut(sizes.key_tile, problem, _moves(problem))
-    return state_read(_scan(add_tile, unit, tiles)[0])
+    return state_read(_scan(add_tile, unit, _cut(sizes, problem))[0])
 
 
 @_define.defjvp
 def _define_jvp(plan: TilePlan, primals: tuple, tangents: tuple) -> tuple[Outputs, Outputs]:
     (problem,), (moves,) = primals, tangents
     out, log_sums = _define(plan, problem)
-    return (out, log_sums), _push(plan, (problem, out, finite(log_sums)), _moves(moves))
+    return (out, log_sums), _push(
+        plan, (problem, out, finite(log_sums)), _fill(problem, _floats(moves, problem), keep=True)
+    )
 
 
 def finite(log_sums: Float[Array, " queries"]) -> Float[Array, " queries"]:
@@ -160,34 +160,62 @@ def finite(log_sums: Float[Array, " queries"]) -> Float[Array, " queries"]:
     return jnp.where(log_sums == -jnp.inf, 0, log_sums)
 
 
-def _moves(tangent: Problem) -> Moves:
-    return tangent.planes, tangent.keys, tangent.values, tangent.scale
-
-
-def _push(plan: TilePlan, known: Known, moves: Moves) -> Outputs:
+def _push(plan: TilePlan, known: Known, moves: Problem) -> Outputs:
     """Move the outputs as the inputs move: forward mode."""
-    (problem, out, log_sums), (d_planes, *_, d_scale) = known, moves
-    sizes = sizes_of(plan, problem)
+    problem, out, log_sums = known
+    sizes, dtype = sizes_of(plan, problem), problem.values.dtype
+    product = partial(jnp.matmul, preferred_element_type=out.dtype)
 
     @partial(jax.checkpoint, prevent_cse=False)
-    def add_tile(sums: Outputs, tile: _KeyTile) -> tuple[Outputs, None]:
-        primals = problem.planes, tile.keys, problem.scale
-        scores, d_scores = jax.jvp(partial(score_tile, plan.score), primals, (d_planes, tile.d_keys, d_scale))
-        weights = jnp.exp(hide(plan, sizes, scores, 0, tile.first_key, tile.allowed) - log_sums[:, None])
+    def add_tile(sums: Outputs, tiles: tuple[_Tile, _Tile]) -> tuple[Outputs, None]:
+        part, moved_part = _part(problem, tiles[0]), _part(moves, tiles[1])
+
+        def score(numbers: Bars) -> tuple[Array, Array]:
+            scores, factors = _score(plan, sizes, _fill(part, numbers, keep=True), tiles[0].first_key)
+            return scores, jnp.ones_like(scores) if factors is None else factors
+
+        (scores, factors), (d_scores, d_factors) = jax.jvp(score, (_floats(part),), (_floats(moved_part, part),))
+        weights = jnp.exp(scores - log_sums[:, None])
         moved = weights * d_scores
-        product = partial(jnp.matmul, preferred_element_type=out.dtype)
-        dtype = problem.values.dtype
-        d_total = product(moved.astype(dtype), tile.values) + product(weights.astype(dtype), tile.d_values)
+        kept, mixed = weights * factors, moved * factors + weights * d_factors
+        d_total = product(mixed.astype(dtype), part.values) + product(kept.astype(dtype), moved_part.values)
         return (sums[0] + d_total, sums[1] + jnp.sum(moved, axis=1)), None
 
-    tiles = _cut(sizes.key_tile, problem, moves)
+    tiles = _cut(sizes, problem), _cut(sizes, moves)
     (d_total, d_log_sums), _ = _scan(add_tile, (jnp.zeros_like(out), jnp.zeros_like(log_sums)), tiles)
     return d_total - d_log_sums[:, None] * out, d_log_sums
 
 
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _pull(plan: TilePlan, known: Known, bars: Outputs) -> Bars:
+    """Pull cotangents of the outputs back to the numbers of the problem: the transpose of ``_push``."""
+    problem = known[0]
+    pulled = _pull_by_kernels(plan, known, bars)
+    given = _floats(problem.given)
+    if plan.modifier is None or not plan.modifier.moves:
+        return [*pulled, *map(jnp.zeros_like, given)]
+
+    # What a modifier is given has no kernel of its own yet: the loop pulls it back.
+    def define(numbers: Bars) -> Outputs:
+        out, log_sums = _define(plan, problem._replace(given=_fill(problem.given, numbers, keep=True)))
+        return out.astype(problem.values.dtype), log_sums
+
+    return [*pulled, *jax.vjp(define, given)[1](bars)[0]]
+
+
+@_pull.defjvp
+def _pull_jvp(plan: TilePlan, primals: tuple, tangents: tuple) -> tuple[Bars, Bars]:
+    ((problem, *_), bars), ((moves, *_), moved_bars) = primals, tangents
+
+    def define(numbers: Bars, bars: Outputs) -> Bars:
+        return jax.vjp(partial(_define_rounded, plan, problem), numbers)[1](bars)[0]
+
+    return jax.jvp(define, (_floats(problem), bars), (_floats(moves, problem), moved_bars))
+
+
 @partial(jax.jit, static_argnums=0)
-def _pull(plan: TilePlan, known: Known, bars: Outputs) -> Moves:
-    """Pull cotangents of the outputs back to the inputs by kernels: the transpose of ``_push``."""
+def _pull_by_kernels(plan: TilePlan, known: Known, bars: Outputs) -> Bars:
+    """Return the cotangents of planes, keys, values and scale."""
     (problem, out, log_sums), (out_bar, log_sum_bar) = known, bars
     wide = out_bar.astype(log_sums.dtype)
     offsets = log_sum_bar - jnp.sum(out.astype(log_sums.dtype) * wide, axis=1)
@@ -197,12 +225,10 @@ def _pull(plan: TilePlan, known: Known, bars: Outputs) -> Moves:
     back = Backflow((wide / unit).astype(problem.values.dtype), log_sums, offsets / unit)
     arrays = [*operands(problem), *back]
     by_query = launch(query_gradient_kernel(plan, problem), *arrays)
-    plane_bars, scale_bars = tuple(by_query[: len(problem.planes)]), by_query[len(problem.planes) :]
-    key_bar, value_bar = launch(key_gradient_kernel(plan, problem), *arrays)
-    bars_of = jax.tree.map(
-        lambda bar: (unit * bar.astype(unit.dtype)).astype(bar.dtype), (plane_bars, key_bar, value_bar)
-    )
-    return *bars_of, unit * sum(map(jnp.sum, scale_bars), jnp.zeros_like(problem.scale))
+    plane_bars, scale_bars = by_query[: len(problem.planes)], by_query[len(problem.planes) :]
+    key_bars = launch(key_gradient_kernel(plan, problem), *arrays)
+    pulled = [(unit * bar.astype(unit.dtype)).astype(bar.dtype) for bar in (*plane_bars, *key_bars)]
+    return [*pulled, unit * sum(map(jnp.sum, scale_bars), jnp.zeros_like(problem.scale))]
 
 
 def _power_of_two_below(size: Float[Array, ""]) -> Float[Array, ""]:
@@ -211,16 +237,56 @@ def _power_of_two_below(size: Float[Array, ""]) -> Float[Array, ""]:
     return jnp.where(jnp.isfinite(size) & (size > 0), jnp.exp2(exponent), 1)
 
 
-def _cut(tile: int, problem: Problem, moves: Moves) -> _KeyTile:
-    """Cut keys, values, their tangents and the mask into one stack of tiles."""
-    cut = lambda rows: split(rows, tile)[0]  # noqa: E731
+class _Tile(NamedTuple):
+    """What belongs to a tile of keys, or a stack of them."""
+
+    first_key: Int[Array, ""]
+    keys: Float[Array, "tile width"]
+    values: Float[Array, "tile channels"]
+    mask: Bool[Array, "queries tile"] | None
+    by_key: tuple[Array, ...]
+    by_pair: tuple[Array, ...]
+
+
+def _cut(sizes: Sizes, problem: Problem) -> _Tile:
+    """Cut what has an axis of keys into one stack of tiles."""
+    cut = lambda rows: split(rows, sizes.key_tile)[0]  # noqa: E731
+    across = lambda table: jnp.swapaxes(cut(table.T), 1, 2)  # noqa: E731
     keys = cut(problem.keys)
-    first_keys = jnp.arange(keys.shape[0], dtype=jnp.int32) * tile
-    allowed = None if problem.mask is None else jnp.swapaxes(split(problem.mask.T, tile, False)[0], 1, 2)
-    return _KeyTile(keys, cut(problem.values), first_keys, allowed, cut(moves[1]), cut(moves[2]))
+    first_keys = jnp.arange(keys.shape[0], dtype=jnp.int32) * sizes.key_tile
+    mask = None if problem.mask is None else across(problem.mask)
+    by_key, by_pair = tuple(map(cut, problem.given.by_key)), tuple(map(across, problem.given.by_pair))
+    return _Tile(first_keys, keys, cut(problem.values), mask, by_key, by_pair)
 
 
-def _scan(step: Callable, start: tuple, tiles: _KeyTile) -> tuple:
+def _part(problem: Problem, tile: _Tile) -> Problem:
+    """Return the problem with one tile of keys."""
+    given = problem.given._replace(by_key=tile.by_key, by_pair=tile.by_pair)
+    return Problem(problem.planes, tile.keys, tile.values, problem.scale, tile.mask, given)
+
+
+def _score(plan: TilePlan, sizes: Sizes, part: Problem, first_key: Array) -> tuple[Array, Array | None]:
+    scores = score_tile(plan.score, part.planes, part.keys, part.scale)
+    scores, factors = modify(plan, scores, 0, first_key, part.given)
+    return hide(plan, sizes, scores, 0, first_key, part.mask), factors
+
+
+def _floats(tree: Any, like: Any = None) -> Bars:
+    """List the real numbers of a tree; where it holds tangents, those of what is real in ``like``."""
+    leaves = jax.tree.leaves(tree)
+    kinds = leaves if like is None else jax.tree.leaves(like)
+    return [leaf for leaf, kind in zip(leaves, kinds, strict=True) if jnp.issubdtype(kind.dtype, jnp.floating)]
+
+
+def _fill(like: Any, numbers: Sequence[Array], *, keep: bool = False) -> Any:
+    """Put real numbers into the places of those of ``like``; its other leaves are kept, or become None."""
+    leaves, structure = jax.tree.flatten(like)
+    waiting = iter(numbers)
+    filled = [next(waiting) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf if keep else None for leaf in leaves]
+    return jax.tree.unflatten(structure, filled)
+
+
+def _scan(step: Callable, start: tuple, tiles: Any) -> tuple:
     """Fold ``step`` over the leading axis of ``tiles``, in line when they are few."""
-    count = tiles.keys.shape[0]
+    count = jax.tree.leaves(tiles)[0].shape[0]
     return lax.scan(step, start, tiles, unroll=True if count <= _TILES_IN_LINE else 1)

@@ -6,106 +6,36 @@ for each tile of keys:  scores -> leaf state -> merged into the running state
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import lax
-from jax.experimental import pallas as pl
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array
 
 from ..tiling.state import State, state_add, state_read
 from .call import Block, Kernel, Place, Promise
-from .score import Planes, Score, score_tile
+from .problem import (
+    Problem,
+    Sizes,
+    Steps,
+    TilePlan,
+    by_query,
+    hide,
+    key_steps,
+    key_tile_of,
+    modify,
+    over_tiles,
+    sizes_of,
+    split_refs,
+    tile_of,
+)
+from .score import score_tile
 
-# Rows of a tile at most, by bytes of a number: the weights of a pair of tiles take half of 32 KiB, the shared memory
-# that nearly every device gives a workgroup, or all of it for numbers of 2 bytes, which matrix units hold. On the CPU
-# tiles of 128 rows of 4 bytes would be up to a third faster.
-_ROWS = {2: 128, 4: 64, 8: 32}
-# Keys and values of a tile, in numbers of 2 bytes: what passes through shared memory at a time.
-_STAGED = 16384
-# Numbers at most that a program carries through its loop, in each of its results.
-_CARRIED = 16384
-
-Derivatives = Literal["all", "reverse"]
-
-
-@dataclass(frozen=True)
-class TilePlan:
-    """What is known about a tiled attention before any array is.
-
-    Attributes:
-        score: the lift-inner-link score.
-        tile: keys scored at a time, at most.
-        is_causal: whether query i sees keys 0 to i only.
-        derivatives: "all" modes and orders, or "reverse" mode of first order alone, by kernels.
-        scale_moves: whether the scale has a derivative; a number of Python has none.
-    """
-
-    score: Score
-    tile: int
-    is_causal: bool
-    derivatives: Derivatives = "all"
-    scale_moves: bool = True
-
-
-class Problem(NamedTuple):
-    """The arrays of one head: what a kernel reads.
-
-    Attributes:
-        planes: the lifted queries.
-        keys: one row for each place looked at.
-        values: what each place holds.
-        scale: inverse temperature, in the dtype that sums are taken in.
-        mask: True where a query may see a key; None where every query may see every key.
-    """
-
-    planes: Planes
-    keys: Float[Array, "keys width"]
-    values: Float[Array, "keys channels"]
-    scale: Float[Array, ""]
-    mask: Bool[Array, "queries keys"] | None
-
-
-class Sizes(NamedTuple):
-    """Lengths of a problem's axes and of the tiles they are cut into, and which arrays there are."""
-
-    planes: int
-    is_masked: bool
-    queries: int
-    keys: int
-    width: int
-    channels: int
-    query_tile: int
-    key_tile: int
-
-    @property
-    def query_tiles(self) -> int:
-        """Tiles of queries, at least one."""
-        return max(1, -(-self.queries // self.query_tile))
-
-    @property
-    def key_tiles(self) -> int:
-        """Tiles of keys, at least one: a problem without keys has a tile of keys that do not exist."""
-        return max(1, -(-self.keys // self.key_tile))
-
-
-def sizes_of(plan: TilePlan, problem: Problem) -> Sizes:
-    """Cut a problem: tiles are as long as fits a workgroup, and key tiles no longer than the plan says."""
-    (queries, width), (keys, channels) = problem.planes[0].shape, problem.values.shape
-    bytes_each = problem.keys.dtype.itemsize
-    fitting = _ROWS.get(bytes_each, min(_ROWS.values()))
-    while fitting > 1 and fitting * max(width, channels) > _CARRIED:
-        fitting //= 2
-    query_tile, key_tile = max(1, min(fitting, queries)), max(1, min(fitting, plan.tile, keys))
-    while bytes_each == 2 and key_tile > 64 and key_tile * (width + channels) > _STAGED:
-        key_tile //= 2
-    present = len(problem.planes), problem.mask is not None
-    # A block has at least one element; what an empty array lacks is padded with zeros.
-    return Sizes(*present, queries, keys, max(1, width), max(1, channels), query_tile, key_tile)
+# Keys that a program of a split kernel looks at, at least, and programs that are worth having.
+_PART, _PARTS = 512, 64
 
 
 def promise_of(problem: Problem) -> Promise:
@@ -124,7 +54,7 @@ def attention_kernel(plan: TilePlan, problem: Problem) -> Kernel:
     return Kernel(
         partial(_attend, plan=plan, sizes=sizes),
         (sizes.query_tiles,),
-        by_query(sizes),
+        by_query(sizes, problem),
         [tile_of(sizes.query_tile), tile_of(sizes.query_tile), tile_of(sizes.query_tile, sizes.channels)],
         [jax.ShapeDtypeStruct(shape, dtype) for shape in ((rows,), (rows,), (rows, columns))],
         "attention_state",
@@ -139,7 +69,7 @@ def average_kernel(plan: TilePlan, problem: Problem) -> Kernel:
     return Kernel(
         partial(_average, plan=plan, sizes=sizes),
         (sizes.query_tiles,),
-        by_query(sizes),
+        by_query(sizes, problem),
         [tile_of(sizes.query_tile, sizes.channels), tile_of(sizes.query_tile)],
         [
             jax.ShapeDtypeStruct((rows, columns), problem.values.dtype),
@@ -162,7 +92,7 @@ def pass_kernel(plan: TilePlan, problem: Problem) -> Kernel:
     return Kernel(
         partial(_pass, plan=plan, sizes=sizes),
         (sizes.query_tiles,),
-        [*by_query(sizes), tile_of(sizes.query_tile)],
+        [*by_query(sizes, problem), tile_of(sizes.query_tile)],
         [tile_of(sizes.query_tile), tile_of(sizes.query_tile, sizes.channels)],
         [jax.ShapeDtypeStruct(shape, dtype) for shape in ((rows,), (rows, columns))],
         "attention_pass",
@@ -170,80 +100,60 @@ def pass_kernel(plan: TilePlan, problem: Problem) -> Kernel:
     )
 
 
-def operands(problem: Problem) -> list[Array]:
-    """List what a kernel is launched with."""
-    mask = [] if problem.mask is None else [problem.mask]
-    return [*problem.planes, problem.keys, problem.values, problem.scale.reshape(1, 1), *mask]
+def split_kernel(plan: TilePlan, problem: Problem) -> Kernel:
+    """Return the kernel that computes the softmax state of each query for each part of the keys, parts in front.
 
-
-def split_refs(sizes: Sizes, refs: Sequence[Any]) -> tuple[Problem, Sequence[Any]]:
-    """Tell the references to ``operands`` from those that come after them."""
-    planes, (keys, values, scale, *rest) = tuple(refs[: sizes.planes]), refs[sizes.planes :]
-    mask = rest.pop(0) if sizes.is_masked else None
-    return Problem(planes, keys, values, scale, mask), rest
-
-
-def by_query(sizes: Sizes) -> list[Block]:
-    """Cut the operands for a program that has one tile of queries and all keys."""
-    keys = sizes.key_tiles * sizes.key_tile
-    planes = [tile_of(sizes.query_tile, sizes.width)] * sizes.planes
-    mask = [tile_of(sizes.query_tile, keys)] if sizes.is_masked else []
-    return [*planes, whole(keys, sizes.width), whole(keys, sizes.channels), whole(1, 1), *mask]
-
-
-def tile_of(rows: int, *columns: int) -> Block:
-    """Cut the first axis: program i has block i."""
-    return Block((rows, *columns), lambda i: (i, *(0 for _ in columns)))
-
-
-def whole(*shape: int) -> Block:
-    """Give every program the whole array."""
-    return Block(shape, lambda i: tuple(0 for _ in shape))
-
-
-def hide(
-    plan: TilePlan,
-    sizes: Sizes,
-    scores: Float[Array, "queries tile"],
-    first_query: int | Array,
-    first_key: int | Array,
-    allowed: Bool[Array, "queries tile"] | None,
-    axes: tuple[int, int] = (0, 1),
-) -> Float[Array, "queries tile"]:
-    """Give minus infinity to every key that does not exist or must not be seen.
-
-    ``axes`` are those of queries and of keys.
+    For few queries: programs share out the keys, and ``state_merge`` joins what they find.
     """
-    key = first_key + lax.broadcasted_iota(jnp.int32, scores.shape, axes[1])
-    visible = key < sizes.keys
-    if plan.is_causal:
-        visible &= key <= first_query + lax.broadcasted_iota(jnp.int32, scores.shape, axes[0])
-    if allowed is not None:
-        visible &= allowed
-    return jnp.where(visible, scores, -jnp.inf)
+    sizes, dtype = sizes_of(plan, problem), problem.scale.dtype
+    rows, columns = problem.planes[0].shape[0], problem.values.shape[1]
+    parts, of_parts = (
+        parts_of(sizes),
+        [Block(each.shape, partial(_first, each.at)) for each in by_query(sizes, problem)],
+    )
+
+    def tile(*columns: int) -> Block:
+        return Block((None, sizes.query_tile, *columns), lambda i, part: (part, i, *(0 for _ in columns)))
+
+    return Kernel(
+        partial(_attend_part, plan=plan, sizes=sizes, parts=parts),
+        (sizes.query_tiles, parts),
+        of_parts,
+        [tile(), tile(), tile(sizes.channels)],
+        [jax.ShapeDtypeStruct((parts, *shape), dtype) for shape in ((rows,), (rows,), (rows, columns))],
+        "attention_split",
+        promise_of(problem),
+    )
 
 
-def key_steps(plan: TilePlan, sizes: Sizes, first_query: int | Array) -> int | Array:
-    """Count the tiles of keys that a tile of queries must look at."""
-    if not plan.is_causal:
-        return sizes.key_tiles
-    last = first_query + sizes.query_tile
-    return jnp.minimum((last + sizes.key_tile - 1) // sizes.key_tile, sizes.key_tiles)
+def parts_of(sizes: Sizes) -> int:
+    """Return into how many parts the keys of few queries are split; 1 where that does not pay."""
+    if sizes.query_tiles > 1:
+        return 1
+    tiles = max(1, -(-_PART // sizes.key_tile))
+    return max(1, min(_PARTS, sizes.key_tiles // tiles))
 
 
-def open_steps(plan: TilePlan, sizes: Sizes, first_query: int | Array) -> int | Array:
-    """Count the tiles of keys, from the first on, that every query of a tile sees whole: nothing in them is hidden."""
-    whole_tiles = sizes.keys // sizes.key_tile
-    if sizes.is_masked:
-        return 0
-    if not plan.is_causal:
-        return whole_tiles
-    return jnp.minimum((first_query + 1) // sizes.key_tile, whole_tiles)
+def _first(at: Callable[..., Any], i: Any, part: Any) -> Any:
+    del part
+    return at(i)
 
 
 def _attend(place: Place, *refs: Any, plan: TilePlan, sizes: Sizes) -> None:
     given, (peak, mass, total) = split_refs(sizes, refs)
     peak[...], mass[...], total[...] = _state(plan, sizes, place[0], given)
+
+
+def _attend_part(place: Place, *refs: Any, plan: TilePlan, sizes: Sizes, parts: int) -> None:
+    given, (peak, mass, total) = split_refs(sizes, refs)
+    tiles = -(-sizes.key_tiles // parts)
+    first = place[1] * tiles
+
+    def narrow(steps: Steps) -> Steps:
+        start, stop = jnp.maximum(steps.start, first), jnp.minimum(steps.stop, first + tiles)
+        return Steps(start, jnp.clip(steps.opened, start, jnp.maximum(start, stop)), stop)
+
+    peak[...], mass[...], total[...] = _state(plan, sizes, place[0], given, narrow)
 
 
 def _average(place: Place, *refs: Any, plan: TilePlan, sizes: Sizes) -> None:
@@ -252,30 +162,46 @@ def _average(place: Place, *refs: Any, plan: TilePlan, sizes: Sizes) -> None:
     out[...] = average.astype(out.dtype)
 
 
-def _state(plan: TilePlan, sizes: Sizes, number: int | Array, given: Problem) -> State:
-    """Return the state of each query of a tile; of 16-bit numbers it is summed in units of log 2."""
-    rows, dtype = sizes.query_tile, given.scale.dtype
-    is_narrow = given.keys.dtype.itemsize == 2
-    exp, unit = (jnp.exp2, math.log(2)) if is_narrow else (jnp.exp, 1.0)
-    start = State(
-        jnp.full((rows,), -jnp.inf, dtype), jnp.zeros((rows,), dtype), jnp.zeros((rows, sizes.channels), dtype)
-    )
+def _state(
+    plan: TilePlan,
+    sizes: Sizes,
+    number: int | Array,
+    given: Problem,
+    narrow: Callable[[Steps], Steps] | None = None,
+) -> State:
+    """Return the state of each query of a tile.
 
-    state = _over_keys(plan, sizes, number, given, partial(state_add, exp=exp), start, given.scale[0, 0] / unit)
-    return state._replace(peak=state.peak * unit) if is_narrow else state
+    Of 16-bit numbers it is summed in units of log 2, where nothing wants scores in nats; with a known bound no maximum
+    is followed.
+    """
+    rows, dtype = sizes.query_tile, given.scale.dtype
+    nothing = jnp.zeros((rows,), dtype), jnp.zeros((rows, sizes.channels), dtype)
+    is_in_bits = given.keys.dtype.itemsize == 2 and plan.modifier is None and plan.bound is None
+    unit = math.log(2) if is_in_bits else 1.0
+    over_keys = partial(_over_keys, plan, sizes, number, given, scale=given.scale[0, 0] / unit, narrow=narrow)
+    if plan.bound is not None:
+        peak = jnp.full((rows,), plan.bound, dtype)
+        return State(peak, *over_keys(partial(_add_known, plan.bound), nothing))
+    start = State(jnp.full((rows,), -jnp.inf, dtype), *nothing)
+    state = over_keys(partial(state_add, exp=jnp.exp2 if is_in_bits else jnp.exp), start)
+    return state._replace(peak=state.peak * unit) if is_in_bits else state
 
 
 def _pass(place: Place, *refs: Any, plan: TilePlan, sizes: Sizes) -> None:
-    given, (peak_ref, mass, total) = split_refs(sizes, refs)
-    peak = peak_ref[...]
-
-    def add(sums: tuple[Array, Array], scores: Array, values: Array) -> tuple[Array, Array]:
-        weights = jnp.exp(scores - peak[:, None])
-        mixed = jnp.matmul(weights.astype(values.dtype), values, preferred_element_type=peak.dtype)
-        return sums[0] + jnp.sum(weights, axis=1), sums[1] + mixed
-
+    given, (peak, mass, total) = split_refs(sizes, refs)
     start = jnp.zeros(mass.shape, mass.dtype), jnp.zeros(total.shape, total.dtype)
-    mass[...], total[...] = _over_keys(plan, sizes, place[0], given, add, start, given.scale[0, 0])
+    add = partial(_add_known, peak[...][:, None])
+    mass[...], total[...] = _over_keys(plan, sizes, place[0], given, add, start, scale=given.scale[0, 0], narrow=None)
+
+
+def _add_known(
+    peak: float | Array, sums: tuple[Array, Array], scores: Array, values: Array, *, factors: Array | None = None
+) -> tuple[Array, Array]:
+    """Add a tile to mass and total relative to a peak that stays."""
+    weights = jnp.exp(scores - peak)
+    mixed = weights if factors is None else weights * factors
+    total = jnp.matmul(mixed.astype(values.dtype), values, preferred_element_type=sums[1].dtype)
+    return sums[0] + jnp.sum(weights, axis=1), sums[1] + total
 
 
 def _over_keys(
@@ -285,28 +211,21 @@ def _over_keys(
     given: Problem,
     add: Callable[..., Any],
     start: Any,
+    *,
     scale: Array,
+    narrow: Callable[[Steps], Steps] | None,
 ) -> Any:
-    """Fold ``add`` (carry, scores, values) over the tiles of keys that tile ``number`` of queries sees."""
+    """Fold ``add`` (carry, scores, values, factors) over the tiles of keys that tile ``number`` of queries sees."""
     first = number * sizes.query_tile
     planes = tuple(ref[...] for ref in given.planes)
 
     def step(number: Array, carry: Any, *, is_open: bool) -> Any:
-        rows = pl.ds(number * sizes.key_tile, sizes.key_tile)
-        scores = score_tile(plan.score, planes, given.keys[rows, :], scale)
+        keys, values, read, allowed = key_tile_of(given, sizes, number)
+        first_key = number * sizes.key_tile
+        scores, factors = modify(plan, score_tile(plan.score, planes, keys, scale), first, first_key, read)
         if not is_open:
-            allowed = None if given.mask is None else given.mask[:, rows]
-            scores = hide(plan, sizes, scores, first, number * sizes.key_tile, allowed)
-        return add(carry, scores, given.values[rows, :])
+            scores = hide(plan, sizes, scores, first, first_key, allowed)
+        return add(carry, scores, values, factors=factors)
 
-    return over_tiles(open_steps(plan, sizes, first), key_steps(plan, sizes, first), step, start)
-
-
-def over_tiles(opened: int | Array, steps: int | Array, step: Callable[..., Any], start: Any) -> Any:
-    """Fold ``step`` (number, carry, is_open) over tiles, of which the first ones hide nothing."""
-    is_known = isinstance(opened, int)
-    if not (is_known and opened == 0):
-        start = lax.fori_loop(0, opened, partial(step, is_open=True), start)
-    if is_known and isinstance(steps, int) and opened == steps:
-        return start
-    return lax.fori_loop(opened, steps, partial(step, is_open=False), start)
+    steps = key_steps(plan, sizes, first, given.span)
+    return over_tiles(steps if narrow is None else narrow(steps), step, start)

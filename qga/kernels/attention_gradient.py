@@ -10,6 +10,7 @@ tiles: the second one makes every table of numbers transposed. Factors of produc
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -19,22 +20,26 @@ from jax import lax
 from jax.experimental import pallas as pl
 from jaxtyping import Array, Float
 
-from .attention import (
+from .attention import promise_of
+from .call import Kernel, Place
+from .problem import (
     Problem,
     Sizes,
     TilePlan,
+    by_key,
     by_query,
     hide,
     key_steps,
-    open_steps,
+    key_tile_of,
+    modify,
     over_tiles,
-    promise_of,
+    query_steps,
+    query_tile_of,
     sizes_of,
     split_refs,
     tile_of,
     whole,
 )
-from .call import Block, Kernel, Place
 from .score import Planes
 
 _BY_ROWS = (((1,), (1,)), ((), ()))
@@ -64,7 +69,7 @@ def query_gradient_kernel(plan: TilePlan, problem: Problem) -> Kernel:
     return Kernel(
         partial(_pull_queries, plan=plan, sizes=sizes),
         (sizes.query_tiles,),
-        [*by_query(sizes), tile_of(tile, sizes.channels), tile_of(tile), tile_of(tile)],
+        [*by_query(sizes, problem), tile_of(tile, sizes.channels), tile_of(tile), tile_of(tile)],
         [*[tile_of(tile, sizes.width)] * sizes.planes, *[tile_of(tile)] * len(rows)],
         [*(jax.ShapeDtypeStruct(each.shape, each.dtype) for each in problem.planes)]
         + [jax.ShapeDtypeStruct(shape, dtype) for shape in rows],
@@ -77,20 +82,15 @@ def key_gradient_kernel(plan: TilePlan, problem: Problem) -> Kernel:
     """Return the kernel that computes the cotangents of keys and values."""
     sizes = _sizes(plan, problem, sums_over_keys=False)
     queries, tile = sizes.query_tiles * sizes.query_tile, sizes.key_tile
-    mask = [Block((queries, tile), lambda j: (0, j))] if sizes.is_masked else []
     return Kernel(
         partial(_pull_keys, plan=plan, sizes=sizes),
         (sizes.key_tiles,),
-        [
-            *[whole(queries, sizes.width)] * sizes.planes,
-            tile_of(tile, sizes.width), tile_of(tile, sizes.channels), whole(1, 1), *mask,
-            whole(queries, sizes.channels), whole(queries), whole(queries),
-        ],
+        [*by_key(sizes, problem), whole(queries, sizes.channels), whole(queries), whole(queries)],
         [tile_of(tile, sizes.width), tile_of(tile, sizes.channels)],
         [jax.ShapeDtypeStruct(each.shape, each.dtype) for each in (problem.keys, problem.values)],
         "attention_key_gradient",
         promise_of(problem),
-    )  # fmt: skip
+    )
 
 
 def _sizes(plan: TilePlan, problem: Problem, *, sums_over_keys: bool) -> Sizes:
@@ -111,34 +111,37 @@ def _pull_queries(place: Place, *refs: Any, plan: TilePlan, sizes: Sizes) -> Non
     def add(
         number: Array, sums: tuple[Planes, tuple[Array, ...]], *, is_open: bool
     ) -> tuple[Planes, tuple[Array, ...]]:
-        rows = pl.ds(number * sizes.key_tile, sizes.key_tile)
-        keys, values = given.keys[rows, :], given.values[rows, :]
+        keys, values, read, allowed = key_tile_of(given, sizes, number)
         inners = tuple(_product(plane, keys, dtype) for plane in planes)
-        scores, pull = jax.vjp(lambda inners: plan.score.link(inners, scale), inners)
+        first_key = number * sizes.key_tile
+
+        def score(inners: Planes, scale: Array) -> tuple[Array, Array | None]:
+            return modify(plan, plan.score.link(inners, scale), first, first_key, read)
+
+        scores, pull, factors = jax.vjp(lambda inners: score(inners, scale), inners, has_aux=True)
         if not is_open:
-            allowed = None if given.mask is None else given.mask[:, rows]
-            scores = hide(plan, sizes, scores, first, number * sizes.key_tile, allowed)
+            scores = hide(plan, sizes, scores, first, first_key, allowed)
         weights = jnp.exp(scores - back.log_sums[:, None])
-        score_bar = weights * (_product(back.out_bar, values, dtype) + back.offsets[:, None])
+        mixed = _product(back.out_bar, values, dtype)
+        score_bar = weights * ((mixed if factors is None else mixed * factors) + back.offsets[:, None])
         plane_bars = tuple(
             bar + jnp.matmul(each.astype(keys.dtype), keys, preferred_element_type=dtype)
             for bar, each in zip(sums[0], pull(score_bar)[0], strict=True)
         )
-        return plane_bars, tuple(bar + _scale_bar(plan, inners, scale, score_bar) for bar in sums[1])
+        return plane_bars, tuple(bar + _scale_bar(partial(score, inners), scale, score_bar) for bar in sums[1])
 
-    opened = open_steps(plan, sizes, first)
     start = (
         tuple(jnp.zeros(plane.shape, dtype) for plane in planes),
         (jnp.zeros(planes[0].shape[:1], dtype),) * plan.scale_moves,
     )
-    sums = over_tiles(opened, key_steps(plan, sizes, first), add, start)
+    sums = over_tiles(key_steps(plan, sizes, first, given.span), add, start)
     for ref, bar in zip(bars, (*sums[0], *sums[1]), strict=True):
         ref[...] = bar.astype(ref.dtype)
 
 
-def _scale_bar(plan: TilePlan, inners: tuple[Array, ...], scale: Array, score_bar: Array) -> Array:
+def _scale_bar(score: Callable[[Array], tuple[Array, Any]], scale: Array, score_bar: Array) -> Array:
     """Return what each query gives to the cotangent of the scale."""
-    _, moved = jax.jvp(lambda scale: plan.score.link(inners, scale), (scale,), (jnp.ones_like(scale),))
+    _, moved = jax.jvp(lambda scale: score(scale)[0], (scale,), (jnp.ones_like(scale),))
     return jnp.sum(score_bar * moved, axis=1)
 
 
@@ -146,37 +149,35 @@ def _pull_keys(place: Place, *refs: Any, plan: TilePlan, sizes: Sizes) -> None:
     given, (*back_refs, key_bar_ref, value_bar_ref) = split_refs(sizes, refs)
     first, dtype = place[0] * sizes.key_tile, back_refs[1].dtype
     keys, values, scale = given.keys[...], given.values[...], given.scale[0, 0]
+    # A modifier may give anything to a query that does not exist.
+    is_ragged = plan.modifier is not None and sizes.queries % sizes.query_tile != 0
 
     def add(number: Array, sums: tuple[Array, Array], *, is_open: bool) -> tuple[Array, Array]:
         rows = pl.ds(number * sizes.query_tile, sizes.query_tile)
-        planes = tuple(ref[rows, :] for ref in given.planes)
+        planes, read, allowed = query_tile_of(given, sizes, number)
         back = Backflow(back_refs[0][rows, :], back_refs[1][rows], back_refs[2][rows])
         # Everything here has a row for each key and a column for each query.
         inners = tuple(_product(keys, plane, dtype) for plane in planes)
-        scores, pull = jax.vjp(lambda inners: plan.score.link(inners, scale), inners)
-        if not is_open:
-            allowed = None if given.mask is None else given.mask[rows, :].T
-            scores = hide(plan, sizes, scores, number * sizes.query_tile, first, allowed, axes=(1, 0))
+        first_query = number * sizes.query_tile
+
+        def score(inners: Planes) -> tuple[Array, Array | None]:
+            return modify(plan, plan.score.link(inners, scale), first_query, first, read, by_rows=False)
+
+        scores, pull, factors = jax.vjp(score, inners, has_aux=True)
+        if not is_open or is_ragged:
+            scores = hide(plan, sizes, scores, first_query, first, allowed, by_rows=False)
         weights = jnp.exp(scores - back.log_sums[None])
-        score_bar = weights * (_product(values, back.out_bar, dtype) + back.offsets[None])
+        mixed = _product(values, back.out_bar, dtype)
+        score_bar = weights * ((mixed if factors is None else mixed * factors) + back.offsets[None])
+        kept = weights if factors is None else weights * factors
         key_bar, value_bar = sums
         for each, plane in zip(pull(score_bar)[0], planes, strict=True):
             key_bar += jnp.matmul(each.astype(plane.dtype), plane, preferred_element_type=dtype)
-        value_bar += jnp.matmul(weights.astype(back.out_bar.dtype), back.out_bar, preferred_element_type=dtype)
+        value_bar += jnp.matmul(kept.astype(back.out_bar.dtype), back.out_bar, preferred_element_type=dtype)
         return key_bar, value_bar
 
     sums = jnp.zeros(keys.shape, dtype), jnp.zeros(values.shape, dtype)
-    start, opened = 0, 0
-    if plan.is_causal:
-        # No query before a tile's first key sees any of its keys, and every query from its last key on sees all.
-        start = first // sizes.query_tile
-        opened = jnp.minimum(-(-(first + sizes.key_tile - 1) // sizes.query_tile), sizes.query_tiles)
-    if sizes.is_masked:
-        opened = sizes.query_tiles
-    if plan.is_causal or sizes.is_masked:
-        sums = lax.fori_loop(start, opened, partial(add, is_open=False), sums)
-    if not sizes.is_masked:
-        sums = lax.fori_loop(opened, sizes.query_tiles, partial(add, is_open=True), sums)
+    sums = over_tiles(query_steps(plan, sizes, first, given.span), add, sums, is_open_first=False)
     key_bar_ref[...], value_bar_ref[...] = (
         bar.astype(ref.dtype) for bar, ref in zip(sums, (key_bar_ref, value_bar_ref), strict=True)
     )

@@ -100,6 +100,7 @@ def state_add(
     scores: Float[Array, "*batch keys"],
     values: Float[Array, "keys channels"],
     *,
+    factors: Float[Array, "*batch keys"] | None = None,
     exp: Callable[[Array], Array] = jnp.exp,
 ) -> State:
     """Merge the state of a tile of keys into a state of each query: ``state_merge`` with ``state_leaf`` in one step.
@@ -110,6 +111,7 @@ def state_add(
         state: one for each query, in the dtype that sums are taken in.
         scores: of the tile's keys, for each query, in the same dtype.
         values: what each key holds.
+        factors: of weights in ``total`` alone, where there are any: a weight that is left out still counts in ``mass``.
         exp: ``jnp.exp2`` for scores and states in units of log 2.
 
     Returns:
@@ -122,7 +124,8 @@ def state_add(
     reference = _finite_reference(peak)
     decay = exp(state.peak - reference)
     weights = exp(scores - reference[..., None])
-    mixed = jnp.matmul(weights.astype(values.dtype), values, preferred_element_type=state.total.dtype)
+    kept = weights if factors is None else weights * factors
+    mixed = jnp.matmul(kept.astype(values.dtype), values, preferred_element_type=state.total.dtype)
     return State(peak, state.mass * decay + jnp.sum(weights, axis=-1), state.total * decay[..., None] + mixed)
 
 

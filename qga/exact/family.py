@@ -1,0 +1,136 @@
+"""Members of the lift-inner-link family as kernels compute them: what is lifted, which score, what is done to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ..kernels.score import Score
+from ..tiling.state import accumulator_dtype
+from .metrics import Metric, lift
+from .pairs import Number, Place, ScoreMod, at
+from .scores import FIDELITY, dot_score, lift_to_rays
+
+Rows = Float[Array, "batch rows heads width"]
+Scale = float | Float[Array, "batch heads"]
+
+
+class Member(NamedTuple):
+    """How one metric is computed.
+
+    Attributes:
+        queries: lifted as far as keys are.
+        keys: lifted, in the dtype that products are taken in.
+        score: the inner products and their link.
+        scale: that the link is given.
+        mods: what is done to the score before anything else.
+        limits: numbers that every score lies between; None where there are none.
+    """
+
+    queries: Rows
+    keys: Rows
+    score: Score
+    scale: Scale
+    mods: tuple[ScoreMod, ...] = ()
+    limits: tuple[float, float] | None = None
+
+
+def member_of(metric: Metric, queries: Rows, keys: Rows, scale: Scale, curvature: float) -> Member:
+    """Return how a metric is computed for these rows.
+
+    Args:
+        metric: as in ``qga.exact.scores``.
+        queries: [batch, rows, heads, width].
+        keys: likewise, with heads that divide those of the queries.
+        scale: inverse temperature, one number or one for each batch entry and head.
+        curvature: of the hyperbolic metrics.
+    """
+    return _MEMBERS[metric](queries, keys, scale, curvature)
+
+
+def _dot(queries: Rows, keys: Rows, scale: Scale, curvature: float) -> Member:
+    del curvature
+    return Member(queries, keys, dot_score(queries.dtype), scale)
+
+
+def _cosine(queries: Rows, keys: Rows, scale: Scale, curvature: float) -> Member:
+    del curvature
+    asking, looked_at = (lift(rows, metric="cosine").astype(rows.dtype) for rows in (queries, keys))
+    # Rounding may take a cosine beyond 1 by a little.
+    limits = (-abs(scale), abs(scale)) if isinstance(scale, float) else None
+    return Member(asking, looked_at, dot_score(queries.dtype), scale, limits=limits)
+
+
+def _gauss(queries: Rows, keys: Rows, scale: Scale, curvature: float) -> Member:
+    squares, group = _squares(keys) / 2, queries.shape[2] // keys.shape[2]
+
+    def mod(score: Number, batch: Place, head: Place, query: Place, key: Place) -> Number:
+        return score - _number(scale, batch, head) * squares[batch, key, head // group]
+
+    return _dot(queries, keys, scale, curvature)._replace(mods=(mod,))
+
+
+def _hyperbolic(queries: Rows, keys: Rows, scale: Scale, curvature: float) -> Member:
+    apart = _apart(queries, keys, curvature)
+
+    def mod(score: Number, batch: Place, head: Place, query: Place, key: Place) -> Number:
+        return score - _number(scale, batch, head) * apart(batch, head, query, key)
+
+    return _dot(queries, keys, scale, curvature)._replace(mods=(mod,))
+
+
+def _born_hyperbolic(queries: Rows, keys: Rows, scale: Scale, curvature: float) -> Member:
+    apart = _apart(queries, keys, curvature)
+
+    def mod(score: Number, batch: Place, head: Place, query: Place, key: Place) -> Number:
+        # Rounding alone makes the distance negative, which the logarithm would not forgive.
+        half_chord = jnp.maximum(apart(batch, head, query, key) - score, 0)
+        return 2 / curvature * _number(scale, batch, head) * jnp.log1p(-curvature * half_chord)
+
+    return _dot(queries, keys, 1.0, curvature)._replace(mods=(mod,))
+
+
+def _fidelity(queries: Rows, keys: Rows, scale: Scale, curvature: float) -> Member:
+    del curvature
+    limits = (min(scale, 0.0), max(scale, 0.0)) if isinstance(scale, float) else None
+    return Member(lift_to_rays(queries), lift_to_rays(keys), FIDELITY, scale, limits=limits)
+
+
+def _born(queries: Rows, keys: Rows, scale: Scale, curvature: float) -> Member:
+    def mod(score: Number, batch: Place, head: Place, query: Place, key: Place) -> Number:
+        del query, key
+        # Asked as "is it zero", so that NaN stays NaN.
+        orthogonal = score == 0
+        logarithm = jnp.log(jnp.where(orthogonal, 1, score))
+        return jnp.where(orthogonal, -jnp.inf, _number(scale, batch, head) * logarithm)
+
+    return _fidelity(queries, keys, 1.0, curvature)._replace(mods=(mod,), limits=None)
+
+
+_MEMBERS: dict[Metric, Callable[[Rows, Rows, Scale, float], Member]] = {
+    "dot": _dot, "gauss": _gauss, "cosine": _cosine, "hyperbolic": _hyperbolic, "fidelity": _fidelity, "born": _born,
+    "born_hyperbolic": _born_hyperbolic,
+}  # fmt: skip
+
+
+def _apart(queries: Rows, keys: Rows, curvature: float) -> Callable[..., Number]:
+    """Return t_q t_k - R^2, which less the inner product is half of the squared chord."""
+    group, radius = queries.shape[2] // keys.shape[2], -1 / curvature
+    asking, looked_at = (jnp.sqrt(_squares(rows) + radius) for rows in (queries, keys))
+
+    def apart(batch: Place, head: Place, query: Place, key: Place) -> Number:
+        return asking[batch, query, head] * looked_at[batch, key, head // group] - radius
+
+    return apart
+
+
+def _squares(rows: Rows) -> Float[Array, "batch rows heads"]:
+    return jnp.sum(jnp.square(rows.astype(accumulator_dtype(rows))), axis=-1)
+
+
+def _number(scale: Scale, batch: Place, head: Place) -> float | Number:
+    return at(scale, batch, head) if isinstance(scale, jax.Array) else scale

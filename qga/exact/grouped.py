@@ -1,0 +1,244 @@
+"""Attention of grouped heads in a batch: options become one plan and the arrays of each head."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from ..kernels.modify import Cut, Extents, Given, cut_function
+from ..kernels.problem import Derivatives, Problem, Span, TilePlan
+from ..tiling.state import accumulator_dtype
+from . import pairs
+from .family import Member
+from .pairs import FactorMod, MaskMod, Pairs, ScoreMod
+from .spans import span_of
+from .tiled import attend
+
+# Scores of a known range are weighed against its middle, if no weight leaves the numbers that values are held in.
+_HALF_RANGE = {jnp.dtype(jnp.float16): 9.0}
+_WIDE_HALF_RANGE = 40.0
+
+
+@dataclass(frozen=True, eq=False)
+class Options:
+    """What was asked for, checked: tables have four axes, [batch or 1, heads or 1, queries or 1, keys or 1].
+
+    Attributes:
+        is_causal: whether a query sees keys up to its place only.
+        window: how many keys before and after its place a query sees.
+        offsets: place of the first query of each batch entry; None for 0.
+        query_lengths: of each batch entry.
+        key_lengths: likewise.
+        segments: of queries and keys.
+        softcap: cap of scores.
+        bias: what is added to scores.
+        mask: True where a query may see a key.
+        alibi: slope of each head.
+        score_mod: of the caller.
+        mask_mod: of the caller.
+        factor: of weights: dropout.
+        tile: keys scored at a time, at most.
+        derivatives: as in ``TilePlan``.
+    """
+
+    is_causal: bool
+    window: tuple[int | None, int | None]
+    offsets: Int[Array, " batch"] | None
+    query_lengths: Int[Array, " batch"] | None
+    key_lengths: Int[Array, " batch"] | None
+    segments: tuple[Int[Array, "batch queries"], Int[Array, "batch keys"]] | None
+    softcap: float | None
+    bias: Float[Array, ...] | None
+    mask: Any
+    alibi: Float[Array, " heads"] | None
+    score_mod: ScoreMod | None
+    mask_mod: MaskMod | None
+    factor: FactorMod | None
+    tile: int
+    derivatives: Derivatives
+
+    @property
+    def ahead(self) -> int | None:
+        """How many keys after its place a query sees."""
+        return 0 if self.is_causal else self.window[1]
+
+
+class _Shape(NamedTuple):
+    """The axes of a call.
+
+    ``is_folded`` where the one query of every head of a group is a row of one tile; ``is_plain`` where the causal rule
+    and the window are those of a ``TilePlan``, places being counted from 0 in both.
+    """
+
+    batch: int
+    groups: int
+    group: int
+    queries: int
+    keys: int
+    is_folded: bool
+    is_plain: bool
+
+    @property
+    def heads(self) -> int:
+        return self.groups * self.group
+
+
+def attend_grouped(
+    member: Member, values: Float[Array, "batch keys key_heads channels"], options: Options
+) -> tuple[Float[Array, "batch queries heads channels"], Float[Array, "batch queries heads"]]:
+    """Run attention for every batch entry and head.
+
+    A single query takes the heads of its group along as rows of one tile, so that they share their keys and values;
+    more queries go through a program of their own for each head.
+    """
+    batch, queries, heads, _ = member.queries.shape
+    _, keys, groups, _ = member.keys.shape
+    has_one_scale = not isinstance(member.scale, jax.Array) or member.scale.shape[1] == 1
+    is_folded = queries == 1 and heads > groups and has_one_scale
+    is_plain = not is_folded and options.offsets is None
+    shape = _Shape(batch, groups, heads // groups, queries, keys, is_folded, is_plain)
+    cut = _cut(member, options, shape, accumulator_dtype(member.queries, values))
+    plan = TilePlan(
+        member.score, options.tile, options.is_causal and is_plain, options.derivatives,
+        scale_moves=isinstance(member.scale, jax.Array), window=options.window if is_plain else (None, None),
+        modifier=cut and cut.modifier, bound=_bound(member, options, values.dtype),
+    )  # fmt: skip
+    return _map(plan, shape, (member, values), cut, _spans(options, shape))
+
+
+def _chain(member: Member, options: Options, shape: _Shape, elements: dict[str, Array]) -> Pairs:
+    """Collect what happens to a pair; tables of all pairs are there as their elements."""
+    bias, mask = elements.get("bias"), elements.get("mask")
+    scores = [*member.mods, options.softcap and pairs.softcap_mod(options.softcap)]
+    if options.bias is not None:
+        scores.append(pairs.added_mod(options.bias) if bias is None else pairs.plus_mod(bias))
+    if options.alibi is not None:
+        scores.append(pairs.alibi_mod(options.alibi, options.offsets))
+    masks = [*_lengths(options), options.mask_mod]
+    if options.mask is not None:
+        masks.append(pairs.allowed_mod(options.mask) if mask is None else lambda *places: mask)
+    if not shape.is_plain and (options.ahead, options.window[0]) != (None, None):
+        masks.append(pairs.near_mod(options.offsets, options.window[0], options.ahead))
+    scores.append(options.score_mod)
+    score_mods = tuple(mod for mod in scores if mod is not None)
+    return Pairs(score_mods, tuple(mask for mask in masks if mask is not None), options.factor)
+
+
+def _lengths(options: Options) -> list[MaskMod]:
+    """List the masks of which rows there are, and which belong together."""
+    masks: list[MaskMod] = []
+    if options.key_lengths is not None:
+        masks.append(pairs.key_length_mod(options.key_lengths))
+    if options.query_lengths is not None:
+        masks.append(pairs.query_length_mod(options.query_lengths))
+    if options.segments is not None:
+        masks.append(pairs.segment_mod(*options.segments))
+    return masks
+
+
+def _cut(member: Member, options: Options, shape: _Shape, dtype: Any) -> Cut | None:
+    """Trace what happens to a pair, as a function of the rows and columns of tiles; None where nothing does."""
+    if not _chain(member, options, shape, {}):
+        return None
+    tables = {"bias": options.bias, "mask": options.mask}
+    full = {name: _by_row(each, shape) for name, each in tables.items() if each is not None and _is_full(each, shape)}
+
+    def function(score: Array, batch: Array, head: Array, row: Array, key: Array, *elements: Array) -> tuple:
+        chain = _chain(member, options, shape, dict(zip(full, elements, strict=True)))
+        if shape.is_folded:
+            return chain(score, batch, head * shape.group + row, jnp.zeros_like(row), key)
+        return chain(score, batch, head, row, key)
+
+    heads, rows = (shape.groups, shape.group) if shape.is_folded else (shape.heads, shape.queries)
+    has = [(each.shape[0] > 1, each.shape[1] > 1) for each in full.values()]
+    arrays = [
+        each.reshape(*(size for size, is_there in zip(each.shape[:2], flags, strict=True) if is_there), *each.shape[2:])
+        for each, flags in zip(full.values(), has, strict=True)
+    ]
+    return cut_function(function, Extents(shape.batch, heads, rows, shape.keys), arrays, has, dtype)
+
+
+def _is_full(table: Array, shape: _Shape) -> bool:
+    """Tell whether a table has a number for each row and column of a tile, and so is cut into tiles."""
+    if shape.is_folded:
+        return table.shape[1] == shape.heads and table.shape[3] == shape.keys > 1
+    return table.shape[2:] == (shape.queries, shape.keys) and shape.queries > 1 and shape.keys > 1
+
+
+def _by_row(table: Array, shape: _Shape) -> Array:
+    """Return a full table as [batch or 1, heads or 1, rows, keys]."""
+    return table.reshape(table.shape[0], shape.groups, shape.group, shape.keys) if shape.is_folded else table
+
+
+def _bound(member: Member, options: Options, dtype: Any) -> float | None:
+    """Return the middle of a known range of scores; None where there is no range, or a wide one."""
+    limits = member.limits if options.softcap is None else (-options.softcap, options.softcap)
+    is_moved = any(each is not None for each in (options.bias, options.alibi, options.score_mod))
+    if limits is None or is_moved:
+        return None
+    half = (limits[1] - limits[0]) / 2
+    return (limits[0] + limits[1]) / 2 if half <= _HALF_RANGE.get(dtype, _WIDE_HALF_RANGE) else None
+
+
+def _spans(options: Options, shape: _Shape) -> tuple[Span | None, int | None]:
+    """Return the intervals of each batch entry, and their axis of batch entries; None where a plan says it all."""
+    given = options.offsets, options.query_lengths, options.key_lengths, options.segments
+    varies = any(each is not None for each in given)
+    if not varies and (shape.is_plain or (options.window[0], options.ahead) == (None, None)):
+        return None, None
+
+    def one(offset: Any, query_length: Any, key_length: Any, segments: Any) -> Span:
+        span = span_of(
+            shape.queries, shape.keys, offset=offset, back=options.window[0], ahead=options.ahead,
+            query_length=query_length, key_length=key_length, segments=segments,
+        )  # fmt: skip
+        if not shape.is_folded:
+            return span
+        # Rows are heads: each sees what the one query does, and a key is seen by all or none.
+        rows = (jnp.broadcast_to(each, (shape.group,)) for each in span[:2])
+        return Span(*rows, *(shape.group * each for each in span[2:]))
+
+    if not varies:
+        return one(*given), None
+    return jax.vmap(one, axis_size=shape.batch)(*given), 0
+
+
+def _map(
+    plan: TilePlan, shape: _Shape, rows: tuple[Member, Array], cut: Cut | None, spans: tuple[Span | None, int | None]
+) -> tuple[Array, Array]:
+    """Map the attention of one head over batch entries, groups and, where they are not folded, heads of a group."""
+    (member, values), (span, span_axis) = rows, spans
+    (batch, queries, _, width), split = member.queries.shape, (shape.groups, shape.group)
+    arrays, structure = jax.tree.flatten(Given() if cut is None else cut.given)
+    has: list[Any] = [] if cut is None else [each for part in cut.axes for each in part]
+    scale = jnp.broadcast_to(jnp.asarray(member.scale, accumulator_dtype(member.queries, values)), (batch, shape.heads))
+    scale, asking = scale.reshape(batch, *split), member.queries.reshape(batch, queries, *split, width)
+    keys, values = (jnp.swapaxes(each, 1, 2) for each in (member.keys, values))
+    if shape.is_folded:
+        scale, asking = scale[:, :, 0], asking[:, 0]
+    else:
+        asking = jnp.moveaxis(asking, 1, 3)
+        arrays = [_split_heads(each, flag, split) for each, flag in zip(arrays, has, strict=True)]
+
+    def one(asking: Array, keys: Array, values: Array, scale: Array, arrays: list[Array], span: Span | None) -> tuple:
+        planes = plan.score.lift(asking, scale)
+        return attend(plan, Problem(planes, keys, values, scale, None, jax.tree.unflatten(structure, arrays), span))
+
+    by_batch, by_head = ([0 if flag[number] else None for flag in has] for number in (0, 1))
+    function: Any = one
+    if not shape.is_folded:
+        function = jax.vmap(function, (0, None, None, 0, by_head, None))
+    function = jax.vmap(function, (0, 0, 0, 0, by_head, None))
+    out, log_sums = jax.vmap(function, (0, 0, 0, 0, by_batch, span_axis))(asking, keys, values, scale, arrays, span)
+    if not shape.is_folded:
+        out, log_sums = jnp.moveaxis(out, 3, 1), jnp.moveaxis(log_sums, 3, 1)
+    return out.reshape(batch, queries, shape.heads, -1), log_sums.reshape(batch, queries, shape.heads)
+
+
+def _split_heads(array: Array, flag: tuple[bool, bool], split: tuple[int, int]) -> Array:
+    axis = int(flag[0])
+    return array.reshape(*array.shape[:axis], *split, *array.shape[axis + 1 :]) if flag[1] else array

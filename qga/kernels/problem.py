@@ -1,0 +1,345 @@
+"""One head of attention, cut into tiles: what is known of it, what a kernel reads, what a tile of queries looks at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal, NamedTuple
+
+import jax.numpy as jnp
+from jax import lax
+from jax.experimental import pallas as pl
+from jaxtyping import Array, Bool, Float, Int
+
+from .call import Block
+from .modify import Given, Modifier
+from .score import Planes, Score
+
+# Rows of a tile at most, by bytes of a number: the weights of a pair of tiles take half of 32 KiB, the shared memory
+# that nearly every device gives a workgroup, or all of it for numbers of 2 bytes, which matrix units hold. On the CPU
+# tiles of 128 rows of 4 bytes would be up to a third faster.
+_ROWS = {2: 128, 4: 64, 8: 32}
+# Keys and values of a tile, in numbers of 2 bytes: what passes through shared memory at a time.
+_STAGED = 16384
+# Numbers at most that a program carries through its loop, in each of its results.
+_CARRIED = 16384
+
+Derivatives = Literal["all", "reverse"]
+Window = tuple[int | None, int | None]
+
+
+@dataclass(frozen=True)
+class TilePlan:
+    """What is known about a tiled attention before any array is.
+
+    Attributes:
+        score: the lift-inner-link score.
+        tile: keys scored at a time, at most.
+        is_causal: whether query i sees keys 0 to i only.
+        derivatives: "all" modes and orders by loops, or the first ones in "reverse" mode by kernels.
+        scale_moves: whether the scale has a derivative; a number of Python has none.
+        window: how many keys before and after its own place a query sees; None for all.
+        modifier: what is done to scores and weights; None for nothing.
+        bound: a number that no score exceeds by much nor stays far below; None where no such number is known.
+    """
+
+    score: Score
+    tile: int
+    is_causal: bool
+    derivatives: Derivatives = "all"
+    scale_moves: bool = True
+    window: Window = (None, None)
+    modifier: Modifier | None = None
+    bound: float | None = None
+
+    @property
+    def back(self) -> int | None:
+        """How many keys before its own place a query sees."""
+        return self.window[0]
+
+    @property
+    def ahead(self) -> int | None:
+        """How many keys after its own place a query sees."""
+        return 0 if self.is_causal else self.window[1]
+
+
+class Span(NamedTuple):
+    """Which keys each query may see at most, and by which queries each key may be seen, as intervals.
+
+    All four rise along their axis. What a tile lacks is padded with zeros, which means: up to the end.
+
+    Attributes:
+        first_key: the first key that a query sees.
+        keys_after: how many keys from the end on a query does not see.
+        first_query: the first query that sees a key.
+        queries_after: how many queries from the end on do not see a key.
+    """
+
+    first_key: Int[Array, " queries"]
+    keys_after: Int[Array, " queries"]
+    first_query: Int[Array, " keys"]
+    queries_after: Int[Array, " keys"]
+
+
+class Problem(NamedTuple):
+    """The arrays of one head: what a kernel reads.
+
+    Attributes:
+        planes: the lifted queries.
+        keys: one row for each place looked at.
+        values: what each place holds.
+        scale: inverse temperature, in the dtype that sums are taken in.
+        mask: True where a query may see a key; None where every query may see every key.
+        given: what the plan's modifier is given.
+        span: intervals outside of which nobody sees anything; None where they are not known.
+    """
+
+    planes: Planes
+    keys: Float[Array, "keys width"]
+    values: Float[Array, "keys channels"]
+    scale: Float[Array, ""]
+    mask: Bool[Array, "queries keys"] | None
+    given: Given = Given()
+    span: Span | None = None
+
+
+class Sizes(NamedTuple):
+    """Lengths of a problem's axes and of the tiles they are cut into, and which arrays there are."""
+
+    planes: int
+    is_masked: bool
+    queries: int
+    keys: int
+    width: int
+    channels: int
+    query_tile: int
+    key_tile: int
+    given: tuple[int, ...] = (0, 0, 0, 0, 0)
+    has_span: bool = False
+
+    @property
+    def query_tiles(self) -> int:
+        """Tiles of queries, at least one."""
+        return max(1, -(-self.queries // self.query_tile))
+
+    @property
+    def key_tiles(self) -> int:
+        """Tiles of keys, at least one: a problem without keys has a tile of keys that do not exist."""
+        return max(1, -(-self.keys // self.key_tile))
+
+
+def sizes_of(plan: TilePlan, problem: Problem) -> Sizes:
+    """Cut a problem: tiles are as long as fits a workgroup, and key tiles no longer than the plan says."""
+    (queries, width), (keys, channels) = problem.planes[0].shape, problem.values.shape
+    bytes_each = problem.keys.dtype.itemsize
+    fitting = _ROWS.get(bytes_each, min(_ROWS.values()))
+    while fitting > 1 and fitting * max(width, channels) > _CARRIED:
+        fitting //= 2
+    query_tile, key_tile = max(1, min(fitting, queries)), max(1, min(fitting, plan.tile, keys))
+    while bytes_each == 2 and key_tile > 64 and key_tile * (width + channels) > _STAGED:
+        key_tile //= 2
+    present = len(problem.planes), problem.mask is not None
+    # A block has at least one element; what an empty array lacks is padded with zeros.
+    axes = queries, keys, max(1, width), max(1, channels), query_tile, key_tile
+    return Sizes(*present, *axes, tuple(map(len, problem.given)), problem.span is not None)
+
+
+class Operand(NamedTuple):
+    """An array that a kernel reads, with the block of it that belongs to a tile of queries and to a tile of keys."""
+
+    array: Array
+    by_query: Block
+    by_key: Block
+
+
+def list_operands(sizes: Sizes, problem: Problem) -> list[Operand]:
+    """List what a kernel reads, in the order of a problem's fields."""
+    queries, keys = sizes.query_tiles * sizes.query_tile, sizes.key_tiles * sizes.key_tile
+
+    def of_query(array: Array, *columns: int) -> Operand:
+        return Operand(array, tile_of(sizes.query_tile, *columns), whole(queries, *columns))
+
+    def of_key(array: Array, *columns: int) -> Operand:
+        return Operand(array, whole(keys, *columns), tile_of(sizes.key_tile, *columns))
+
+    def of_pair(array: Array) -> Operand:
+        return Operand(array, tile_of(sizes.query_tile, keys), Block((queries, sizes.key_tile), lambda j: (0, j)))
+
+    def of_all(array: Array) -> Operand:
+        return Operand(array, whole(*array.shape), whole(*array.shape))
+
+    given, span = problem.given, problem.span or ()
+    return [
+        *(of_query(plane, sizes.width) for plane in problem.planes),
+        of_key(problem.keys, sizes.width), of_key(problem.values, sizes.channels), of_all(problem.scale.reshape(1, 1)),
+        *([] if problem.mask is None else [of_pair(problem.mask)]),
+        *(of_all(each.reshape(1, 1)) for each in given.numbers),
+        *(of_query(each, *each.shape[1:]) for each in given.by_query),
+        *(of_key(each, *each.shape[1:]) for each in given.by_key),
+        *map(of_pair, given.by_pair), *map(of_all, given.tables),
+        *map(of_query, span[:2]), *map(of_key, span[2:]),
+    ]  # fmt: skip
+
+
+def operands(problem: Problem) -> list[Array]:
+    """List what a kernel is launched with."""
+    sizes = Sizes(0, False, 0, 0, 1, 1, 1, 1)
+    return [each.array for each in list_operands(sizes, problem)]
+
+
+def by_query(sizes: Sizes, problem: Problem) -> list[Block]:
+    """Cut the operands for a program that has one tile of queries and all keys."""
+    return [each.by_query for each in list_operands(sizes, problem)]
+
+
+def by_key(sizes: Sizes, problem: Problem) -> list[Block]:
+    """Cut the operands for a program that has one tile of keys and all queries."""
+    return [each.by_key for each in list_operands(sizes, problem)]
+
+
+def split_refs(sizes: Sizes, refs: Sequence[Any]) -> tuple[Problem, Sequence[Any]]:
+    """Tell the references to ``operands`` from those that come after them."""
+    rest = list(refs)
+
+    def take(count: int) -> tuple[Any, ...]:
+        taken, rest[:] = tuple(rest[:count]), rest[count:]
+        return taken
+
+    planes, (keys, values, scale) = take(sizes.planes), take(3)
+    (mask,) = take(1) if sizes.is_masked else (None,)
+    given = Given(*map(take, sizes.given))
+    span = Span(*take(4)) if sizes.has_span else None
+    return Problem(planes, keys, values, scale, mask, given, span), rest
+
+
+def tile_of(rows: int, *columns: int) -> Block:
+    """Cut the first axis: program i has block i."""
+    return Block((rows, *columns), lambda i: (i, *(0 for _ in columns)))
+
+
+def whole(*shape: int) -> Block:
+    """Give every program the whole array."""
+    return Block(shape, lambda i: tuple(0 for _ in shape))
+
+
+def modify(
+    plan: TilePlan,
+    scores: Float[Array, "rows columns"],
+    first_query: int | Array,
+    first_key: int | Array,
+    given: Given,
+    *,
+    by_rows: bool = True,
+) -> tuple[Float[Array, "rows columns"], Float[Array, "rows columns"] | None]:
+    """Apply the plan's modifier to a tile of scores: what it makes of them, and its factors of weights."""
+    if plan.modifier is None:
+        return scores, None
+    queries = first_query + lax.broadcasted_iota(jnp.int32, scores.shape, 0 if by_rows else 1)
+    keys = first_key + lax.broadcasted_iota(jnp.int32, scores.shape, 1 if by_rows else 0)
+    return plan.modifier(scores, queries, keys, given, by_rows=by_rows)
+
+
+def hide(
+    plan: TilePlan,
+    sizes: Sizes,
+    scores: Float[Array, "rows columns"],
+    first_query: int | Array,
+    first_key: int | Array,
+    allowed: Bool[Array, "rows columns"] | None,
+    *,
+    by_rows: bool = True,
+) -> Float[Array, "rows columns"]:
+    """Give minus infinity to every key that does not exist or must not be seen; rows are queries, or else keys."""
+    key = first_key + lax.broadcasted_iota(jnp.int32, scores.shape, 1 if by_rows else 0)
+    query = first_query + lax.broadcasted_iota(jnp.int32, scores.shape, 0 if by_rows else 1)
+    visible = key < sizes.keys
+    if not by_rows and sizes.queries % sizes.query_tile:
+        visible &= query < sizes.queries
+    if plan.ahead is not None:
+        visible &= key <= (query + plan.ahead if plan.ahead else query)
+    if plan.back is not None:
+        visible &= key >= query - plan.back
+    if allowed is not None:
+        visible &= allowed
+    return jnp.where(visible, scores, -jnp.inf)
+
+
+class Steps(NamedTuple):
+    """Which tiles a program looks at: from ``start`` to ``stop``; before ``opened`` nothing in them is hidden."""
+
+    start: int | Array
+    opened: int | Array
+    stop: int | Array
+
+
+def key_steps(plan: TilePlan, sizes: Sizes, first_query: int | Array, span: Span | None) -> Steps:
+    """Return which tiles of keys a tile of queries looks at."""
+    tile, last = sizes.key_tile, first_query + sizes.query_tile
+    start, stop = 0, sizes.key_tiles
+    opened = 0 if sizes.is_masked else sizes.keys // tile
+    if plan.ahead is not None:
+        stop = jnp.minimum((last + plan.ahead + tile - 1) // tile, stop)
+        opened = opened and jnp.minimum((first_query + plan.ahead + 1) // tile, opened)
+    if plan.back is not None:
+        start = jnp.maximum(first_query - plan.back, 0) // tile
+        opened = start
+    if span is not None:
+        start = jnp.maximum(span.first_key[0] // tile, start)
+        stop = jnp.minimum((sizes.keys - span.keys_after[sizes.query_tile - 1] + tile - 1) // tile, stop)
+        opened = start
+    return Steps(start, opened, stop)
+
+
+def query_steps(plan: TilePlan, sizes: Sizes, first_key: int | Array, span: Span | None) -> Steps:
+    """Return which tiles of queries a tile of keys looks at; up to ``opened`` something may be hidden."""
+    tile, last = sizes.query_tile, first_key + sizes.key_tile
+    start, opened, stop = 0, 0, sizes.query_tiles
+    if plan.ahead is not None:
+        # No query before a tile's first key sees any of its keys, and every query from its last key on sees all.
+        start = jnp.maximum(first_key - plan.ahead, 0) // tile
+        opened = jnp.minimum(-(-jnp.maximum(last - 1 - plan.ahead, 0) // tile), stop)
+    if plan.back is not None:
+        stop = jnp.minimum((last + plan.back + tile - 1) // tile, stop)
+        opened = stop
+    if span is not None:
+        start = jnp.maximum(span.first_query[0] // tile, start)
+        stop = jnp.minimum((sizes.queries - span.queries_after[sizes.key_tile - 1] + tile - 1) // tile, stop)
+        opened = stop
+    return Steps(start, stop if sizes.is_masked else opened, stop)
+
+
+def over_tiles(steps: Steps, step: Callable[..., Any], start: Any, *, is_open_first: bool = True) -> Any:
+    """Fold ``step`` (number, carry, is_open) over tiles, of which those up to ``opened`` hide nothing, or may hide."""
+    for low, high, is_open in (
+        (steps.start, steps.opened, is_open_first), (steps.opened, steps.stop, not is_open_first)
+    ):  # fmt: skip
+        is_empty = low is high or (isinstance(low, int) and isinstance(high, int) and low >= high)
+        if not is_empty:
+            start = lax.fori_loop(low, high, partial(step, is_open=is_open), start)
+    return start
+
+
+def key_tile_of(given: Problem, sizes: Sizes, number: Array) -> tuple[Any, ...]:
+    """Read a tile of keys by references: keys, values, what the modifier is given, and the mask."""
+    rows = pl.ds(number * sizes.key_tile, sizes.key_tile)
+    parts = given.given
+    read = Given(
+        tuple(ref[0, 0] for ref in parts.numbers), tuple(ref[...] for ref in parts.by_query),
+        tuple(ref[rows] for ref in parts.by_key), tuple(ref[:, rows] for ref in parts.by_pair),
+        tuple(ref[...] for ref in parts.tables),
+    )  # fmt: skip
+    return given.keys[rows, :], given.values[rows, :], read, None if given.mask is None else given.mask[:, rows]
+
+
+def query_tile_of(given: Problem, sizes: Sizes, number: Array) -> tuple[Any, ...]:
+    """Read a tile of queries by references, with a row for each key: planes, what the modifier is given, the mask."""
+    rows = pl.ds(number * sizes.query_tile, sizes.query_tile)
+    parts = given.given
+    read = Given(
+        tuple(ref[0, 0] for ref in parts.numbers), tuple(ref[rows] for ref in parts.by_query),
+        tuple(ref[...] for ref in parts.by_key), tuple(ref[rows, :].T for ref in parts.by_pair),
+        tuple(ref[...] for ref in parts.tables),
+    )  # fmt: skip
+    planes = tuple(ref[rows, :] for ref in given.planes)
+    return planes, read, None if given.mask is None else given.mask[rows, :].T
