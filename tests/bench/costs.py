@@ -18,7 +18,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,7 +103,7 @@ def passes_over_pairs() -> list[Cost]:
         Cost("operators.operate_transposed", 1, products(WIDTH, WIDTH), of(operators.operate_transposed, field)),
         Cost("operators.amplify", 1, products(WIDTH, WIDTH), of(operators.amplify, field, weights)),
         Cost("operators.key_masses", 1, products(WIDTH), of(operators.key_masses, weights)),
-        Cost("operators.mutual_information", 2, 2 * products(WIDTH), of(operators.mutual_information, weights)),
+        Cost("operators.mutual_information", 1, products(WIDTH), of(operators.mutual_information, weights)),
         Cost(
             "operators.tile_operator", 1, products(WIDTH),
             of(lambda held, weights: operators.tile_operator(held, ROWS // 128, weights), weights),
@@ -246,11 +246,11 @@ def measure() -> dict[str, Any]:
         function, arguments = cost.make()
         timing = timing_of(times_of(function, arguments))
         sizes = [leaf.nbytes for leaf in jax.tree.leaves((arguments, function(*arguments))) if hasattr(leaf, "nbytes")]
-        least = max(cost.operations / roof["flop_per_s"], sum(sizes) / roof["bytes_per_s"])
-        row = {
+        row: dict[str, Any] = {
             "name": cost.name, "passes": cost.passes, "operations": cost.operations, "bytes": sum(sizes),
-            "median_ms": timing.median_us / 1e3, "spread": timing.spread, "of_roof": 1e6 * least / timing.median_us,
+            "median_ms": timing.median_us / 1e3, "spread": timing.spread,
         }  # fmt: skip
+        row["of_roof"] = share_of_roof(cost, row, roof)
         rows.append(row)
         print(
             f"{cost.name:36s} {row['median_ms']:9.3f} ms  {row['of_roof']:6.1%} of the roof",
@@ -259,6 +259,12 @@ def measure() -> dict[str, Any]:
         )
     device = next(iter(square.devices()))
     return {"device": {"platform": device.platform, "kind": device.device_kind}, "roof": roof, "rows": rows}
+
+
+def share_of_roof(cost: Cost, row: Mapping[str, Any], roof: Mapping[str, float]) -> float:
+    """Return the least time that the device needs for a function, over its measured time."""
+    least = max(cost.operations / roof["flop_per_s"], row["bytes"] / roof["bytes_per_s"])
+    return 1e3 * least / row["median_ms"]
 
 
 def page(records: Mapping[str, Mapping[str, Any]]) -> str:
@@ -282,17 +288,7 @@ def page(records: Mapping[str, Mapping[str, Any]]) -> str:
     heads = [f"{name}, ms | of its roof" for name in records]
     lines += ["", f"| function | passes over pairs | GFLOP | MB | {' | '.join(heads)} |"]
     lines.append(f"| --- | ---: | ---: | ---: | {' | '.join(['---: | ---:'] * len(records))} |")
-    found = [{row["name"]: row for row in record["rows"]} for record in records.values()]
-    # Records are of different days: a function that one of them does not know was not measured there.
-    for name in (cost.name for cost in costs()):
-        measured = [rows.get(name) for rows in found]
-        first = next((row for row in measured if row), None)
-        if first is None:
-            continue
-        cells = (f"{row['median_ms']:.3g} | {row['of_roof']:.1%}" if row else "not measured | " for row in measured)
-        shown = " | ".join(cells)
-        counted = f"{first['operations'] / 1e9:.3g} | {first['bytes'] / 1e6:.3g}"
-        lines.append(f"| `{first['name']}` | {first['passes'] or ''} | {counted} | {shown} |")
+    lines += [line for cost in costs() if (line := _line(cost, list(records.values())))]
     lines += [
         "",
         "No function of this table forms the table of all pairs: passes hold blocks of 1,024 x 1,024. A pass is bound",
@@ -301,6 +297,20 @@ def page(records: Mapping[str, Mapping[str, Any]]) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _line(cost: Cost, records: Sequence[Mapping[str, Any]]) -> str:
+    """Return a line of the page; records are of different days, and may not know the function."""
+    found = [({row["name"]: row for row in record["rows"]}.get(cost.name), record["roof"]) for record in records]
+    sizes = [row["bytes"] for row, _ in found if row]
+    if not sizes:
+        return ""
+    times = [
+        f"{row['median_ms']:.3g} | {share_of_roof(cost, row, roof):.1%}" if row else "not measured | "
+        for row, roof in found
+    ]
+    counted = f"{cost.operations / 1e9:.3g} | {sizes[0] / 1e6:.3g}"
+    return f"| `{cost.name}` | {cost.passes or ''} | {counted} | {' | '.join(times)} |"
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -32,22 +32,24 @@ def test_truth_and_its_derivatives_are_those_of_dense_attention(is_causal: bool)
 
 
 def test_page_has_a_row_for_each_function_and_device() -> None:
-    def record(kind: str, platform: str, of_roof: float) -> dict[str, Any]:
+    def record(kind: str, platform: str, flop_per_s: float) -> dict[str, Any]:
         rows = [
             {"name": cost.name, "passes": cost.passes, "operations": cost.operations, "bytes": 8e6, "median_ms": 2.5,
-             "spread": 0.0, "of_roof": of_roof}
+             "spread": 0.0}
             for cost in costs()
         ]  # fmt: skip
-        roof = {"flop_per_s": 1e12, "bytes_per_s": 1e11}
+        roof = {"flop_per_s": flop_per_s, "bytes_per_s": 1e11}
         return {"device": {"kind": kind, "platform": platform}, "host": {"cores": 2}, "roof": roof, "rows": rows}
 
-    text = page({"cpu": record("cpu", "cpu", 0.5), "vulkan": record("a card", "vulkan", 0.25)})
+    text = page({"cpu": record("cpu", "cpu", 1e12), "vulkan": record("a card", "vulkan", 2e12)})
     assert all(f"| `{cost.name}` |" in text for cost in costs())
-    assert text.count("| 2.5 | 50.0% | 2.5 | 25.0% |") == len(costs())
-    assert "| a card | 1 | 100 |" in text
+    # 2 * 4,096^2 * 64 operations at 1 and at 2 TFLOP/s, or 8 MB at 100 GB/s.
+    assert "| `operators.attention_operator` | 1 | 2.15 | 8 | 2.5 | 85.9% | 2.5 | 42.9% |" in text
+    assert "| `quantum.purity` |  | 1.64e-05 | 8 | 2.5 | 3.2% | 2.5 | 3.2% |" in text
+    assert "| a card | 2 | 100 |" in text
     assert "not measured" not in text
-    older = record("a card", "vulkan", 0.25)
+    older = record("a card", "vulkan", 2e12)
     older["rows"] = older["rows"][1:]
-    text = page({"cpu": record("cpu", "cpu", 0.5), "vulkan": older})
+    text = page({"cpu": record("cpu", "cpu", 1e12), "vulkan": older})
     assert text.count("not measured") == 1
     assert f"| `{costs()[0].name}` | {costs()[0].passes} |" in text
