@@ -5,9 +5,9 @@ python -m tests.bench.costs --platform vulkan
 python -m tests.bench.costs --record                 also writes a record beside those of python -m tests.bench
 python -m tests.bench.costs --page docs/theory/costs.md   write the page from the newest records
 
-The roof of a device is measured in the same run, before and after: a product of 2,048 x 2,048 float32 matrices and a copy
-of 128 MiB. The least time of a function is the longer of its operations at the first rate and its bytes, every argument read and every
-result written once, at the second. Exponentials are not counted.
+The roof of a device is measured in the same run, before and after: a product of 2,048 x 2,048 float32 matrices and a
+copy of 128 MiB. The least time of a function is the longer of its operations at the first rate and its bytes, every
+argument read and every result written once, at the second. Exponentials are not counted.
 """
 
 from __future__ import annotations
