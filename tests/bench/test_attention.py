@@ -39,14 +39,19 @@ def test_page_has_a_row_for_each_function_and_device() -> None:
             for cost in costs()
         ]  # fmt: skip
         roof = {"flop_per_s": flop_per_s, "bytes_per_s": 1e11}
-        return {"device": {"kind": kind, "platform": platform}, "host": {"cores": 2}, "roof": roof, "rows": rows}
+        return {
+            "device": {"kind": kind, "platform": platform},
+            "host": {"cores": 2, "load": 0.25},
+            "roof": roof,
+            "rows": rows,
+        }
 
     text = page({"cpu": record("cpu", "cpu", 1e12), "vulkan": record("a card", "vulkan", 2e12)})
     assert all(f"| `{cost.name}` |" in text for cost in costs())
     # 2 * 4,096^2 * 64 operations at 1 and at 2 TFLOP/s, or 8 MB at 100 GB/s.
     assert "| `operators.attention_operator` | 1 | 2.15 | 8 | 2.5 | 85.9% | 2.5 | 42.9% |" in text
     assert "| `quantum.purity` |  | 1.64e-05 | 8 | 2.5 | 3.2% | 2.5 | 3.2% |" in text
-    assert "| a card | 2 | 100 |" in text
+    assert "| a card | 2 | 100 | 0.2 |" in text
     assert "not measured" not in text
     older = record("a card", "vulkan", 2e12)
     older["rows"] = older["rows"][1:]
