@@ -15,6 +15,11 @@ from .masses import uniform
 from .operator import AttentionOperator
 from .passes import amplify, amplify_transposed
 
+# How far above rounding of a Gram matrix a column must stand out of it: what is taken is orthonormal to an eighth then.
+_MARGIN = 8
+# Two rounds keep directions with more than 1e-7 of the mass in single precision, and bounds hold whatever is kept.
+_ROUNDS = 2
+
 
 class EntanglementBounds(NamedTuple):
     """What a sketch proves about the entanglement of queries and keys.
@@ -72,11 +77,11 @@ def sketch_amplitudes(
         )
     weights = uniform(operator) if query_weights is None else query_weights
     directions = jax.random.normal(key, (operator.shape[1], rank), operator.scores.scale.dtype)
-    basis = orthonormalise(amplify(operator, directions, weights))
+    basis = orthonormalise(amplify(operator, directions, weights), rounds=_ROUNDS)
 
     def iterate(_: int, basis: Array) -> Array:
-        directions = orthonormalise(amplify_transposed(operator, basis, weights))
-        return orthonormalise(amplify(operator, directions, weights))
+        directions = orthonormalise(amplify_transposed(operator, basis, weights), rounds=_ROUNDS)
+        return orthonormalise(amplify(operator, directions, weights), rounds=_ROUNDS)
 
     basis = lax.fori_loop(0, iterations, iterate, basis)
     compressed = amplify_transposed(operator, basis, weights)
@@ -115,27 +120,79 @@ def entanglement_bounds(gram: Float[Array, "rank rank"], size: int) -> Entanglem
     )
 
 
-@jax.jit
-def orthonormalise(columns: Float[Array, "rows rank"]) -> Float[Array, "rows rank"]:
-    """Orthonormalise columns from the left by Gram-Schmidt, each against the earlier ones twice.
+@partial(jax.jit, static_argnames="rounds")
+def orthonormalise(columns: Float[Array, "rows rank"], *, rounds: int = 4) -> Float[Array, "rows rank"]:
+    """Orthonormalise columns by block Gram-Schmidt, so that rows are touched by a few matrix products only.
 
-    No factorisation is needed, so it runs on every platform. A column that depends on earlier ones becomes zero.
+    A round takes columns, from the left, that are so independent of those it took before that their Gram matrix shows
+    it. What is left is projected away from them twice and comes with the next round, if it is longer than
+    tiny = eps sqrt(rows) times the column it comes from.
 
-    Error: orthogonal to a few eps, since twice is enough (Giraud, Langou and Rozloznik 2005).
+    No factorisation is needed, so it runs on every platform. A column that depends on others becomes zero.
+
+    Args:
+        columns: of any lengths.
+        rounds: how many. A column that is not taken shrinks about to a share of 3 sqrt(tiny). Two rounds take what
+            is more than 8 tiny away from the others, four what is more than tiny away even where the columns are those
+            of a Hilbert matrix. Columns never taken become zero.
+
+    Error: orthogonal to a few eps, whatever the columns.
+    Cost: for each round 10 products of rows rank^2 and rank steps on rank x 2 rank numbers.
+    Source: Stathopoulos and Wu 2002 (orthonormal columns from Gram matrices); Giraud, Langou and Rozloznik 2005
+        (twice is enough).
     """
     tiny = jnp.finfo(columns.dtype).eps * columns.shape[0] ** 0.5
 
-    def step(index: int, done: Array) -> Array:
-        column = columns[:, index]
-        size = jnp.sqrt(jnp.sum(jnp.square(column)))
+    def take(_: int, state: tuple[Array, Array]) -> tuple[Array, Array]:
+        basis, rest = state
+        squares = jnp.sum(jnp.square(rest), axis=0, keepdims=True)
+        is_left = squares > tiny**2
+        units = jnp.where(is_left, rest * lax.rsqrt(jnp.where(is_left, squares, 1)), 0)
+        combinations = _combine(units.T @ units, _MARGIN * tiny)
+        is_taken = jnp.diagonal(combinations)[None] > 0
+        basis = _polish(basis + units @ combinations)
+        rest = jnp.where(is_left & ~is_taken, rest, 0)
         for _ in range(2):
-            column = column - done @ (done.T @ column)
-        length = jnp.sqrt(jnp.sum(jnp.square(column)))
-        is_new = length > tiny * size
-        unit = jnp.where(is_new, column / jnp.where(is_new, length, 1), 0)
-        return lax.dynamic_update_slice(done, unit[:, None], (0, index))
+            rest = rest - basis @ (basis.T @ rest)
+        return basis, rest
 
-    return lax.fori_loop(0, columns.shape[1], step, jnp.zeros_like(columns))
+    squares = jnp.sum(jnp.square(columns), axis=0, keepdims=True)
+    units = columns * lax.rsqrt(jnp.where(squares > 0, squares, 1))
+    return lax.fori_loop(0, rounds, take, (jnp.zeros_like(columns), units))[0]
+
+
+def _combine(gram: Float[Array, "rank rank"], least: float) -> Float[Array, "rank rank"]:
+    """Return the upper triangle that makes unit columns orthonormal, with zeros for columns that are not taken.
+
+    Elimination in the table [gram | 1]: a row ends as what is left of a column's inner products, with its square on
+    the diagonal, beside the combination of columns that leaves it. A column is taken where its square is above
+    ``least`` times that of its combination: rounding of the Gram matrix then grows by 1 / ``least`` at most.
+    """
+    rank = gram.shape[0]
+    places = jnp.arange(2 * rank)
+
+    def step(index: int, table: Array) -> Array:
+        row = table[index]
+        square = jnp.sum(jnp.where(places == index, row, 0))
+        is_taken = square > least * jnp.sum(jnp.where(places >= rank, jnp.square(row), 0))
+        weight = jnp.where(is_taken, 1 / jnp.where(is_taken, square, 1), 0)
+        # Below the row the left half is symmetric, so the row says what to subtract from those below it.
+        below = jnp.where(places > index, row, 0)[:rank, None]
+        is_row = (places == index)[:rank, None]
+        return jnp.where(is_row & (weight == 0), 0, table - weight * below * row[None])
+
+    table = lax.fori_loop(0, rank, step, jnp.concatenate([gram, jnp.eye(rank, dtype=gram.dtype)], axis=1))
+    squares = jnp.diagonal(table)[None]
+    return table[:, rank:].T * jnp.where(squares > 0, lax.rsqrt(jnp.where(squares > 0, squares, 1)), 0)
+
+
+def _polish(basis: Float[Array, "rows rank"]) -> Float[Array, "rows rank"]:
+    """Make nearly orthonormal columns orthonormal; zeros stay. Twice Q (1 - E / 2 + 3 E^2 / 8), E = Q^T Q - 1."""
+    for _ in range(2):
+        gram = basis.T @ basis
+        away = gram - jnp.diag((jnp.diagonal(gram) > 0).astype(gram.dtype))
+        basis = basis - basis @ (away / 2 - 3 * (away @ away) / 8)
+    return basis
 
 
 def _times_log(value: Array) -> Array:

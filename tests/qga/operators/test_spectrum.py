@@ -13,7 +13,7 @@ from scipy.stats import entropy
 from qga import OptionError
 from qga.operators import attention_operator, entanglement_bounds, orthonormalise, sketch_amplitudes
 from tests.qga.operators.dense import KEYS, QUERIES, draw_pair, draw_weights
-from tests.qga.tolerances import assert_close, bound
+from tests.qga.tolerances import assert_close, assert_far, bound
 
 # Squares of singular values of a matrix of unit norm are good to a few eps; -x log x is steep near zero.
 EIGEN_SCALE = 50.0
@@ -71,6 +71,11 @@ def test_power_iterations_capture_more(random: np.random.Generator) -> None:
     assert traces[2] == pytest.approx(best, rel=1e-3)
 
 
+def columns_of_condition(random: np.random.Generator, condition: float, rows: int = 500, rank: int = 32) -> np.ndarray:
+    left, right = (np.linalg.qr(random.normal(size=(size, rank)))[0] for size in (rows, rank))
+    return left * np.geomspace(1, 1 / condition, rank) @ right.T
+
+
 def test_columns_become_orthonormal(random: np.random.Generator, dtype: np.dtype) -> None:
     # Columns of very different lengths, nearly parallel.
     columns = random.normal(size=(40, 1)) + 1e-3 * random.normal(size=(40, 6))
@@ -78,11 +83,58 @@ def test_columns_become_orthonormal(random: np.random.Generator, dtype: np.dtype
     assert_close(basis.T @ basis, np.eye(6), depth=40)
 
 
+def test_ill_conditioned_columns_become_orthonormal_and_keep_their_span(
+    random: np.random.Generator, dtype: np.dtype
+) -> None:
+    columns = columns_of_condition(random, 1e6 if dtype == np.float32 else 1e14).astype(dtype)
+    basis = np.asarray(orthonormalise(jnp.asarray(columns)))
+    assert_close(basis.T @ basis, np.eye(32), depth=500)
+    assert_close(basis @ (basis.T @ columns), columns, depth=500)
+    # Twins: one round does not take them all, and Gram-Schmidt once loses the right angles.
+    once = np.asarray(orthonormalise(jnp.asarray(columns), rounds=1))
+    assert not once.any(axis=0).all()
+    assert_close(once.T @ once, np.diag(once.any(axis=0).astype(float)), depth=500)
+    classical = np.zeros_like(columns)
+    for index, column in enumerate(columns.T):
+        left = column - classical @ (classical.T @ column)
+        classical[:, index] = left / np.linalg.norm(left)
+    assert_far(classical.T @ classical, np.eye(32), depth=500)
+
+
+def test_columns_of_a_hilbert_matrix_stay_orthonormal(dtype: np.dtype) -> None:
+    # Worse than any dtype resolves: each column is nearer to the earlier ones than the one before.
+    columns = 1 / (1 + np.arange(300.0)[:, None] + np.arange(20.0))
+    basis = np.asarray(orthonormalise(jnp.asarray(columns, dtype)))
+    taken = basis.any(axis=0)
+    assert 5 < taken.sum() <= 20
+    assert_close(basis.T @ basis, np.diag(taken.astype(float)), depth=300)
+
+
 def test_a_dependent_column_becomes_zero(dtype: np.dtype) -> None:
     columns = np.array([[1.0, 2.0, 0.0], [1.0, 2.0, 1.0], [0.0, 0.0, 1.0]])
     basis = np.asarray(orthonormalise(jnp.asarray(columns, dtype)))
     assert not basis[:, 1].any()
     assert_close(basis.T @ basis, np.diag([1.0, 0.0, 1.0]), depth=3)
+
+
+@pytest.mark.parametrize("rows", [31, 500])
+def test_combinations_of_earlier_columns_become_zero(rows: int, random: np.random.Generator, dtype: np.dtype) -> None:
+    columns = random.normal(size=(rows, 9))
+    columns[:, 4:7] = columns[:, :3] @ random.normal(size=(3, 3))
+    basis = np.asarray(orthonormalise(jnp.asarray(columns, dtype)))
+    want = np.diag([1.0, 1, 1, 1, 0, 0, 0, 1, 1])
+    assert_close(basis.T @ basis, want, depth=rows)
+
+
+def test_columns_of_zeros_and_columns_beyond_the_rows_become_zero(random: np.random.Generator, dtype: np.dtype) -> None:
+    columns = random.normal(size=(4, 7))
+    columns[:, 1] = 0
+    basis = np.asarray(orthonormalise(jnp.asarray(columns, dtype)))
+    taken = basis.any(axis=0)
+    assert taken.sum() == 4
+    assert not taken[1]
+    assert_close(basis.T @ basis, np.diag(taken.astype(float)), depth=4)
+    assert not np.asarray(orthonormalise(jnp.zeros((4, 3), dtype))).any()
 
 
 def test_sketch_refuses_more_directions_than_there_are() -> None:
