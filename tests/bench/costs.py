@@ -281,7 +281,7 @@ def page(records: Mapping[str, Mapping[str, Any]]) -> str:
         f"and copy would need. {ROWS:,} rows of width {WIDTH} with {WIDTH} channels, grids of {GRID:,} x {GRID:,},",
         "float32, one call that is waited for, so that short ones show the dispatch.",
         "`python -m tests.bench.costs --help` says how; the records lie in `tests/bench/records`.", "",
-        "| device | product, TFLOP/s | copy, GB/s | others' load |", "| --- | ---: | ---: | ---: |",
+        "| device | product, TFLOP/s | copy, GB/s | load |", "| --- | ---: | ---: | ---: |",
     ]  # fmt: skip
     for record in records.values():
         roof = record["roof"]
@@ -290,9 +290,8 @@ def page(records: Mapping[str, Mapping[str, Any]]) -> str:
             if record["device"]["platform"] != "cpu"
             else f"CPU, {record['host']['cores']} cores"
         )
-        lines.append(
-            f"| {kind} | {roof['flop_per_s'] / 1e12:.3g} | {roof['bytes_per_s'] / 1e9:.3g} | {record['host']['load']:.1f} |"
-        )
+        rates = f"{roof['flop_per_s'] / 1e12:.3g} | {roof['bytes_per_s'] / 1e9:.3g}"
+        lines.append(f"| {kind} | {rates} | {record['host']['load']:.1f} |")
     heads = [f"{name}, ms | of its roof" for name in records]
     lines += ["", f"| function | passes over pairs | GFLOP | MB | {' | '.join(heads)} |"]
     lines.append(f"| --- | ---: | ---: | ---: | {' | '.join(['---: | ---:'] * len(records))} |")
@@ -301,8 +300,8 @@ def page(records: Mapping[str, Mapping[str, Any]]) -> str:
         "",
         "No function of this table forms the table of all pairs: passes hold blocks of 1,024 x 1,024. A pass is bound",
         "by its exponentials and sums, which the roof does not count; float32 products take no matrix units. What fits",
-        "a cache is read faster than the copy, which does not: above 100 %. Where others' load is more than a core, they",
-        "took time from some rows and not from others: such shares are rough, and may be too high as well.",
+        "a cache is read faster than the copy, which does not: above 100 %. Where the load is above the cores, others took",
+        "time from some rows more than from the rest: such times are too long, and their shares rough.",
         "",
     ]
     return "\n".join(lines)
