@@ -300,8 +300,8 @@ def page(records: Mapping[str, Mapping[str, Any]]) -> str:
         "",
         "No function of this table forms the table of all pairs: passes hold blocks of 1,024 x 1,024. A pass is bound",
         "by its exponentials and sums, which the roof does not count; float32 products take no matrix units. What fits",
-        "a cache is read faster than the copy, which does not: above 100 %. Where the load is above the cores, others took",
-        "time from some rows more than from the rest: such times are too long, and their shares rough.",
+        "a cache is read faster than the copy, which does not: above 100 %. Where the load is above the cores, others",
+        "took time from some rows more than from the rest: such times are too long, and their shares rough.",
         "",
     ]
     return "\n".join(lines)
