@@ -78,9 +78,7 @@ def draw_patterns(report: Report, layer: str) -> Figure:
     scale = _root_scale(max(float(np.max(head.tile_operator)) for head in found))
     for axis, head in zip(axes, found, strict=False):
         down, along = (head.tile * tiles for tiles in head.tile_operator.shape)
-        image = axis.imshow(
-            head.tile_operator, cmap="magma", norm=scale, interpolation="nearest", extent=(0, along, down, 0)
-        )
+        axis.imshow(head.tile_operator, cmap="magma", norm=scale, interpolation="nearest", extent=(0, along, down, 0))
         axis.set_title(f"head {head.head}", fontsize=9)
         axis.set_xlabel("key, row", fontsize=8)
         axis.set_ylabel("query, row", fontsize=8)
@@ -88,7 +86,7 @@ def draw_patterns(report: Report, layer: str) -> Figure:
     for axis in axes[len(found) :]:
         axis.remove()
     label = f"share of attention in a tile of {found[0].tile} keys"
-    figure.colorbar(image, ax=axes[: len(found)], label=label, shrink=0.8)
+    figure.colorbar(axes[0].get_images()[0], ax=axes[: len(found)], label=label, shrink=0.8)
     figure.suptitle(f"layer {layer}: where queries look", fontsize=11)
     return figure
 
