@@ -23,6 +23,7 @@ from jaxtyping import Array, Float
 from .attention import promise_of
 from .call import Kernel, Place
 from .problem import (
+    STAGED,
     Problem,
     Sizes,
     TilePlan,
@@ -99,6 +100,12 @@ def _sizes(plan: TilePlan, problem: Problem, *, sums_over_keys: bool) -> Sizes:
     chunk = min(_CHUNK, sizes.query_tile, sizes.key_tile)
     if sums_over_keys:
         return sizes._replace(key_tile=chunk)
+    while (
+        problem.keys.dtype.itemsize == 2
+        and chunk > 16
+        and chunk * (sizes.planes * sizes.width + sizes.channels) > STAGED
+    ):
+        chunk //= 2
     return sizes._replace(key_tile=max(1, min(sizes.query_tile, sizes.keys)), query_tile=chunk)
 
 

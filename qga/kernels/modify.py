@@ -25,6 +25,7 @@ PairFunction = Callable[..., tuple[Array, ...]]
 _HEAD, _QUERY, _KEY = frozenset({"batch", "head"}), frozenset({"query"}), frozenset({"key"})
 _NAMES = ("score", "batch", "head", "query", "key")
 _CALLS = ("pjit", "jit", "closed_call", "core_call")
+_RULED = ("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr")
 
 
 class Given(NamedTuple):
@@ -173,7 +174,7 @@ def cut_function(
         *(tuple(axes for _, axes in made[kind]) for kind in ("number", "query", "key")),  # type: ignore[arg-type]
         by_pair=tuple(axes), tables=tuple(axes for _, axes in made["table"]),  # type: ignore[arg-type]
     )  # fmt: skip
-    real = [each for part in given for each in part if jnp.issubdtype(each.dtype, jnp.floating)]
+    real = [each for part in given for each in part if _is_real(each)]
     moves = any(isinstance(each, Tracer) for each in real)
     return Cut(Modifier(left, _text(left), len(roots) > 1, moves), given, given_axes)
 
@@ -197,10 +198,15 @@ def _walk(jaxpr: core.Jaxpr, constants: list[_Node], inputs: list[_Node]) -> lis
             results = _walk(called.jaxpr, [_constant(each) for each in called.consts], list(operands))
         else:
             depends = frozenset().union(*(each.depends for each in operands))
-            reads = max((each.reads for each in operands), default=0)
+            reads = max(map(_reads_of, operands), default=0)
             results = [_Node(each.aval, depends, reads, None, (eqn, operands), i) for i, each in enumerate(eqn.outvars)]
         known.update(zip(eqn.outvars, results, strict=True))
     return [read(each) for each in jaxpr.outvars]
+
+
+def _reads_of(node: _Node) -> int:
+    """Return what goes into a result with this operand: a number of a head is given as such."""
+    return min(node.reads, 1) if node.depends <= _HEAD and not node.aval.shape else node.reads
 
 
 def _kind(node: _Node) -> str | None:
@@ -242,9 +248,14 @@ def _evaluate(node: _Node, known: dict[_Node, Any]) -> Any:
             for atom, each in zip(eqn.invars, operands, strict=True)
             if not isinstance(atom, core.Literal)
         }
-        alone = core.ClosedJaxpr(core.Jaxpr((), list(given), eqn.outvars, [eqn]), ())
-        known[node] = core.jaxpr_as_fun(alone)(*given.values())[node.number]
+        known[node] = core.jaxpr_as_fun(_alone(eqn, list(given)))(*given.values())[node.number]
     return known[node]
+
+
+def _alone(eqn: core.JaxprEqn, operands: list[core.Var]) -> core.ClosedJaxpr:
+    """Return one operation as a function."""
+    said = core.DebugInfo("modifier", eqn.primitive.name, None, None)
+    return core.ClosedJaxpr(core.Jaxpr((), operands, eqn.outvars, [eqn], debug_info=said), ())
 
 
 def _make(node: _Node, inputs: Sequence[_Node], extents: Extents, kind: str) -> tuple[Array, tuple[bool, bool]]:
@@ -267,7 +278,7 @@ def _make(node: _Node, inputs: Sequence[_Node], extents: Extents, kind: str) -> 
     return function(*starts, np.int32(0) if length is None else jnp.arange(length, dtype=jnp.int32)), axes
 
 
-def _text(closed: core.ClosedJaxpr) -> Hashable:
+def _text(closed: core.ClosedJaxpr, *, has_rules: bool = True) -> Hashable:
     """Return what tells two functions apart: their operations, however their values are called."""
     names: dict[Any, int] = {}
 
@@ -283,16 +294,44 @@ def _text(closed: core.ClosedJaxpr) -> Hashable:
             return _text(core.ClosedJaxpr(value, ()))
         if isinstance(value, tuple | list):
             return tuple(map(parameter, value))
-        return value if isinstance(value, Hashable) else id(value)
+        try:
+            hash(value)
+        except TypeError:
+            return id(value)
+        return value
+
+    def parameters(eqn: core.JaxprEqn) -> Hashable:
+        if eqn.primitive.name in _RULED and all(_is_real(each.aval) for each in eqn.outvars):
+            # The rule is a new object at each tracing: what it computes is compared, once.
+            values = tuple(_text(each) for each in eqn.params.values() if isinstance(each, core.ClosedJaxpr))
+            return values, _text(_pulled(eqn), has_rules=False) if has_rules else None
+        return tuple((name, parameter(value)) for name, value in sorted(eqn.params.items()))
 
     jaxpr = closed.jaxpr
     head = tuple(map(atom, (*jaxpr.constvars, *jaxpr.invars)))
     steps = tuple(
         (
-            eqn.primitive.name, tuple(map(atom, eqn.invars)), tuple(map(atom, eqn.outvars)),
-            tuple((name, parameter(value)) for name, value in sorted(eqn.params.items())),
+            eqn.primitive.name, tuple(map(atom, eqn.invars)), tuple(map(atom, eqn.outvars)), parameters(eqn),
         )
         for eqn in jaxpr.eqns
     )  # fmt: skip
     constants = tuple(np.asarray(each).tobytes() for each in closed.consts)
     return head, steps, tuple(map(atom, jaxpr.outvars)), constants
+
+
+def _pulled(eqn: core.JaxprEqn) -> core.ClosedJaxpr:
+    """Trace the gradient of an operation that has a rule for it."""
+    operands = list(dict.fromkeys(each for each in eqn.invars if not isinstance(each, core.Literal)))
+    run, kinds = core.jaxpr_as_fun(_alone(eqn, operands)), [_is_real(each.aval) for each in operands]
+    like = [jax.ShapeDtypeStruct(each.aval.shape, each.aval.dtype) for each in (*operands, *eqn.outvars)]
+    places = range(len(operands))
+    moving, others = ({i: like[i] for i in places if kinds[i] == kind} for kind in (True, False))
+
+    def pull(numbers: dict[int, Array], others: dict[int, Array], bars: list[Array]) -> Any:
+        return jax.vjp(lambda numbers: run(*((numbers | others)[i] for i in places)), numbers)[1](bars)
+
+    return jax.make_jaxpr(pull)(moving, others, like[len(operands) :])
+
+
+def _is_real(aval: Any) -> bool:
+    return jnp.issubdtype(aval.dtype, jnp.floating)

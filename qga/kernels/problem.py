@@ -21,7 +21,9 @@ from .score import Planes, Score
 # tiles of 128 rows of 4 bytes would be up to a third faster.
 _ROWS = {2: 128, 4: 64, 8: 32}
 # Keys and values of a tile, in numbers of 2 bytes: what passes through shared memory at a time.
-_STAGED = 16384
+STAGED = 16384
+# Rows that matrix units take at a time: fewer queries of 16-bit numbers are padded.
+_FEW = 16
 # Numbers at most that a program carries through its loop, in each of its results.
 _CARRIED = 16384
 
@@ -136,8 +138,9 @@ def sizes_of(plan: TilePlan, problem: Problem) -> Sizes:
     fitting = _ROWS.get(bytes_each, min(_ROWS.values()))
     while fitting > 1 and fitting * max(width, channels) > _CARRIED:
         fitting //= 2
-    query_tile, key_tile = max(1, min(fitting, queries)), max(1, min(fitting, plan.tile, keys))
-    while bytes_each == 2 and key_tile > 64 and key_tile * (width + channels) > _STAGED:
+    least = _FEW if bytes_each == 2 else 1
+    query_tile, key_tile = max(least, min(fitting, queries)), max(1, min(fitting, plan.tile, keys))
+    while bytes_each == 2 and key_tile > 64 and key_tile * (width + channels) > STAGED:
         key_tile //= 2
     present = len(problem.planes), problem.mask is not None
     # A block has at least one element; what an empty array lacks is padded with zeros.

@@ -16,6 +16,7 @@ from ..tile.vectors import GROUP_BYTES
 from .views import View
 
 NARROW = ("f16", "bf16")
+INTEGERS = ("i32", "u32")
 _REDUCTIONS = ("max", "add", "min")
 
 

@@ -100,7 +100,7 @@ class Emitter:
         key = (source, columns)
         if key not in self.spread:
             wide = self.builder.matrix_type(found.dtype.dtype, self.high, columns, "accumulator")
-            self.spread[key] = self.builder.matrix_reduce(found, wide, "row", self.combiner("spread"))
+            self.spread[key] = self.builder.matrix_reduce(found, wide, "row", self.combiner("spread", found.dtype.dtype))
         return self.spread[key]
 
     def _fill(self, value: Value, columns: int) -> Register:
@@ -114,9 +114,10 @@ class Emitter:
     def _filled(self, step: Step, dtype: MatrixType) -> Register:
         return self.builder.const(dtype, step.node.attributes["value"].item())
 
-    def combiner(self, kind: str) -> Callee:
+    def combiner(self, kind: str, dtype: str = "f32") -> Callee:
         """Return the function that combines two elements of a reduction."""
-        if kind not in self.combiners:
+        key = f"{kind} {dtype}"
+        if key not in self.combiners:
             builder = self.builder
 
             def body(left: Register, right: Register) -> Register:
@@ -127,8 +128,8 @@ class Emitter:
                 op = {"max": "maximum", "min": "minimum"}.get(kind, kind)
                 return single(scalar.emit(builder, op, [left, right], ["f32", "f32"], "f32", {}))
 
-            self.combiners[kind] = builder.function(kind, "f32", ["f32", "f32"], body)
-        return self.combiners[kind]
+            self.combiners[key] = builder.function(kind, dtype, [dtype, dtype], body)
+        return self.combiners[key]
 
     # -- steps ---------------------------------------------------------------------------------------------------------
     def block(self, block: Block) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from ...graph import Value
 from ..tile.blocks import Block, Step
 from ..tile.roles import is_elementwise
-from .checks import NARROW, UnfitError
+from .checks import INTEGERS, NARROW, UnfitError
 from .follow import Follows
 from .views import View
 
@@ -44,7 +44,9 @@ class Uses:
             takes_whole = step.op in ("while", "dot_general", "reduce", "dynamic_update_slice") or narrows(step)
             for value in step.inputs:
                 self.readers.setdefault(value, []).append(step)
-                if takes_whole or (step.op == "broadcast_in_dim" and value.size > 1):
+                # What is spread is held, but for places and truth values, which are made again where they are needed.
+                is_spread = step.op == "broadcast_in_dim" and value.size > 1 and value.dtype in ("f32", *NARROW)
+                if takes_whole or is_spread:
                     self.whole.add(value)
         self.whole |= self.handed
 
@@ -64,7 +66,7 @@ class Uses:
                 if value in found and value.dtype in NARROW and value not in views and _computes(step):
                     raise UnfitError("arithmetic of 16-bit numbers")
         for value in found:
-            if value.dtype not in ("f32", *NARROW):
+            if value.dtype not in ("f32", *NARROW, *INTEGERS):
                 raise UnfitError(f"a tile {value.text} that matrices cannot hold")
         return found
 

@@ -17,8 +17,8 @@ from qga.exact.scores import DOT, FIDELITY, lift_to_rays
 from qga.exact.tiled import attend, attention_state
 from qga.kernels import Kernel, call_pallas, execute
 from qga.kernels.attention import attention_kernel, pass_kernel
-from qga.kernels.problem import Problem, TilePlan, operands, sizes_of
 from qga.kernels.attention_gradient import key_gradient_kernel, query_gradient_kernel
+from qga.kernels.problem import Problem, TilePlan, operands, sizes_of
 from qga.tiling import State, state_merge, state_read
 from tests.qga.dense import dot_weights, fidelity_weights
 from tests.qga.tolerances import VULKAN_ROUNDINGS, assert_close, assert_far
