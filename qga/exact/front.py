@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, UInt32
 
 from ..kernels.problem import Derivatives
@@ -15,6 +16,7 @@ from .metrics import Metric
 from .observe import observe_grouped
 from .pairs import MaskMod, ScoreMod, dropout_factor
 from .public import DEFAULT_TILE
+from .tiled import finite
 
 Heads = Float[Array, "*batch queries heads width"]
 KeyHeads = Float[Array, "*batch keys key_heads width"]
@@ -90,7 +92,7 @@ def attention(
     Source: Vaswani et al. 2017; Rabe and Staats 2021; Dao 2022; score and mask functions after Dong et al. 2024.
 
     Example:
-        >>> x = jax.random.normal(jax.random.key(0), (2, 16, 4, 8))
+        >>> x = jnp.sin(jnp.arange(1024.0)).reshape(2, 16, 4, 8)
         >>> soft = lambda score, batch, head, query, key: 20 * jnp.tanh(score / 20)
         >>> attention(x, x[:, :, :2], x[:, :, :2], is_causal=True, score_mod=soft).shape
         (2, 16, 4, 8)
@@ -173,6 +175,10 @@ def _dropout(call: checks.Call, rate: float, key: Any) -> Any:
 
 def _sink(out: Attended, log_sums: LogSums, sinks: Float[Array, " heads"]) -> tuple[Attended, LogSums]:
     """Add a key without a value to every row."""
-    joined = jnp.logaddexp(log_sums, sinks.astype(log_sums.dtype))
-    share = jnp.where(log_sums == -jnp.inf, 0, jnp.exp(log_sums - joined))
-    return (out * share[..., None]).astype(out.dtype), joined
+    sinks = jnp.broadcast_to(sinks.astype(log_sums.dtype), log_sums.shape)
+    peak = finite(lax.stop_gradient(jnp.maximum(log_sums, sinks)))
+    known, mass = jnp.exp(log_sums - peak), jnp.exp(log_sums - peak) + jnp.exp(sinks - peak)
+    # The derivative of what is not chosen must not be NaN either.
+    is_empty, mass = mass == 0, jnp.where(mass == 0, 1, mass)
+    joined = jnp.where(is_empty, -jnp.inf, peak + jnp.log(mass))
+    return (out.astype(mass.dtype) * (known / mass)[..., None]).astype(out.dtype), joined

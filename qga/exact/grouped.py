@@ -236,7 +236,7 @@ def _map(
     out, log_sums = jax.vmap(function, (0, 0, 0, 0, by_batch, span_axis))(asking, keys, values, scale, arrays, span)
     if not shape.is_folded:
         out, log_sums = jnp.moveaxis(out, 3, 1), jnp.moveaxis(log_sums, 3, 1)
-    return out.reshape(batch, queries, shape.heads, -1), log_sums.reshape(batch, queries, shape.heads)
+    return out.reshape(batch, queries, shape.heads, values.shape[-1]), log_sums.reshape(batch, queries, shape.heads)
 
 
 def _split_heads(array: Array, flag: tuple[bool, bool], split: tuple[int, int]) -> Array:

@@ -252,11 +252,18 @@ def _cut(sizes: Sizes, problem: Problem) -> _Tile:
     """Cut what has an axis of keys into one stack of tiles."""
     cut = lambda rows: split(rows, sizes.key_tile)[0]  # noqa: E731
     across = lambda table: jnp.swapaxes(cut(table.T), 1, 2)  # noqa: E731
-    keys = cut(problem.keys)
+    keys = cut(_repeat_last(problem.keys, sizes.key_tile))
     first_keys = jnp.arange(keys.shape[0], dtype=jnp.int32) * sizes.key_tile
     mask = None if problem.mask is None else across(problem.mask)
-    by_key, by_pair = tuple(map(cut, problem.given.by_key)), tuple(map(across, problem.given.by_pair))
+    by_key = tuple(cut(_repeat_last(each, sizes.key_tile)) for each in problem.given.by_key)
+    by_pair = tuple(map(across, problem.given.by_pair))
     return _Tile(first_keys, keys, cut(problem.values), mask, by_key, by_pair)
+
+
+def _repeat_last(rows: Array, tile: int) -> Array:
+    """Fill the last tile: what a modifier makes of zeros may have no derivative, and 0 times that is not 0."""
+    missing = -rows.shape[0] % tile
+    return jnp.pad(rows, [(0, missing), *[(0, 0)] * (rows.ndim - 1)], "edge") if rows.size else rows
 
 
 def _part(problem: Problem, tile: _Tile) -> Problem:

@@ -35,10 +35,12 @@ class Block:
     Attributes:
         shape: of a block; None for an axis of which a block has one element and its reference has no axis.
         at: place in the grid -> which block, counted along each axis.
+        repeats: whether what a block has beyond the end of its array is the last of it again, and not zero.
     """
 
     shape: tuple[int | None, ...]
     at: Callable[..., tuple[int | Array, ...]]
+    repeats: bool = False
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -80,7 +82,7 @@ class Kernel:
     Attributes:
         body: (place in the grid, references to the blocks of inputs, then of outputs) -> nothing.
         grid: how many programs there are along each axis.
-        inputs: how each operand is cut; what a block has beyond the end of its array is zero.
+        inputs: how each operand is cut; what a block has beyond the end of its array is zero, unless it repeats.
         outputs: how each result is cut; no two programs write the same block.
         results: shape and dtype of each result.
         name: of the kernel, for people.
@@ -239,7 +241,8 @@ def _pad(kernel: Kernel, operands: Sequence[Array]) -> list[Array]:
     padded = []
     for block, array in zip(kernel.inputs, operands, strict=True):
         missing = np.subtract(_whole(block, array).shape, array.shape)
-        padded.append(jnp.pad(array, [(0, int(each)) for each in missing]) if missing.any() else array)
+        mode = "edge" if block.repeats and array.size else "constant"
+        padded.append(jnp.pad(array, [(0, int(each)) for each in missing], mode) if missing.any() else array)
     return padded
 
 

@@ -323,7 +323,8 @@ def _pulled(eqn: core.JaxprEqn) -> core.ClosedJaxpr:
     """Trace the gradient of an operation that has a rule for it."""
     operands = list(dict.fromkeys(each for each in eqn.invars if not isinstance(each, core.Literal)))
     run, kinds = core.jaxpr_as_fun(_alone(eqn, operands)), [_is_real(each.aval) for each in operands]
-    like = [jax.ShapeDtypeStruct(each.aval.shape, each.aval.dtype) for each in (*operands, *eqn.outvars)]
+    avals: list[Any] = [each.aval for each in (*operands, *eqn.outvars)]
+    like = [jax.ShapeDtypeStruct(each.shape, each.dtype) for each in avals]
     places = range(len(operands))
     moving, others = ({i: like[i] for i in places if kinds[i] == kind} for kind in (True, False))
 

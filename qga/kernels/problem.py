@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -119,6 +119,7 @@ class Sizes(NamedTuple):
     key_tile: int
     given: tuple[int, ...] = (0, 0, 0, 0, 0)
     has_span: bool = False
+    is_modified: bool = False
 
     @property
     def query_tiles(self) -> int:
@@ -145,7 +146,8 @@ def sizes_of(plan: TilePlan, problem: Problem) -> Sizes:
     present = len(problem.planes), problem.mask is not None
     # A block has at least one element; what an empty array lacks is padded with zeros.
     axes = queries, keys, max(1, width), max(1, channels), query_tile, key_tile
-    return Sizes(*present, *axes, tuple(map(len, problem.given)), problem.span is not None)
+    given = tuple(map(len, problem.given))
+    return Sizes(*present, *axes, given, problem.span is not None, plan.modifier is not None)
 
 
 class Operand(NamedTuple):
@@ -166,6 +168,11 @@ def list_operands(sizes: Sizes, problem: Problem) -> list[Operand]:
     def of_key(array: Array, *columns: int) -> Operand:
         return Operand(array, whole(keys, *columns), tile_of(sizes.key_tile, *columns))
 
+    def repeated(operand: Operand) -> Operand:
+        # What is made of zeros may have no derivative, and 0 times that is not 0.
+        by_query, by_key = (replace(each, repeats=sizes.is_modified) for each in operand[1:])
+        return Operand(operand.array, by_query, by_key)
+
     def of_pair(array: Array) -> Operand:
         return Operand(array, tile_of(sizes.query_tile, keys), Block((queries, sizes.key_tile), lambda j: (0, j)))
 
@@ -174,12 +181,13 @@ def list_operands(sizes: Sizes, problem: Problem) -> list[Operand]:
 
     given, span = problem.given, problem.span or ()
     return [
-        *(of_query(plane, sizes.width) for plane in problem.planes),
-        of_key(problem.keys, sizes.width), of_key(problem.values, sizes.channels), of_all(problem.scale.reshape(1, 1)),
+        *(repeated(of_query(plane, sizes.width)) for plane in problem.planes),
+        repeated(of_key(problem.keys, sizes.width)), of_key(problem.values, sizes.channels),
+        of_all(problem.scale.reshape(1, 1)),
         *([] if problem.mask is None else [of_pair(problem.mask)]),
         *(of_all(each.reshape(1, 1)) for each in given.numbers),
-        *(of_query(each, *each.shape[1:]) for each in given.by_query),
-        *(of_key(each, *each.shape[1:]) for each in given.by_key),
+        *(repeated(of_query(each, *each.shape[1:])) for each in given.by_query),
+        *(repeated(of_key(each, *each.shape[1:])) for each in given.by_key),
         *map(of_pair, given.by_pair), *map(of_all, given.tables),
         *map(of_query, span[:2]), *map(of_key, span[2:]),
     ]  # fmt: skip
