@@ -118,14 +118,20 @@ _MEMBERS: dict[Metric, Callable[[Rows, Rows, Scale, float], Member]] = {
 
 
 def _apart(queries: Rows, keys: Rows, curvature: float) -> Callable[..., Number]:
-    """Return t_q t_k - R^2, which less the inner product is half of the squared chord."""
-    group, radius = queries.shape[2] // keys.shape[2], -1 / curvature
-    asking, looked_at = (jnp.sqrt(_squares(rows) + radius) for rows in (queries, keys))
+    """Return t_q t_k - R^2, which less the inner product is half of the squared chord; R^2 divided out, exact at 0."""
+    group = queries.shape[2] // keys.shape[2]
+    asking, looked_at = (_rise(_squares(rows), curvature) for rows in (queries, keys))
 
     def apart(batch: Place, head: Place, query: Place, key: Place) -> Number:
-        return asking[batch, query, head] * looked_at[batch, key, head // group] - radius
+        first, second = asking[batch, query, head], looked_at[batch, key, head // group]
+        return first + second - curvature * first * second
 
     return apart
+
+
+def _rise(squares: Array, curvature: float) -> Array:
+    """Return R (t - R), for a spatial part of this square."""
+    return squares / (1 + jnp.sqrt(1 - curvature * squares))
 
 
 def _squares(rows: Rows) -> Float[Array, "batch rows heads"]:
