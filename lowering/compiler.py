@@ -14,6 +14,7 @@ from .passes.degenerate import degenerate
 from .passes.fold_tiles import fold_tiles
 from .passes.fuse import fuse
 from .passes.normalise import normalise
+from .passes.read_transposed import read_transposed
 from .passes.simplify import simplify
 from .passes.split_dot import split_dot
 from .passes.split_loops import split_loops
@@ -49,7 +50,7 @@ def compile_watched(graph: Graph, capabilities: Capabilities) -> tuple[Program, 
 def optimise(graph: Graph, capabilities: Capabilities) -> Graph:
     """Return the fused graph of a program on a device."""
     # Clean first, so that others meet one form of everything; cut before fusing, so that all parts take neighbours in.
-    cleaned = require_features(fold_tiles(clean(graph)), capabilities)
+    cleaned = require_features(fold_tiles(read_transposed(clean(graph))), capabilities)
     cut = split_reduce(split_loops(split_dot(cleaned, capabilities), capabilities), capabilities)
     return verify(fuse(cut))
 

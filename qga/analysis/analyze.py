@@ -24,7 +24,7 @@ def analyze(
     scale: float | Float[Array, " heads"] | None = None,
     is_causal: bool = False,
     layer: str = "attention",
-    block: int = operators.DEFAULT_BLOCK,
+    block: int | None = None,
     notify: Notify | None = None,
 ) -> Report:
     """Measure every head of one attention layer: entropy, rank, geometry, routing and arithmetic of its pattern.
@@ -43,7 +43,7 @@ def analyze(
             ``fidelity``.
         is_causal: let query i see keys 0 to i only.
         layer: name of the layer in the report.
-        block: queries and keys scored at a time, at most.
+        block: queries and keys scored at a time, at most; 1,024 on a CPU and 4,096 on other devices by default.
         notify: called with the layer, heads done and heads in all, for each head in order, by the thread that called.
 
     Raises:
@@ -69,7 +69,7 @@ def analyze_model(
     inputs: Any,
     *,
     layers: Sequence[int] | None = None,
-    block: int = operators.DEFAULT_BLOCK,
+    block: int | None = None,
     notify: Notify | None = None,
 ) -> Report:
     """Run a model once and measure every attention head in it.
@@ -83,7 +83,7 @@ def analyze_model(
         parameters: of the model, a pytree.
         inputs: one example, a pytree.
         layers: which calls to measure, counted from 0; all by default.
-        block: queries and keys scored at a time, at most.
+        block: queries and keys scored at a time, at most; 1,024 on a CPU and 4,096 on other devices by default.
         notify: called with the layer, heads done and heads in all, for each head in order, by the thread that called.
 
     Raises:

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from .. import operators
 from ..exact.observe import Observed
 from .head import Head, Options, run_passes, solver_device, write_head
 
@@ -20,6 +21,8 @@ _RANK = 32
 _SEED = 0
 # Heads that wait for the host at most: each holds a few vectors of rows and a matrix of tiles.
 _WAITING = 2
+# The scores of 4,096 x 4,096 pairs take 64 MiB and a GPU longer than to start on them.
+_BLOCK_OF_GPU = 4096
 
 Notify = Callable[[str, int, int], None]
 
@@ -49,12 +52,12 @@ class Inputs(NamedTuple):
     options: Options
 
 
-def measure_heads(layers: Sequence[Observed], *, block: int, notify: Notify | None = None) -> list[Head]:
+def measure_heads(layers: Sequence[Observed], *, block: int | None, notify: Notify | None = None) -> list[Head]:
     """Measure every head of some layers, in order.
 
     Args:
         layers: what was observed.
-        block: queries and keys scored at a time, at most.
+        block: queries and keys scored at a time, at most; None for what suits the device.
         notify: called with the layer, heads done and heads in all, by this thread.
 
     Raises:
@@ -83,11 +86,17 @@ def measure_heads(layers: Sequence[Observed], *, block: int, notify: Notify | No
     return done
 
 
-def _heads(layers: Sequence[Observed], block: int) -> Iterator[tuple[Place, Inputs]]:
+def block_for(rows: Array) -> int:
+    """Return how many rows are scored at a time: what stays near a core of a CPU, or keeps a GPU busy for long."""
+    is_cpu = all(device.platform == "cpu" for device in rows.devices())
+    return operators.DEFAULT_BLOCK if is_cpu else _BLOCK_OF_GPU
+
+
+def _heads(layers: Sequence[Observed], block: int | None) -> Iterator[tuple[Place, Inputs]]:
     for found in layers:
         count, rows, width = found.queries.shape
         group = count // found.keys.shape[0]
-        options = Options(found.metric, found.is_causal, min(_RANK, rows), block)
+        options = Options(found.metric, found.is_causal, min(_RANK, rows), block or block_for(found.queries))
         scale = found.scale
         if scale is None and found.metric == "dot":
             scale = 1 / math.sqrt(width)

@@ -170,7 +170,7 @@ def dot_product_attention(
 
 def _dropout(call: checks.Call, rate: float, key: Any) -> Any:
     call.dropout(rate, key)
-    return dropout_factor(rate, key, call.queries, call.heads) if rate else None
+    return dropout_factor(rate, key, (call.batch, call.heads, call.queries), call.keys) if rate else None
 
 
 def _sink(out: Attended, log_sums: LogSums, sinks: Float[Array, " heads"]) -> tuple[Attended, LogSums]:

@@ -218,11 +218,13 @@ def _map(
     scale = jnp.broadcast_to(jnp.asarray(member.scale, accumulator_dtype(member.queries, values)), (batch, shape.heads))
     scale, asking = scale.reshape(batch, *split), member.queries.reshape(batch, queries, *split, width)
     keys, values = (jnp.swapaxes(each, 1, 2) for each in (member.keys, values))
-    if shape.is_folded:
-        scale, asking = scale[:, :, 0], asking[:, 0]
-    else:
+    is_grouped = shape.group > 1 and not shape.is_folded
+    if is_grouped:
         asking = jnp.moveaxis(asking, 1, 3)
         arrays = [_split_heads(each, flag, split) for each, flag in zip(arrays, has, strict=True)]
+    else:
+        # One query for each row of a group, or one head for each group.
+        scale, asking = scale[:, :, 0], asking[:, 0] if shape.is_folded else jnp.swapaxes(member.queries, 1, 2)
 
     def one(asking: Array, keys: Array, values: Array, scale: Array, arrays: list[Array], span: Span | None) -> tuple:
         planes = plan.score.lift(asking, scale)
@@ -230,12 +232,12 @@ def _map(
 
     by_batch, by_head = ([0 if flag[number] else None for flag in has] for number in (0, 1))
     function: Any = one
-    if not shape.is_folded:
+    if is_grouped:
         function = jax.vmap(function, (0, None, None, 0, by_head, None))
     function = jax.vmap(function, (0, 0, 0, 0, by_head, None))
     out, log_sums = jax.vmap(function, (0, 0, 0, 0, by_batch, span_axis))(asking, keys, values, scale, arrays, span)
     if not shape.is_folded:
-        out, log_sums = jnp.moveaxis(out, 3, 1), jnp.moveaxis(log_sums, 3, 1)
+        out, log_sums = (jnp.moveaxis(each, 2 + is_grouped, 1) for each in (out, log_sums))
     return out.reshape(batch, queries, shape.heads, values.shape[-1]), log_sums.reshape(batch, queries, shape.heads)
 
 

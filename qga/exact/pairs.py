@@ -22,10 +22,6 @@ MaskMod = Callable[[Place, Place, Place, Place], Bool[Array, ""]]
 """(batch entry, head, query, key) -> whether the query sees the key."""
 FactorMod = Callable[[Place, Place, Place, Place], Number]
 
-# Rotations of Threefry-2x32 and its constant; 13 rounds pass the tests of Salmon et al.
-_ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
-_ROUNDS, _PARITY = 13, 0x1BD11BDA
-
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
@@ -62,15 +58,17 @@ class Pairs:
 
 def softcap_mod(cap: float) -> ScoreMod:
     """Return s -> cap tanh(s / cap)."""
-    return lambda score, batch, head, query, key: cap * jnp.tanh(score / cap)
+    return lambda score, batch, head, query, key: cap * jnp.tanh(score * (1 / cap))
 
 
 def alibi_mod(slopes: Float[Array, " heads"], offsets: Int[Array, " batch"] | None) -> ScoreMod:
     """Return s -> s - slope (query - key), places counted from ``offsets`` on. Source: Press et al. 2022."""
 
     def mod(score: Number, batch: Place, head: Place, query: Place, key: Place) -> Number:
-        distance = key - query if offsets is None else key - query - offsets[batch]
-        return score + slopes[head].astype(score.dtype) * distance.astype(score.dtype)
+        here = query if offsets is None else query + offsets[batch]
+        # As numbers of their own, so that a row's and a column's are made once; exact up to 2^24 in f32.
+        distance = key.astype(score.dtype) - here.astype(score.dtype)
+        return score + slopes[head].astype(score.dtype) * distance
 
     return mod
 
@@ -123,33 +121,35 @@ def segment_mod(queries: Int[Array, "batch queries"], keys: Int[Array, "batch ke
     return lambda batch, head, query, key: queries[batch, query] == keys[batch, key]
 
 
-def dropout_factor(rate: float, key: PRNGKeyArray | UInt32[Array, " words"], rows: int, heads: int) -> FactorMod:
+def dropout_factor(
+    rate: float, key: PRNGKeyArray | UInt32[Array, " words"], shape: tuple[int, int, int], keys: int
+) -> FactorMod:
     """Return 1 / (1 - rate), or 0 with probability ``rate``: a function of the key and of the pair's place alone.
 
-    Source: Threefry-2x32 with 13 rounds, Salmon et al. 2011.
+    Every row of queries and every key draws 32 random bits of its own from JAX's generator; a pair mixes the two.
+
+    Args:
+        rate: from 0 to below 1.
+        key: of the random bits.
+        shape: batch entries, heads and queries.
+        keys: how many.
+
+    Source: Srivastava et al. 2014; the mixing is the finalizer of MurmurHash3 (Appleby 2011).
     """
-    words = (jax.random.key_data(key) if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else key).astype(jnp.uint32)
-    first, second = words[0], words[-1]
+    of_row, of_key = jax.random.split(key)
+    rows = jax.random.bits(of_row, shape, jnp.uint32)
+    columns = jax.random.bits(of_key, (keys,), jnp.uint32)
     least = min(round(rate * 2**32), 2**32 - 1)
 
     def factor(batch: Place, head: Place, query: Place, key: Place) -> Number:
-        row = ((batch * heads + head) * rows + query).astype(jnp.uint32)
-        bits = threefry(first, second, row, key.astype(jnp.uint32))
+        bits = _mix(rows[batch, head, query] + columns[key])
         return jnp.where(bits >= jnp.uint32(least), jnp.float32(1 / (1 - rate)), jnp.float32(0))
 
     return factor
 
 
-def threefry(first: Array, second: Array, row: Array, column: Array) -> Array:
-    """Return 32 random bits for a key of two words and a counter of two words."""
-    keys = first, second, first ^ second ^ jnp.uint32(_PARITY)
-    left, right = row + keys[0], column + keys[1]
-    for number in range(_ROUNDS):
-        turn = _ROTATIONS[number // 4 % 2][number % 4]
-        left = left + right
-        right = lax.shift_left(right, jnp.uint32(turn)) | lax.shift_right_logical(right, jnp.uint32(32 - turn))
-        right = right ^ left
-        if number % 4 == 3:
-            count = number // 4 + 1
-            left, right = left + keys[count % 3], right + keys[(count + 1) % 3] + jnp.uint32(count)
-    return left
+def _mix(bits: Array) -> Array:
+    """Turn 32 bits into 32 others, each of which depends on all: one to one."""
+    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
+        bits = (bits ^ lax.shift_right_logical(bits, jnp.uint32(shift))) * jnp.uint32(factor)
+    return bits ^ lax.shift_right_logical(bits, jnp.uint32(16))

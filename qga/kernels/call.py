@@ -63,7 +63,8 @@ class Promise:
 
     Attributes:
         nan_in_extrema: False where NaN reaches every result even if maxima and minima lose it.
-        driver_exp: whether exponentials may be those of a driver, off by 3 + 2 |x| units in the last place.
+        driver_exp: whether exponentials may be those of a driver, off by 3 + 2 |x| units in the last place, and
+            hyperbolic tangents be made of them, off by a few units in the last place of 1.
     """
 
     nan_in_extrema: bool = True

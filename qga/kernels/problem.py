@@ -141,6 +141,9 @@ def sizes_of(plan: TilePlan, problem: Problem) -> Sizes:
         fitting //= 2
     least = _FEW if bytes_each == 2 else 1
     query_tile, key_tile = max(least, min(fitting, queries)), max(1, min(fitting, plan.tile, keys))
+    if query_tile == least > 1:
+        # One subgroup has such a tile: it is waiting for memory all the time, and more of them wait at a time.
+        key_tile = min(key_tile, _FEW)
     while bytes_each == 2 and key_tile > 64 and key_tile * (width + channels) > STAGED:
         key_tile //= 2
     present = len(problem.planes), problem.mask is not None

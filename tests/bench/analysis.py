@@ -81,10 +81,11 @@ def profile(queries: Any, keys: Any, values: Any, runs: int) -> dict[str, object
 
     from qga import operators
     from qga.analysis import head
+    from qga.analysis.pipeline import block_for
 
-    options = head.Options("dot", False, min(32, len(queries)), operators.DEFAULT_BLOCK)
+    options = head.Options("dot", False, min(32, len(queries)), block_for(queries))
     scale, key = jax.numpy.asarray(1 / WIDTH**0.5), jax.random.key(0)
-    operator = operators.attention_operator(queries, keys, scale=scale)
+    operator = operators.attention_operator(queries, keys, scale=scale, block=options.block)
 
     def survey() -> head.Survey:
         tile = head.rows_of_tile(len(queries))
@@ -94,7 +95,7 @@ def profile(queries: Any, keys: Any, values: Any, runs: int) -> dict[str, object
     _, plane = head.lead(passes.survey.metric)
     surveys = iter([survey() for _ in range(runs)])  # an array remembers that it was fetched
     parts: dict[str, Callable[[], object]] = {
-        "operator": lambda: operators.attention_operator(queries, keys, scale=scale),
+        "operator": lambda: operators.attention_operator(queries, keys, scale=scale, block=options.block),
         "survey": survey,
         "sketch": lambda: operators.sketch_amplitudes(operator, key, rank=options.rank),
         "fetch": lambda: jax.device_get(next(surveys)),

@@ -96,6 +96,10 @@ def measure(options: argparse.Namespace, device: Any) -> list[dict[str, Any]]:
                     jax.grad(lambda *each, attend=attend: jnp.sum(attend(*each).astype(jnp.float32)), (0, 1, 2))
                 )
             for way, call in ways.items():
+                # The first calls with new arrays are several times slower: memory is touched for the first time.
+                jax.block_until_ready([call(*arrays) for _ in range(4)])
+                for _ in range(60):
+                    jax.block_until_ready(call(*arrays))
                 timing = Timing(
                     **time_calls(lambda call=call, arrays=arrays: call(*arrays), jax.block_until_ready, SECONDS)
                 )

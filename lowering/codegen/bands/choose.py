@@ -12,7 +12,7 @@ from shaders.spirv import Builder
 from ...graph import Graph, Node
 from ...schedule import MOST_SUBGROUPS, Schedule
 from ..expression import Expression
-from .checks import INTEGERS, NARROW, UnfitError
+from .checks import NARROW, UnfitError
 from .emit import write
 from .plan import find_bands
 
@@ -32,7 +32,6 @@ def choose(fusion: Node, capabilities: Capabilities) -> Schedule | None:
         return None
     size = capabilities.subgroup_size
     most = min(_MOST_THREADS, MOST_SUBGROUPS * size, capabilities.max_invocations)
-    holds_integers = any(each.result == "i32" and each.scope == "subgroup" for each in capabilities.matrices)
     for shape in capabilities.matrices:
         if shape.scope != "subgroup" or shape.a not in NARROW or shape.result != "f32" or shape.m != shape.n:
             continue
@@ -41,8 +40,6 @@ def choose(fusion: Node, capabilities: Capabilities) -> Schedule | None:
         try:
             bands = find_bands(node, shape, thin)
         except UnfitError:
-            continue
-        if not holds_integers and any(value.dtype in INTEGERS for value in bands.settled):
             continue
         parts = options.get("threads", most) // size
         while parts > 1 and bands.rows % (parts * shape.m):

@@ -12,6 +12,7 @@ from shaders.spirv import Value as Register
 from ...graph import Value
 from .. import scalar
 from ..tile.blocks import Step
+from .checks import INTEGERS
 from .follow import ALONG, DOWN
 from .scalars import single
 
@@ -101,9 +102,9 @@ class _Leaves:
         arguments = [_element(operand) for operand in operands]
 
         def body(down: Register, along: Register, element: Register, *rest: Register) -> Register:
-            known: dict[Value, Register] = {} if first is None else {first: element}
-            for (value, _), register in zip((*others.items(), *numbers.items()), rest, strict=False):
-                known[value] = register
+            known: dict[Value, Register] = {} if first is None else {first: _bits(builder, first, element)}
+            for value, register in zip((*others, *numbers), rest, strict=False):
+                known[value] = _bits(builder, value, register)
             if row is not None:
                 down = down + rest[-1]
             return _Tree(self.emitter, known, down, along).at(self.root)
@@ -112,6 +113,12 @@ class _Leaves:
             self.emitter.producers[self.root].op, dtype.dtype, ["u32", "u32", dtype.dtype, *arguments], body
         )
         return builder.matrix_per_element(given, called, *operands)
+
+
+def _bits(builder: Builder, value: Value, register: Register) -> Register:
+    """Return an element as the value's dtype: integers of tiles lie in matrices of f32 bit by bit."""
+    is_held = value.size > 1 and value.dtype in INTEGERS
+    return builder.bitcast(register, value.dtype) if is_held else register
 
 
 def _element(operand: Register) -> str:
@@ -152,11 +159,20 @@ class _Tree:
             return self.at(step.inputs[0])
         if step.op == "exponential" and self.emitter.takes_driver_exp and value.dtype == "f32":
             return self.builder.math("exp2", self._in_units_of_log_2(step.inputs[0]))
+        if step.op == "tanh" and self.emitter.takes_driver_exp and value.dtype == "f32":
+            return self._tanh(self.at(step.inputs[0]))
         operands = [self.at(operand) for operand in step.inputs]
         if step.op in ("maximum", "minimum") and self.emitter.skips_nan and value.dtype == "f32":
             return (self.builder.max if step.op == "maximum" else self.builder.min)(*operands)
         given = [operand.dtype for operand in step.inputs]
         return single(scalar.emit(self.builder, step.op, operands, given, value.dtype, step.node.attributes))
+
+    def _tanh(self, element: Register) -> Register:
+        """Return 1 - 2 / (e^(2 x) + 1): right to a few units of 2^-24 where tanh itself is about 1, and no finer."""
+        builder = self.builder
+        one, two = builder.const("f32", 1.0), builder.const("f32", 2.0)
+        grown = builder.math("exp2", element * builder.const("f32", 2 * _LOG2_E))
+        return one - two / (grown + one)
 
     def _in_units_of_log_2(self, exponent: Value) -> Register:
         """Return an exponent of e as one of 2: what was multiplied by log 2 to begin with is taken as it was."""

@@ -15,9 +15,11 @@ from ..dot import layouts
 from ..expression import Expression
 from ..tile.blocks import Block, Step
 from ..tile.expression import Array
+from .checks import INTEGERS
 from .copies import Copy, make_copy, words_of
 from .elements import compute
 from .follow import ALONG, DOWN
+from .held import held_as
 from .loop import Loop
 from .plan import Bands, find_bands
 from .scalars import Scalars, single
@@ -82,7 +84,7 @@ class Emitter:
     def matrix_type(self, value: Value) -> MatrixType:
         """Return the type of the matrix that holds a tile."""
         use = "a" if value in self.bands.factors else "accumulator"
-        return self.builder.matrix_type(value.dtype, self.high, self.bands.columns(value), use)
+        return self.builder.matrix_type(held_as(value), self.high, self.bands.columns(value), use)
 
     def matrix(self, value: Value, columns: int) -> Register:
         """Return a tile as a matrix of so many columns: a number for each row is spread along it."""
@@ -98,9 +100,12 @@ class Emitter:
         if found.dtype.columns == columns:
             return found
         key = (source, columns)
+        if key not in self.spread and source.dtype in INTEGERS:
+            # A maximum would not keep the bits of an integer.
+            self.spread[key] = self._load(source, columns)
         if key not in self.spread:
             wide = self.builder.matrix_type(found.dtype.dtype, self.high, columns, "accumulator")
-            self.spread[key] = self.builder.matrix_reduce(found, wide, "row", self.combiner("spread", found.dtype.dtype))
+            self.spread[key] = self.builder.matrix_reduce(found, wide, "row", self.combiner("spread"))
         return self.spread[key]
 
     def _fill(self, value: Value, columns: int) -> Register:
@@ -114,10 +119,9 @@ class Emitter:
     def _filled(self, step: Step, dtype: MatrixType) -> Register:
         return self.builder.const(dtype, step.node.attributes["value"].item())
 
-    def combiner(self, kind: str, dtype: str = "f32") -> Callee:
+    def combiner(self, kind: str) -> Callee:
         """Return the function that combines two elements of a reduction."""
-        key = f"{kind} {dtype}"
-        if key not in self.combiners:
+        if kind not in self.combiners:
             builder = self.builder
 
             def body(left: Register, right: Register) -> Register:
@@ -128,8 +132,8 @@ class Emitter:
                 op = {"max": "maximum", "min": "minimum"}.get(kind, kind)
                 return single(scalar.emit(builder, op, [left, right], ["f32", "f32"], "f32", {}))
 
-            self.combiners[key] = builder.function(kind, dtype, [dtype, dtype], body)
-        return self.combiners[key]
+            self.combiners[kind] = builder.function(kind, "f32", ["f32", "f32"], body)
+        return self.combiners[kind]
 
     # -- steps ---------------------------------------------------------------------------------------------------------
     def block(self, block: Block) -> None:
@@ -262,11 +266,13 @@ class Emitter:
             start = start + self.first_row * self.builder.const("u32", steps[DOWN])
         return start, steps[DOWN], steps[ALONG]
 
-    def _load(self, value: Value) -> Register:
+    def _load(self, value: Value, columns: int | None = None) -> Register:
+        """Read a window; a number for each row into so many columns."""
         view = self.bands.views[value]
         start, down, along = self._window(view, self.bands.follows[value])
         pointer = self.arrays[view.number].buffer.pointer(start)
         dtype = self.matrix_type(value)
+        dtype = dtype if columns is None else dtype._replace(columns=columns)
         if down == 1:
             # Columns that lie whole in memory, or a number for each row, the same in all columns.
             return self.builder.matrix_load(dtype, pointer, along, column_major=True)

@@ -66,7 +66,7 @@ class Uses:
                 if value in found and value.dtype in NARROW and value not in views and _computes(step):
                     raise UnfitError("arithmetic of 16-bit numbers")
         for value in found:
-            if value.dtype not in ("f32", *NARROW, *INTEGERS):
+            if value.dtype not in ("f32", *NARROW) and not (value.dtype in INTEGERS and value in views):
                 raise UnfitError(f"a tile {value.text} that matrices cannot hold")
         return found
 
@@ -103,6 +103,11 @@ class Uses:
             if not any(other in found for other in readers[0].inputs):
                 found[step.outputs[0]] = readers[0]
         return found
+
+
+def held_as(value: Value) -> str:
+    """Return the dtype of the matrix that holds a tile: integers are read only, and lie in it bit by bit."""
+    return "f32" if value.dtype in INTEGERS else value.dtype
 
 
 def _computes(step: Step) -> bool:

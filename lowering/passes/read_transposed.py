@@ -1,0 +1,120 @@
+"""Let tile kernels read and write arrays as they lie where they were given, or gave, transposes: window by window.
+
+Before                                        After
+  %1 = transpose(%0) {permutation=(1,0,2)}
+  %2 = tile(%1)                                 %2 = tile(%0)
+    dynamic_slice(%1, h, i, 0) (1,64,128)         reshape(dynamic_slice(%0, i, h, 0) (64,1,128))
+
+A result that is only transposed is written where its transpose lies, likewise. Only axes of which a window has one
+element may change places: a window then holds the same numbers in the same order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from ..graph import Graph, Node, Value, map_regions
+from .dead import drop_dead
+
+
+def read_transposed(graph: Graph) -> Graph:
+    """Return the graph with transposes of operands and results moved into the starts of windows, in regions as well."""
+    nodes = [map_regions(node, read_transposed) if node.op in ("while", "case") else node for node in graph.nodes]
+    producers = {value: node for node in nodes for value in node.outputs}
+    for place, node in enumerate(nodes):
+        if node.op == "tile":
+            for operand in range(node.attributes["updates"], len(node.inputs)):
+                node = _read_one(node, operand, producers.get(node.inputs[operand])) or node
+            nodes[place] = node
+    graph = replace(graph, nodes=tuple(nodes))
+    users, kept = graph.users(), frozenset(graph.outputs)
+    for node in [each for each in nodes if each.op == "tile"]:
+        for result in range(node.attributes["updates"], len(node.outputs)):
+            readers = [] if node.outputs[result] in kept else users.get(node.outputs[result], [])
+            written = _write_one(node, result, readers[0]) if len(readers) == 1 else None
+            if written is not None:
+                nodes[nodes.index(node)] = node = written
+                nodes.remove(readers[0])
+    return drop_dead(replace(graph, nodes=tuple(nodes)))
+
+
+def _read_one(node: Node, operand: int, producer: Node | None) -> Node | None:
+    """Return the kernel reading what an operand is the transpose of; None where it cannot."""
+    if producer is None or producer.op != "transpose":
+        return None
+    cell: Graph = node.attributes["cell"]
+    inner = cell.inputs[len(node.attributes["grid"]) + operand]
+    permutation = tuple(producer.attributes["permutation"])
+    readers = [each for each in cell.nodes if inner in each.inputs]
+    if inner in cell.outputs or inner.shape != producer.output.shape:
+        return None
+    if not all(_moves_ones(each, inner, permutation) for each in readers):
+        return None
+    source = producer.inputs[0]
+    free = 1 + max(value.id for value in (*cell.inputs, *(out for each in cell.nodes for out in each.outputs)))
+    plain = Value(free, inner.dtype, source.shape)
+    nodes: list[Node] = []
+    for each in cell.nodes:
+        if each in readers:
+            free += 1
+            nodes += _read_plainly(each, plain, permutation, free)
+        else:
+            nodes.append(each)
+    inputs = tuple(plain if value == inner else value for value in cell.inputs)
+    operands = (*node.inputs[:operand], source, *node.inputs[operand + 1 :])
+    attributes = {**node.attributes, "cell": replace(cell, inputs=inputs, nodes=tuple(nodes))}
+    return replace(node, inputs=operands, attributes=attributes)
+
+
+def _moves_ones(reader: Node, inner: Value, permutation: Sequence[int]) -> bool:
+    """Tell whether a node cuts a window of which only axes of one element change places."""
+    if reader.op != "dynamic_slice" or reader.inputs[0] != inner or inner in reader.inputs[1:]:
+        return False
+    wide = [axis for axis, size in zip(permutation, reader.output.shape, strict=True) if size > 1]
+    return wide == sorted(wide)
+
+
+def _read_plainly(reader: Node, plain: Value, permutation: Sequence[int], number: int) -> list[Node]:
+    starts, sizes = list(reader.inputs[1:]), list(reader.output.shape)
+    for place, axis in enumerate(permutation):
+        starts[axis], sizes[axis] = reader.inputs[1 + place], reader.output.shape[place]
+    window = Value(number, plain.dtype, tuple(sizes))
+    attributes = {**reader.attributes, "sizes": tuple(sizes)}
+    cut = replace(reader, inputs=(plain, *starts), outputs=(window,), attributes=attributes)
+    return [cut, Node("reshape", (window,), reader.outputs, {}, where=reader.where)]
+
+
+def _write_one(node: Node, result: int, reader: Node) -> Node | None:
+    """Return the kernel writing the transpose of a result; None where it cannot."""
+    if reader.op != "transpose":
+        return None
+    cell: Graph = node.attributes["cell"]
+    permutation = tuple(reader.attributes["permutation"])
+    place = len(cell.inputs) - len(cell.outputs) + result
+    content, last = cell.inputs[place], cell.outputs[result]
+    writers = [each for each in cell.nodes if content in each.inputs or last in (*each.inputs, *each.outputs)]
+    if len(writers) != 1 or writers[0].op != "dynamic_update_slice" or last.shape != node.outputs[result].shape:
+        return None
+    (writer,) = writers
+    target, update, *starts = writer.inputs
+    wide = [axis for axis in permutation if update.shape[axis] > 1]
+    if target != content or update == content or wide != sorted(wide) or cell.outputs.count(last) > 1:
+        return None
+    free = 1 + max(value.id for value in (*cell.inputs, *(out for each in cell.nodes for out in each.outputs)))
+    shape = reader.output.shape
+    contents, state = (Value(free + number, content.dtype, shape) for number in (0, 1))
+    turned = Value(free + 2, update.dtype, tuple(update.shape[axis] for axis in permutation))
+    nodes: list[Node] = []
+    for each in cell.nodes:
+        if each is writer:
+            nodes.append(Node("reshape", (update,), (turned,), {}, where=writer.where))
+            moved = (starts[axis] for axis in permutation)
+            nodes.append(replace(writer, inputs=(contents, turned, *moved), outputs=(state,)))
+        else:
+            nodes.append(each)
+    inputs = (*cell.inputs[:place], contents, *cell.inputs[place + 1 :])
+    outputs = (*cell.outputs[:result], state, *cell.outputs[result + 1 :])
+    attributes = {**node.attributes, "cell": replace(cell, inputs=inputs, nodes=tuple(nodes), outputs=outputs)}
+    results = (*node.outputs[:result], reader.output, *node.outputs[result + 1 :])
+    return replace(node, outputs=results, attributes=attributes)
