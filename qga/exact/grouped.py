@@ -21,6 +21,8 @@ from .tiled import attend
 # Scores of a known range are weighed against its middle, if no weight leaves the numbers that values are held in.
 _HALF_RANGE = {jnp.dtype(jnp.float16): 9.0}
 _WIDE_HALF_RANGE = 40.0
+# Programs that keep a large GPU's memory busy where each has few queries.
+_PROGRAMS = 1024
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,6 +108,7 @@ def attend_grouped(
         member.score, options.tile, options.is_causal and is_plain, options.derivatives,
         scale_moves=isinstance(member.scale, jax.Array), window=options.window if is_plain else (None, None),
         modifier=cut and cut.modifier, bound=_bound(member, options, values.dtype),
+        parts=max(1, _PROGRAMS // (batch * groups)),
     )  # fmt: skip
     return _map(plan, shape, (member, values), cut, _spans(options, shape))
 

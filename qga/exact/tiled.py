@@ -106,7 +106,7 @@ _attend_reverse.defvjp(_attend_forwards, _attend_backwards)
 def _read(plan: TilePlan, problem: Problem, peak: Array | None) -> Outputs:
     if peak is not None:
         out, log_sums = state_read(attention_state(plan, problem, peak))
-    elif parts_of(sizes_of(plan, problem)) > 1:
+    elif parts_of(plan, sizes_of(plan, problem)) > 1:
         parts = State(*launch(split_kernel(plan, problem), *operands(problem)))
         out, log_sums = state_read(merge_parts(parts))
     else:

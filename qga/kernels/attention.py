@@ -34,8 +34,8 @@ from .problem import (
 )
 from .score import score_tile
 
-# Keys that a program of a split kernel looks at, at least, and programs that are worth having.
-_PART, _PARTS = 512, 64
+# Keys that a program of a split kernel looks at, at least.
+_PART = 256
 
 
 def promise_of(problem: Problem) -> Promise:
@@ -107,10 +107,7 @@ def split_kernel(plan: TilePlan, problem: Problem) -> Kernel:
     """
     sizes, dtype = sizes_of(plan, problem), problem.scale.dtype
     rows, columns = problem.planes[0].shape[0], problem.values.shape[1]
-    parts, of_parts = (
-        parts_of(sizes),
-        [Block(each.shape, partial(_first, each.at)) for each in by_query(sizes, problem)],
-    )
+    parts = parts_of(plan, sizes)
 
     def tile(*columns: int) -> Block:
         return Block((None, sizes.query_tile, *columns), lambda i, part: (part, i, *(0 for _ in columns)))
@@ -118,7 +115,7 @@ def split_kernel(plan: TilePlan, problem: Problem) -> Kernel:
     return Kernel(
         partial(_attend_part, plan=plan, sizes=sizes, parts=parts),
         (sizes.query_tiles, parts),
-        of_parts,
+        [replace(block, at=partial(_first, block.at)) for block in by_query(sizes, problem)],
         [tile(), tile(), tile(sizes.channels)],
         [jax.ShapeDtypeStruct((parts, *shape), dtype) for shape in ((rows,), (rows,), (rows, columns))],
         "attention_split",
@@ -126,12 +123,12 @@ def split_kernel(plan: TilePlan, problem: Problem) -> Kernel:
     )
 
 
-def parts_of(sizes: Sizes) -> int:
+def parts_of(plan: TilePlan, sizes: Sizes) -> int:
     """Return into how many parts the keys of few queries are split; 1 where that does not pay."""
     if sizes.query_tiles > 1:
         return 1
     tiles = max(1, -(-_PART // sizes.key_tile))
-    return max(1, min(_PARTS, sizes.key_tiles // tiles))
+    return max(1, min(plan.parts, sizes.key_tiles // tiles))
 
 
 def _first(at: Callable[..., Any], i: Any, part: Any) -> Any:

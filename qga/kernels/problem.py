@@ -44,6 +44,7 @@ class TilePlan:
         window: how many keys before and after its own place a query sees; None for all.
         modifier: what is done to scores and weights; None for nothing.
         bound: a number that no score exceeds by much nor stays far below; None where no such number is known.
+        parts: programs that the keys of few queries are shared out to, at most.
     """
 
     score: Score
@@ -54,6 +55,7 @@ class TilePlan:
     window: Window = (None, None)
     modifier: Modifier | None = None
     bound: float | None = None
+    parts: int = 32
 
     @property
     def back(self) -> int | None:

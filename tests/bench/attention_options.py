@@ -1,8 +1,8 @@
 """What options of attention cost, against the plain one in the same run, and how near decoding comes to copying.
 
 python -m tests.bench.attention_options                  batch 4, 16 heads, 4,096 rows, float16, on the Vulkan device
-python -m tests.bench.attention_options --rows 512 --only softcap alibi
-python -m tests.bench.attention_options --decode-only --context 32768
+python -m tests.bench.attention_options --rows 512 --only softcap alibi --backward
+python -m tests.bench.attention_options --decode-only --context 8192
 python -m tests.bench.attention_options --record         also writes a record beside those of python -m tests.bench
 
 Each row of the first table is ``qga.attention`` with one option; times are medians of calls by the host's clock. Where
@@ -43,7 +43,6 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--backward", action="store_true", help="also time gradients")
     parser.add_argument("--decode-only", action="store_true", help="leave the first table out")
     parser.add_argument("--context", type=int, default=32768, help="keys of a decoding step (default: 32768)")
-    parser.add_argument("--tiles", type=int, nargs="+", default=[128], help="key tiles to decode with (default: 128)")
     parser.add_argument("--record", action="store_true", help="also write a record")
     return parser.parse_args(arguments)
 
@@ -74,45 +73,53 @@ def options_of(batch: int, heads: int, rows: int) -> dict[str, dict[str, Any]]:
 def measure(options: argparse.Namespace, device: Any) -> list[dict[str, Any]]:
     """Time the options."""
     import jax
-    import jax.numpy as jnp
-
-    import qga
 
     random = np.random.default_rng(0)
     shape = (options.batch, options.rows, options.heads, options.width)
     given = [jax.device_put(random.normal(size=shape).astype(np.float16), device) for _ in range(3)]
+    grouped = [given[0], *(each[:, :, : max(1, options.heads // 4)] for each in given[1:])]
     rows: list[dict[str, Any]] = []
-    with jax.default_device(device):
-        chosen = options_of(options.batch, options.heads, options.rows)
-        grouped = [given[0], *(each[:, :, : max(1, options.heads // 4)] for each in given[1:])]
-        for name, keywords in {**chosen, "4 heads a key head": {}}.items():
-            if options.only and not any(word in name for word in (*options.only, "plain", "causal")):
-                continue
-            arrays = grouped if name == "4 heads a key head" else given
-            attend = jax.jit(lambda *each, keywords=keywords: qga.attention(*each, **keywords))
-            ways: dict[str, Callable[..., Any]] = {"forward": attend}
-            if options.backward:
-                ways["gradient"] = jax.jit(
-                    jax.grad(lambda *each, attend=attend: jnp.sum(attend(*each).astype(jnp.float32)), (0, 1, 2))
-                )
-            for way, call in ways.items():
-                # The first calls with new arrays are several times slower: memory is touched for the first time.
-                jax.block_until_ready([call(*arrays) for _ in range(4)])
-                for _ in range(60):
-                    jax.block_until_ready(call(*arrays))
-                timing = Timing(
-                    **time_calls(lambda call=call, arrays=arrays: call(*arrays), jax.block_until_ready, SECONDS)
-                )
-                base = next((row for row in rows if row["way"] == way and row["name"] == (
-                    "causal" if keywords.get("is_causal") else "plain")), None)  # fmt: skip
-                row = {
-                    "name": name, "way": way, "median_ms": timing.median_us / 1e3, "spread": timing.spread,
-                    "of_plain": 1.0 if base is None else timing.median_us / 1e3 / base["median_ms"],
-                }  # fmt: skip
-                rows.append(row)
-                print(f"{name:24s} {way:8s} {row['median_ms']:9.3f} ms (spread {row['spread']:.0%}) "
-                      f"{row['of_plain']:6.2f} x", flush=True)  # fmt: skip
+    chosen = options_of(options.batch, options.heads, options.rows)
+    for name, keywords in {**chosen, "4 heads a key head": {}}.items():
+        if options.only and not any(word in name for word in (*options.only, "plain", "causal")):
+            continue
+        arrays = grouped if name == "4 heads a key head" else given
+        for way, call in ways_of(keywords, backward=options.backward).items():
+            row = {"name": name, "way": way, **time_one(lambda call=call, arrays=arrays: call(*arrays))}
+            like = "causal" if keywords.get("is_causal") else "plain"
+            base = next((each for each in rows if (each["name"], each["way"]) == (like, way)), row)
+            row["of_plain"] = row["median_ms"] / base["median_ms"]
+            rows.append(row)
+            print(f"{name:24s} {way:8s} {_text(row)} {row['of_plain']:6.2f} x", flush=True)
     return rows
+
+
+def ways_of(keywords: dict[str, Any], *, backward: bool) -> dict[str, Callable[..., Any]]:
+    """Return forward, and the gradient of a sum, of attention with some options."""
+    import jax
+    import jax.numpy as jnp
+
+    import qga
+
+    def total(*arrays: Any) -> Any:
+        return jnp.sum(qga.attention(*arrays, **keywords).astype(jnp.float32))
+
+    ways = {"forward": jax.jit(lambda *arrays: qga.attention(*arrays, **keywords))}
+    return {**ways, "gradient": jax.jit(jax.grad(total, (0, 1, 2)))} if backward else ways
+
+
+def time_one(call: Callable[[], Any]) -> dict[str, float]:
+    """Time a call once its memory has been used: the first calls with new arrays are several times slower."""
+    import jax
+
+    for _ in range(60):
+        jax.block_until_ready(call())
+    timing = Timing(**time_calls(call, jax.block_until_ready, SECONDS))
+    return {"median_ms": timing.median_us / 1e3, "spread": timing.spread}
+
+
+def _text(row: dict[str, Any]) -> str:
+    return f"{row['median_ms']:9.3f} ms (spread {row['spread']:.0%})"
 
 
 def decode(options: argparse.Namespace, device: Any) -> list[dict[str, Any]]:
@@ -126,36 +133,22 @@ def decode(options: argparse.Namespace, device: Any) -> list[dict[str, Any]]:
     query = jax.device_put(random.normal(size=(8, 1, 32, 128)).astype(np.float16), device)
     block = random.normal(size=(1, options.context, 8, 128)).astype(np.float16)
     keys, values = (jax.device_put(np.broadcast_to(block, (8, *block.shape[1:])), device) for _ in range(2))
-    moved = keys.nbytes + values.nbytes
+    half = jax.device_put(np.full((8,), options.context // 2), device)
+    copy = jax.jit(lambda array: array + jnp.float16(1))
+    read = jax.jit(lambda array: jnp.max(array.reshape(-1, 1024), axis=1))
+    attend, begun = jax.jit(qga.attention), jax.jit(lambda *arrays: qga.attention(*arrays, key_lengths=half))
+    calls: dict[str, tuple[Callable[[], Any], float]] = {
+        "copy": (lambda: copy(keys), 2 * keys.nbytes),
+        "read": (lambda: read(keys), keys.nbytes),
+        "decode": (lambda: attend(query, keys, values), 2 * keys.nbytes),
+        "decode, half of the context": (lambda: begun(query, keys, values), keys.nbytes),
+    }
     rows = []
-
-    def report(name: str, call: Callable[[], Any], count: float) -> None:
-        timing = Timing(**time_calls(call, jax.block_until_ready, SECONDS))
-        row = {"name": name, "median_ms": timing.median_us / 1e3, "spread": timing.spread,
-               "bytes_per_s": count / timing.median_us * 1e6}  # fmt: skip
+    for name, (call, moved) in calls.items():
+        row = {"name": name, **time_one(call)}
+        row["bytes_per_s"] = moved / row["median_ms"] * 1e3
         rows.append(row)
-        print(f"{name:34s} {row['median_ms']:9.3f} ms (spread {row['spread']:.0%}) "
-              f"{row['bytes_per_s'] / 1e12:6.3f} TB/s", flush=True)  # fmt: skip
-
-    with jax.default_device(device):
-        copy = jax.jit(lambda array: array + jnp.float16(1))
-        report("copy", lambda: copy(keys), 2.0 * keys.nbytes)
-        total = jax.jit(lambda array: jnp.max(array.reshape(-1, 1024), axis=1))
-        report("read", lambda: total(keys), float(keys.nbytes))
-        for tile in options.tiles:
-            attend = jax.jit(lambda *each, tile=tile: qga.attention(*each, tile=tile))
-            report(f"decode, rows first, tile {tile}", lambda attend=attend: attend(query, keys, values), float(moved))
-            inner = jax.jit(lambda q, k, v, tile=tile: qga.attention(q, k.swapaxes(1, 2), v.swapaxes(1, 2), tile=tile))
-            turned = [jax.block_until_ready(jax.jit(lambda each: each.swapaxes(1, 2))(each)) for each in (keys, values)]
-            report(
-                f"decode, heads first, tile {tile}",
-                lambda inner=inner, turned=turned: inner(query, *turned),
-                float(moved),
-            )
-            del turned
-        half = jnp.full((8,), options.context // 2)
-        attend = jax.jit(lambda *each: qga.attention(*each, key_lengths=half))
-        report("decode, half of the context", lambda: attend(query, keys, values), moved / 2)
+        print(f"{name:33s} {_text(row)} {row['bytes_per_s'] / 1e12:6.3f} TB/s", flush=True)
     return rows
 
 
