@@ -50,7 +50,11 @@ def compile_watched(graph: Graph, capabilities: Capabilities) -> tuple[Program, 
 def optimise(graph: Graph, capabilities: Capabilities) -> Graph:
     """Return the fused graph of a program on a device."""
     # Clean first, so that others meet one form of everything; cut before fusing, so that all parts take neighbours in.
-    cleaned = require_features(fold_tiles(read_transposed(clean(graph))), capabilities)
+
+    def keeps_bands(before: Node, after: Node) -> bool:
+        return bands.fits(after, capabilities) or not bands.fits(before, capabilities)
+
+    cleaned = require_features(fold_tiles(read_transposed(clean(graph), keeps_bands), keeps_bands), capabilities)
     cut = split_reduce(split_loops(split_dot(cleaned, capabilities), capabilities), capabilities)
     return verify(fuse(cut))
 

@@ -11,8 +11,9 @@ again is better computed once. A result's moves to where the cell writes its blo
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from math import inf, prod
 
 from .. import ops
@@ -28,29 +29,34 @@ _MOST_LEAVES = 4
 _MOST_STEPS = 8
 
 
-def fold_tiles(graph: Graph) -> Graph:
-    """Return the graph with arithmetic moved into tile kernels, in regions as well."""
-    nodes = tuple(map_regions(n, fold_tiles) if n.op in ("while", "case") else n for n in graph.nodes)
+Allows = Callable[[Node, Node], bool]
+"""(a kernel, the same with more in its cell) -> whether the second one may stand for the first."""
+
+
+def fold_tiles(graph: Graph, allows: Allows = lambda before, after: True) -> Graph:
+    """Return the graph with arithmetic moved into tile kernels where that is allowed, in regions as well."""
+    fold = partial(fold_tiles, allows=allows)
+    nodes = tuple(map_regions(n, fold) if n.op in ("while", "case") else n for n in graph.nodes)
     graph = replace(graph, nodes=nodes)
     for _ in range(_MOST_STEPS * sum(node.op == "tile" for node in nodes)):
-        folded = _fold_one(graph)
+        folded = _fold_one(graph, allows)
         if folded is None:
             break
         graph = folded
     return drop_dead(graph)
 
 
-def _fold_one(graph: Graph) -> Graph | None:
+def _fold_one(graph: Graph, allows: Allows) -> Graph | None:
     """Return the graph after one move, None where there is nothing to move."""
     around = _Around(graph.producers(), graph.users(), frozenset(graph.outputs))
     for place, node in enumerate(graph.nodes):
         if node.op != "tile":
             continue
-        folded = _with_producer(node, around)
+        folded = _with_producer(node, around, allows)
         if folded is not None:
             return replace(graph, nodes=(*graph.nodes[:place], folded, *graph.nodes[place + 1 :]))
         ended = _with_consumer(node, around)
-        if ended is not None:
+        if ended is not None and allows(node, ended[1]):
             user, folded = ended
             rest = [folded if each is user else each for each in graph.nodes if each is not node]
             return replace(graph, nodes=tuple(rest))
@@ -124,7 +130,7 @@ def _inputs_of(node: Node) -> tuple[int, tuple[Value, ...], tuple[Value, ...], t
     return axes, cell.inputs[:axes], cell.inputs[axes : axes + count], cell.inputs[axes + count :]
 
 
-def _with_producer(node: Node, around: _Around) -> Node | None:
+def _with_producer(node: Node, around: _Around, allows: Allows) -> Node | None:
     """Return the kernel with the arithmetic before one of its operands inside."""
     cell = node.attributes["cell"]
     _, positions, operands, contents = _inputs_of(node)
@@ -152,7 +158,9 @@ def _with_producer(node: Node, around: _Around) -> Node | None:
         )
         body = _renamed(cell, inner, names[value])
         changed = replace(cell, inputs=inputs, nodes=(*editor.nodes, *body.nodes), outputs=body.outputs)
-        return replace(node, inputs=(*kept, *added), attributes={**node.attributes, "cell": changed})
+        folded = replace(node, inputs=(*kept, *added), attributes={**node.attributes, "cell": changed})
+        if allows(node, folded):
+            return folded
     return None
 
 

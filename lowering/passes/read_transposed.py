@@ -13,19 +13,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 from ..graph import Graph, Node, Value, map_regions
 from .dead import drop_dead
+from .fold_tiles import Allows
 
 
-def read_transposed(graph: Graph) -> Graph:
-    """Return the graph with transposes of operands and results moved into the starts of windows, in regions as well."""
-    nodes = [map_regions(node, read_transposed) if node.op in ("while", "case") else node for node in graph.nodes]
+def read_transposed(graph: Graph, allows: Allows = lambda before, after: True) -> Graph:
+    """Return the graph with transposes moved into the starts of windows where that is allowed, in regions as well."""
+    within = partial(read_transposed, allows=allows)
+    nodes = [map_regions(node, within) if node.op in ("while", "case") else node for node in graph.nodes]
     producers = {value: node for node in nodes for value in node.outputs}
     for place, node in enumerate(nodes):
         if node.op == "tile":
             for operand in range(node.attributes["updates"], len(node.inputs)):
-                node = _read_one(node, operand, producers.get(node.inputs[operand])) or node
+                read = _read_one(node, operand, producers.get(node.inputs[operand]))
+                node = read if read is not None and allows(node, read) else node
             nodes[place] = node
     graph = replace(graph, nodes=tuple(nodes))
     users, kept = graph.users(), frozenset(graph.outputs)
@@ -33,7 +37,7 @@ def read_transposed(graph: Graph) -> Graph:
         for result in range(node.attributes["updates"], len(node.outputs)):
             readers = [] if node.outputs[result] in kept else users.get(node.outputs[result], [])
             written = _write_one(node, result, readers[0]) if len(readers) == 1 else None
-            if written is not None:
+            if written is not None and allows(node, written):
                 nodes[nodes.index(node)] = node = written
                 nodes.remove(readers[0])
     return drop_dead(replace(graph, nodes=tuple(nodes)))

@@ -16,8 +16,8 @@ memory, `emit` the steps.
 """
 
 from .checks import UnfitError
-from .choose import BANDS, choose
+from .choose import BANDS, choose, fits
 from .emit import emit
 from .plan import describe, find_bands
 
-__all__ = ["BANDS", "UnfitError", "choose", "describe", "emit", "find_bands"]
+__all__ = ["BANDS", "UnfitError", "choose", "describe", "emit", "find_bands", "fits"]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
 
-from shaders.capabilities import Capabilities
+from shaders.capabilities import Capabilities, MatrixShape
 from shaders.kernel import Parameter
 from shaders.spirv import Builder
 
@@ -14,7 +16,7 @@ from ...schedule import MOST_SUBGROUPS, Schedule
 from ..expression import Expression
 from .checks import NARROW, UnfitError
 from .emit import write
-from .plan import find_bands
+from .plan import Bands, find_bands
 
 BANDS = "bands"
 """Mode of a schedule: tiles live in matrices of subgroups."""
@@ -27,20 +29,9 @@ def choose(fusion: Node, capabilities: Capabilities) -> Schedule | None:
     """Return a schedule in bands, or None where the device, the author or the cell does not allow one."""
     node: Node = fusion.attributes["body"].nodes[-1]
     options = dict(node.attributes.get("options", ()))
-    is_wanted = options.get("bands", not capabilities.is_cpu) and options.get("matrix_units", True)
-    if not is_wanted or not capabilities.features_nv >= _FEATURES:
-        return None
     size = capabilities.subgroup_size
     most = min(_MOST_THREADS, MOST_SUBGROUPS * size, capabilities.max_invocations)
-    for shape in capabilities.matrices:
-        if shape.scope != "subgroup" or shape.a not in NARROW or shape.result != "f32" or shape.m != shape.n:
-            continue
-        same = [each for each in capabilities.matrices if replace(each, n=shape.n, k=shape.k) == shape]
-        thin = min(same, key=lambda each: each.n)
-        try:
-            bands = find_bands(node, shape, thin)
-        except UnfitError:
-            continue
+    for shape, thin, bands in _plans(node, capabilities):
         parts = options.get("threads", most) // size
         while parts > 1 and bands.rows % (parts * shape.m):
             parts //= 2
@@ -48,6 +39,26 @@ def choose(fusion: Node, capabilities: Capabilities) -> Schedule | None:
         if parts and _shared_bytes(node, schedule) <= capabilities.max_shared_bytes:
             return schedule
     return None
+
+
+def fits(node: Node, capabilities: Capabilities) -> bool:
+    """Tell whether a tile kernel can be planned in bands on a device; its shared memory is not counted."""
+    return any(True for _ in _plans(node, capabilities))
+
+
+def _plans(node: Node, capabilities: Capabilities) -> Iterator[tuple[MatrixShape, MatrixShape, Bands]]:
+    """Yield units of the device, the narrow ones that go with them, and plans of a kernel with them."""
+    options = dict(node.attributes.get("options", ()))
+    is_wanted = options.get("bands", not capabilities.is_cpu) and options.get("matrix_units", True)
+    if not is_wanted or not capabilities.features_nv >= _FEATURES:
+        return
+    for shape in capabilities.matrices:
+        if shape.scope != "subgroup" or shape.a not in NARROW or shape.result != "f32" or shape.m != shape.n:
+            continue
+        same = [each for each in capabilities.matrices if replace(each, n=shape.n, k=shape.k) == shape]
+        thin = min(same, key=lambda each: each.n)
+        with suppress(UnfitError):
+            yield shape, thin, find_bands(node, shape, thin)
 
 
 @lru_cache(maxsize=64)
