@@ -108,7 +108,7 @@ def attend_grouped(
         member.score, options.tile, options.is_causal and is_plain, options.derivatives,
         scale_moves=isinstance(member.scale, jax.Array), window=options.window if is_plain else (None, None),
         modifier=cut and cut.modifier, bound=_bound(member, options, values.dtype),
-        parts=max(1, _PROGRAMS // (batch * groups)),
+        parts=max(1, _PROGRAMS // max(1, batch * groups)),
     )  # fmt: skip
     return _map(plan, shape, (member, values), cut, _spans(options, shape))
 

@@ -143,12 +143,13 @@ def _attend(place: Place, *refs: Any, plan: TilePlan, sizes: Sizes) -> None:
 
 def _attend_part(place: Place, *refs: Any, plan: TilePlan, sizes: Sizes, parts: int) -> None:
     given, (peak, mass, total) = split_refs(sizes, refs)
-    tiles = -(-sizes.key_tiles // parts)
-    first = place[1] * tiles
 
     def narrow(steps: Steps) -> Steps:
-        start, stop = jnp.maximum(steps.start, first), jnp.minimum(steps.stop, first + tiles)
-        return Steps(start, jnp.clip(steps.opened, start, jnp.maximum(start, stop)), stop)
+        # What there is to look at is shared out, however much that is.
+        tiles = (steps.stop - steps.start + parts - 1) // parts
+        start = jnp.minimum(steps.start + place[1] * tiles, steps.stop)
+        stop = jnp.minimum(start + tiles, steps.stop)
+        return Steps(start, jnp.clip(steps.opened, start, stop), stop)
 
     peak[...], mass[...], total[...] = _state(plan, sizes, place[0], given, narrow)
 

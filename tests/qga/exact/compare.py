@@ -67,12 +67,13 @@ def tiled(row: Row, arrays: Arrays, **more: Any) -> tuple[Any, Any, Arrays]:
 
 
 def require_equal(got: Any, want: Any, row: Row, roundings: float = CPU_ROUNDINGS) -> None:
-    """Compare all of it; a gradient in an array of all pairs sums over batch entries, one in a number over all."""
+    """Compare all of it; a gradient in a number sums over all rows, and so do their roundings."""
     depth = max(row.shape.keys, row.shape.queries, 1)
     for one, other in zip(got[:2], want[:2], strict=True):
         assert_close(one, other, depth=depth, scale=size_of(other), roundings=roundings)
     for name, other in want[2].items():
-        assert_close(got[2][name], other, depth=depth, scale=4 * size_of(other), roundings=roundings)
+        rows = row.shape.batch * row.shape.heads * row.shape.queries if np.ndim(other) == 0 else 1
+        assert_close(got[2][name], other, depth=depth * max(rows, 1), scale=4 * size_of(other), roundings=roundings)
 
 
 def size_of(array: np.ndarray) -> float:
