@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Int
@@ -57,6 +58,7 @@ def span_of(
     return Span(first, keys - stop, before, queries - reached)
 
 
+@jax.jit  # As one reduction: the pairs of rows are compared and never kept.
 def _segment_bounds(queries: Array, keys: Array) -> tuple[Array, Array]:
     """Return the first key of each query's segment and the one after the last; an empty interval where it has none."""
     count = keys.shape[0]
