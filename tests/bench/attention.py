@@ -27,6 +27,7 @@ from .timing import Timing, time_calls
 
 RECORDS = Path(__file__).parent / "records"
 SECONDS = 0.5
+WARM = 60
 BACKWARD = 2.5
 
 
@@ -121,6 +122,9 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
             operations = 4.0 * options.batch * options.heads * options.rows**2 * width * (0.5 if is_causal else 1)
             for name, calls, wait in contestants(arrays, is_causal=is_causal):
                 for way, call, factor in zip(("forward", "backward"), calls, (1, BACKWARD), strict=True):
+                    # The first calls with new arrays are several times slower: their memory has not been used.
+                    for _ in range(WARM):
+                        wait(call())
                     timing = Timing(**time_calls(call, wait, SECONDS))
                     result = call()
                     got = list(result) if isinstance(result, (tuple, list)) else [result]
