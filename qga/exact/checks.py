@@ -15,6 +15,8 @@ from ..tiling.state import accumulator_dtype
 from .metrics import Metric
 
 _RAYS = ("fidelity", "born")
+# A window that reaches farther than this sees as much, and its ends are places of 32 bits.
+_FAR = 2**30
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +105,7 @@ class Call:
                 ShapeError, "a bias is added to scores.", f"bias {describe(bias)}", "real floating numbers",
                 "pass what says yes or no as mask.",
             )  # fmt: skip
-        return self._table("bias", bias)
+        return self._table("bias", jnp.asarray(bias))
 
     def mask(self, mask: Any) -> Array | None:
         """Return a mask as four axes."""
@@ -114,7 +116,7 @@ class Call:
                 ShapeError, "a mask says True where a query may see a key.", f"mask {describe(mask)}", "a bool mask",
                 "compare first, such as mask > 0, or pass what is added to scores as bias.",
             )  # fmt: skip
-        return self._table("mask", mask)
+        return self._table("mask", jnp.asarray(mask))
 
     def _table(self, role: str, table: Array) -> Array:
         shape = (1,) * (4 - table.ndim) + table.shape
@@ -176,7 +178,8 @@ class Call:
                 OptionError, "a window counts keys before and after a query.", f"window={window!r}",
                 "a number from 0 on, or a pair of them, None for all", "use mask_mod for any other rule.",
             )  # fmt: skip
-        return pair[0], pair[1]
+        back, ahead = (None if each is None else min(each, _FAR) for each in pair)
+        return back, ahead
 
     def softcap(self, cap: Any) -> float | None:
         """Return the cap of scores."""

@@ -256,7 +256,7 @@ def _cut(sizes: Sizes, problem: Problem) -> _Tile:
     first_keys = jnp.arange(keys.shape[0], dtype=jnp.int32) * sizes.key_tile
     mask = None if problem.mask is None else across(problem.mask)
     by_key = tuple(cut(_repeat_last(each, sizes.key_tile)) for each in problem.given.by_key)
-    by_pair = tuple(map(across, problem.given.by_pair))
+    by_pair = tuple(across(_repeat_last(each.T, sizes.key_tile).T) for each in problem.given.by_pair)
     return _Tile(first_keys, keys, cut(problem.values), mask, by_key, by_pair)
 
 
@@ -274,7 +274,7 @@ def _part(problem: Problem, tile: _Tile) -> Problem:
 
 def _score(plan: TilePlan, sizes: Sizes, part: Problem, first_key: Array) -> tuple[Array, Array | None]:
     scores = score_tile(plan.score, part.planes, part.keys, part.scale)
-    scores, factors = modify(plan, scores, 0, first_key, part.given)
+    scores, factors = modify(plan, sizes, scores, 0, first_key, part.given)
     return hide(plan, sizes, scores, 0, first_key, part.mask), factors
 
 

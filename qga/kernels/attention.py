@@ -220,7 +220,7 @@ def _over_keys(
     def step(number: Array, carry: Any, *, is_open: bool) -> Any:
         keys, values, read, allowed = key_tile_of(given, sizes, number)
         first_key = number * sizes.key_tile
-        scores, factors = modify(plan, score_tile(plan.score, planes, keys, scale), first, first_key, read)
+        scores, factors = modify(plan, sizes, score_tile(plan.score, planes, keys, scale), first, first_key, read)
         if not is_open:
             scores = hide(plan, sizes, scores, first, first_key, allowed)
         return add(carry, scores, values, factors=factors)

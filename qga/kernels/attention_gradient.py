@@ -123,7 +123,7 @@ def _pull_queries(place: Place, *refs: Any, plan: TilePlan, sizes: Sizes) -> Non
         first_key = number * sizes.key_tile
 
         def score(inners: Planes, scale: Array) -> tuple[Array, Array | None]:
-            return modify(plan, plan.score.link(inners, scale), first, first_key, read)
+            return modify(plan, sizes, plan.score.link(inners, scale), first, first_key, read)
 
         scores, pull, factors = jax.vjp(lambda inners: score(inners, scale), inners, has_aux=True)
         if not is_open:
@@ -168,7 +168,7 @@ def _pull_keys(place: Place, *refs: Any, plan: TilePlan, sizes: Sizes) -> None:
         first_query = number * sizes.query_tile
 
         def score(inners: Planes) -> tuple[Array, Array | None]:
-            return modify(plan, plan.score.link(inners, scale), first_query, first, read, by_rows=False)
+            return modify(plan, sizes, plan.score.link(inners, scale), first_query, first, read, by_rows=False)
 
         scores, pull, factors = jax.vjp(score, inners, has_aux=True)
         if not is_open or is_ragged:

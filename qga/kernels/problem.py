@@ -71,7 +71,7 @@ class TilePlan:
 class Span(NamedTuple):
     """Which keys each query may see at most, and by which queries each key may be seen, as intervals.
 
-    All four rise along their axis. What a tile lacks is padded with zeros, which means: up to the end.
+    The first and the third rise along their axis, the others fall.
 
     Attributes:
         first_key: the first key that a query sees.
@@ -193,8 +193,8 @@ def list_operands(sizes: Sizes, problem: Problem) -> list[Operand]:
         *(of_all(each.reshape(1, 1)) for each in given.numbers),
         *(repeated(of_query(each, *each.shape[1:])) for each in given.by_query),
         *(repeated(of_key(each, *each.shape[1:])) for each in given.by_key),
-        *map(of_pair, given.by_pair), *map(of_all, given.tables),
-        *map(of_query, span[:2]), *map(of_key, span[2:]),
+        *(repeated(of_pair(each)) for each in given.by_pair), *map(of_all, given.tables),
+        *(repeated(of_query(each)) for each in span[:2]), *(repeated(of_key(each)) for each in span[2:]),
     ]  # fmt: skip
 
 
@@ -241,6 +241,7 @@ def whole(*shape: int) -> Block:
 
 def modify(
     plan: TilePlan,
+    sizes: Sizes,
     scores: Float[Array, "rows columns"],
     first_query: int | Array,
     first_key: int | Array,
@@ -248,11 +249,19 @@ def modify(
     *,
     by_rows: bool = True,
 ) -> tuple[Float[Array, "rows columns"], Float[Array, "rows columns"] | None]:
-    """Apply the plan's modifier to a tile of scores: what it makes of them, and its factors of weights."""
+    """Apply the plan's modifier to a tile of scores: what it makes of them, and its factors of weights.
+
+    Beyond the last query and the last key a tile has them again, by place as well: what a function of scores makes of
+    other places may have no derivative.
+    """
     if plan.modifier is None:
         return scores, None
     queries = first_query + lax.broadcasted_iota(jnp.int32, scores.shape, 0 if by_rows else 1)
     keys = first_key + lax.broadcasted_iota(jnp.int32, scores.shape, 1 if by_rows else 0)
+    if sizes.queries % sizes.query_tile:
+        queries = jnp.minimum(queries, sizes.queries - 1)
+    if sizes.keys % sizes.key_tile:
+        keys = jnp.minimum(keys, sizes.keys - 1)
     return plan.modifier(scores, queries, keys, given, by_rows=by_rows)
 
 

@@ -10,7 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from qga.exact.scores import DOT_NARROW
 from qga.exact.spans import span_of
+from qga.kernels.modify import Extents, cut_function
+from qga.kernels.problem import Problem, Span, TilePlan, by_query, key_steps, sizes_of
 
 Drawn = tuple[int, int, dict[str, Any]]
 NUMBERS = st.none() | st.integers(0, 9)
@@ -99,3 +102,19 @@ def test_unsorted_segments_have_larger_intervals_than_they_need() -> None:
     call = 3, 4, {"segments": [np.int32([0, 1, 0]), np.int32([0, 1, 1, 0])]}
     by_query, _, _ = spanned(*call)
     assert (by_query & ~visible(*call)).any()
+
+
+def test_rows_that_fill_up_a_tile_look_no_farther_than_the_last_one() -> None:
+    cut = cut_function(lambda s, b, h, q, k: (jnp.where(k < 5, s, -jnp.inf),), Extents(1, 1, 4, 64), [], [], np.float32)
+    span = span_of(4, 64, key_length=jnp.int32(5))
+    rows, keys = jnp.zeros((4, 8), jnp.float16), jnp.zeros((64, 8), jnp.float16)
+    problem = Problem((rows,), keys, keys, jnp.float32(1), None, cut.given, span)
+    plan = TilePlan(DOT_NARROW, 16, is_causal=False, modifier=cut.modifier)
+    sizes = sizes_of(plan, problem)
+    assert sizes.query_tile == 16
+    # The intervals are what comes last; a row that is not there is padded with what the last one sees.
+    assert all(block.repeats for block in by_query(sizes, problem)[-4:])
+    padded = [jnp.pad(each, (0, 12), mode="edge") for each in span[:2]]
+    assert int(key_steps(plan, sizes, 0, Span(*padded, *span[2:])).stop) == 1
+    zeros = [jnp.pad(each, (0, 12)) for each in span[:2]]
+    assert int(key_steps(plan, sizes, 0, Span(*zeros, *span[2:])).stop) == 4
