@@ -169,3 +169,44 @@ def test_options_go_together_on_vulkan(parts: dict[str, Any], vulkan: jax.Device
     for one, other in zip(jax.tree.leaves(there), jax.tree.leaves(compute(arrays)), strict=True):
         assert one.devices() == {vulkan}
         assert_close(one, other, depth=16, scale=4 * size_of(np.asarray(other)), roundings=VULKAN_ROUNDINGS)
+
+
+@pytest.mark.parametrize("derivatives", ["reverse", "all"])
+@pytest.mark.parametrize("name", ["places", "table"])
+def test_what_a_tile_has_beyond_the_end_has_a_derivative(
+    name: str, derivatives: Any, random: np.random.Generator
+) -> None:
+    options: dict[str, Any] = {
+        "places": lambda _: {
+            "score_mod": lambda score, b, h, query, key: score * jnp.sqrt((6 - key).astype(score.dtype))
+        },
+        "table": lambda a: {
+            "bias": jnp.full((2, 4, 5, 6), 30, a["query"].dtype),
+            "score_mod": lambda s, *_: jnp.sqrt(s),
+        },
+    }
+    row = Row("", options[name], shape=TINY, tile=4)
+    arrays = of_dtype(row.arrays(random), jnp.float32)
+    require_equal(tiled(row, arrays, derivatives=derivatives), truth(row, arrays), row)
+
+
+def test_tables_of_numpy_are_arrays(random: np.random.Generator) -> None:
+    tables = {"bias": np.float32(random.normal(size=(4, 1, 6))), "mask": random.random((2, 1, 1, 6)) < 0.7}
+    arrays = of_dtype(Row("", shape=TINY).arrays(random), jnp.float32)
+    got, want = (
+        jax.jit(partial(run, attention, Row("", lambda _, given=given: given)))(arrays)
+        for given in (tables, jax.tree.map(jnp.asarray, tables))
+    )
+    np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.parametrize("offset", [None, 3])
+def test_a_window_may_be_as_wide_as_numbers_go(offset: int | None, random: np.random.Generator) -> None:
+    row = Row("", lambda _: {"window": 2**31 - 1, "query_offset": offset}, shape=TINY)
+    arrays = of_dtype(row.arrays(random), jnp.float32)
+    require_equal(tiled(row, arrays), truth(Row("", shape=TINY), arrays), row)
+
+
+def test_no_batch_entries_are_no_results() -> None:
+    none = jnp.zeros((0, 5, 4, 4))
+    assert attention(none, none, none, is_causal=True).shape == none.shape
