@@ -95,7 +95,7 @@ def analyze_model(
         ...     q, k, v = (x @ w for w in weights)
         ...     return jax.nn.dot_product_attention(q[None, :, None], k[None, :, None], v[None, :, None])
         >>> weights = jax.random.normal(jax.random.key(0), (3, 8, 8))
-        >>> analyze_model(apply, weights, jnp.ones((16, 8))).layers
+        >>> analyze_model(apply, weights, jax.numpy.ones((16, 8))).layers
         ('0',)
     """
     found = _run(apply, parameters, inputs)
