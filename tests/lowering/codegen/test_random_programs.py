@@ -39,7 +39,7 @@ def test_device_computes_what_numpy_computes(graph: Graph, style: Style, device:
 
 
 @pytest.mark.parametrize("style", STYLES)
-@settings(SETTINGS, max_examples=200)
+@settings(SETTINGS, max_examples=100)
 @given(graph=graphs())
 def test_fusion_keeps_the_meaning(graph: Graph, style: Style, lavapipe: Capabilities) -> None:
     fused = optimise(graph, styled(lavapipe, style))

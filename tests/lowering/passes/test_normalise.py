@@ -38,7 +38,7 @@ def test_normalise_keeps_the_meaning_of_programs(name: str) -> None:
         np.testing.assert_array_equal(got, want)
 
 
-@settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=80, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(graphs())
 def test_normalise_keeps_the_meaning_of_random_graphs(graph: Graph) -> None:
     same(graph, normalise(graph))

@@ -38,7 +38,7 @@ def test_simplify_keeps_the_meaning_of_programs(name: str) -> None:
         np.testing.assert_allclose(got, want, rtol=tolerance, atol=tolerance)
 
 
-@settings(max_examples=300, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(graphs())
 def test_simplify_keeps_the_meaning_of_random_graphs(graph: Graph) -> None:
     same(graph, simplify(normalise(graph)))
