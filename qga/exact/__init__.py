@@ -1,9 +1,9 @@
 """Attention as softmax over scores of lifted keys, evaluated tile by tile."""
 
-from .front import attention, dot_product_attention
+from .by_head import DEFAULT_TILE, attention_pass, dot_attention, fidelity_attention
 from .gauge_values import gauge_attention
 from .metrics import lift, scores
-from .public import DEFAULT_TILE, attention_pass, dot_attention, fidelity_attention
+from .multi_head import attention, dot_product_attention
 from .scores import dot_scores, fidelity_scores, lift_to_rays
 from .weights import attention_weights
 

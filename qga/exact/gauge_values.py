@@ -12,8 +12,8 @@ from jaxtyping import Array, Bool, Complex, Float
 from ..errors import OptionError, ShapeError, describe, refuse
 from ..tiling.cut import split
 from ..tiling.state import State, state_merge, state_read
+from .by_head import DEFAULT_TILE
 from .metrics import lift
-from .public import DEFAULT_TILE
 
 Halves = Float[Array, "rows halves"]
 

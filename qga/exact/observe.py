@@ -111,7 +111,7 @@ def observe_grouped(
     extras: dict[str, Any],
     *,
     metric: str,
-    scale: Any,
+    scale: float | Float[Array, "#batch #heads"],
     is_causal: bool,
 ) -> None:
     """Observe a call of ``qga.attention``; what is not None among ``extras`` cannot be shown."""
@@ -120,6 +120,7 @@ def observe_grouped(
     others = [name for name, each in extras.items() if each is not None]
     _refuse_extras(others + ([] if metric in get_args(Metric) else [f"metric={metric!r}"]))
     queries, keys, values = (_heads_first(each) for each in (query, key, value))
+    scale = scale.reshape(-1) if isinstance(scale, jax.Array) else scale
     observe(None, queries, keys, values, metric=metric, scale=scale, is_causal=is_causal)  # type: ignore[arg-type]
 
 

@@ -100,8 +100,8 @@ def near_mod(offsets: Int[Array, " batch"] | None, back: int | None, ahead: int 
     def mod(batch: Place, head: Place, query: Place, key: Place) -> Array:
         del head
         here = query if offsets is None else query + offsets[batch]
-        visible = key == key if ahead is None else key <= here + ahead
-        return visible if back is None else visible & (key >= here - back)
+        before = True if ahead is None else key <= here + ahead
+        return jnp.logical_and(before, True if back is None else key >= here - back)
 
     return mod
 

@@ -10,7 +10,7 @@ import sys
 import jax.numpy as jnp
 import pytest
 
-EXAMPLES = ["qga.exact.public", "qga.flow.heat", "qga.motivic.haar", "qga.tiling.summary"]
+EXAMPLES = ["qga.exact.by_head", "qga.flow.heat", "qga.motivic.haar", "qga.tiling.summary"]
 
 
 def test_import_loads_neither_compiler_nor_optimiser() -> None:

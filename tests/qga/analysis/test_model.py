@@ -10,6 +10,7 @@ import pytest
 import qga
 from qga import OptionError, ShapeError
 from qga.analysis import observe
+from tests.qga.tolerances import assert_close, assert_far
 
 ROWS, HEADS, WIDTH = 24, 2, 4
 
@@ -112,3 +113,19 @@ def test_a_mask_and_a_batch_are_refused(model: tuple[jax.Array, jax.Array]) -> N
         ShapeError, match=r"observe: one example at a time, heads in front.\n  got:  queries float32\[2, 24, 2, 4\]"
     ):
         qga.analyze_model(batched, *model)
+
+
+def test_grouped_attention_is_observed_with_a_scale_for_each_head() -> None:
+    x, scale = jax.random.normal(jax.random.key(0), (1, 16, 4, 8)), jnp.arange(1.0, 5.0)
+    found = qga.analyze_model(lambda scale, x: qga.attention(x, x[:, :, :2], x[:, :, :2], scale=scale), scale, x)
+    heads = jnp.swapaxes(x[0], 0, 1)
+    want = qga.analyze(heads, heads[:2], heads[:2], scale=scale)
+    for one, other in zip(found.heads, want.heads, strict=True):
+        assert_close(one.row_entropy, other.row_entropy, depth=16, scale=4.0)
+    assert_far(found.heads[0].row_entropy, want.heads[1].row_entropy)
+
+
+def test_a_metric_without_a_scale_is_observed_with_its_own() -> None:
+    x = jax.random.normal(jax.random.key(0), (1, 16, 4, 8))
+    found = qga.analyze_model(lambda _, x: qga.attention(x, x, x, metric="fidelity"), 0, x)
+    assert len(found.heads) == 4

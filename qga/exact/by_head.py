@@ -1,4 +1,4 @@
-"""The attention functions people call: they check, batch over leading axes and choose the tiles."""
+"""Attention of one head at a time, over any axes of a batch in front: what is checked, mapped and cut into tiles."""
 
 from __future__ import annotations
 
@@ -82,7 +82,8 @@ def dot_attention(
         mask: True where a query may see a key.
         is_causal: let query i see keys 0 to i only.
         tile: keys scored at a time, at most; any value gives the same result up to rounding.
-        derivatives: "all" modes and orders, or "reverse" mode of first order alone, by kernels of its own.
+        derivatives: "all" modes and orders by loops, or "reverse" for gradients by kernels, which may be
+            differentiated again in any mode.
         return_lse: also return log sum_j e^(s_ij), the log partition sum of each row.
 
     Returns:
@@ -168,7 +169,8 @@ def fidelity_attention(
         mask: True where a query may see a key.
         is_causal: let query i see keys 0 to i only.
         tile: keys scored at a time, at most; any value gives the same result up to rounding.
-        derivatives: "all" modes and orders, or "reverse" mode of first order alone, by kernels of its own.
+        derivatives: "all" modes and orders by loops, or "reverse" for gradients by kernels, which may be
+            differentiated again in any mode.
         return_lse: also return log sum_j e^(s_ij), the log partition sum of each row.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Attention as people call it: grouped heads in a batch, with everything that attention is asked for."""
+"""Attention over grouped heads in a batch, with everything that attention is asked for."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, UInt32
 
 from ..kernels.problem import Derivatives
 from . import checks
+from .by_head import DEFAULT_TILE
 from .family import member_of
 from .grouped import Options, attend_grouped
 from .metrics import Metric
 from .observe import observe_grouped
 from .pairs import MaskMod, ScoreMod, dropout_factor
-from .public import DEFAULT_TILE
 from .tiled import finite
 
 Heads = Float[Array, "*batch queries heads width"]
@@ -106,6 +106,8 @@ def attention(
         "query_offset": query_offset, "score_mod": score_mod, "mask_mod": mask_mod,
         "dropout_rate": dropout_rate or None,
     }  # fmt: skip
+    call.metric(metric, curvature)
+    scale = call.scale(scale, metric)
     observe_grouped(query, key, value, extras, metric=metric, scale=scale, is_causal=is_causal)
     options = Options(
         is_causal, call.window(window), call.by_batch("query_offset", query_offset),
@@ -114,8 +116,7 @@ def attention(
         call.by_head("alibi", alibi), score_mod, mask_mod, _dropout(call, dropout_rate, dropout_key),
         call.tile(tile), call.derivatives(derivatives),
     )  # fmt: skip
-    call.metric(metric, curvature)
-    member = member_of(metric, query, key, call.scale(scale, metric), curvature)
+    member = member_of(metric, query, key, scale, curvature)
     out, log_sums = attend_grouped(member, value, options)
     if sinks is not None:
         out, log_sums = _sink(out, log_sums, call.by_head("sinks", sinks))
