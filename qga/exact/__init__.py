@@ -1,6 +1,7 @@
 """Attention as softmax over scores of lifted keys, evaluated tile by tile."""
 
-from .by_head import DEFAULT_TILE, attention_pass, dot_attention, fidelity_attention
+from ..kernels.problem import DEFAULT_TILE
+from .by_head import attention_pass, dot_attention, fidelity_attention
 from .gauge_values import gauge_attention
 from .metrics import lift, scores
 from .multi_head import attention, dot_product_attention

@@ -11,13 +11,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from ..errors import OptionError, ShapeError, describe, refuse
-from ..kernels.problem import Derivatives, Problem, TilePlan
+from ..kernels.problem import DEFAULT_TILE, Derivatives, Problem, TilePlan
 from ..tiling.state import accumulator_dtype
 from .observe import Metric, observe_call
 from .scores import FIDELITY, dot_score, lift_to_rays
 from .tiled import attend, finite
-
-DEFAULT_TILE = 128
 
 Queries = Float[Array, "*batch queries width"]
 Keys = Float[Array, "*batch keys width"]

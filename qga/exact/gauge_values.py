@@ -10,9 +10,9 @@ from jax import lax
 from jaxtyping import Array, Bool, Complex, Float
 
 from ..errors import OptionError, ShapeError, describe, refuse
+from ..kernels.problem import DEFAULT_TILE
 from ..tiling.cut import split
 from ..tiling.state import State, state_merge, state_read
-from .by_head import DEFAULT_TILE
 from .metrics import lift
 
 Halves = Float[Array, "rows halves"]

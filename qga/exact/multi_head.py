@@ -8,9 +8,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, UInt32
 
-from ..kernels.problem import Derivatives
+from ..kernels.problem import DEFAULT_TILE, Derivatives
 from . import checks
-from .by_head import DEFAULT_TILE
 from .family import member_of
 from .grouped import Options, attend_grouped
 from .metrics import Metric

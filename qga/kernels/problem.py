@@ -27,6 +27,9 @@ _FEW = 16
 # Numbers at most that a program carries through its loop, in each of its results.
 _CARRIED = 16384
 
+DEFAULT_TILE = 128
+"""Keys scored at a time, at most, where nobody says."""
+
 Derivatives = Literal["all", "reverse"]
 Window = tuple[int | None, int | None]
 

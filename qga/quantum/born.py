@@ -11,8 +11,8 @@ from jax import lax
 from jaxtyping import Array, Complex, Float
 
 from ..errors import OptionError, ShapeError, describe, refuse
-from ..exact.by_head import DEFAULT_TILE
 from ..exact.metrics import lift
+from ..kernels.problem import DEFAULT_TILE
 from ..tiling.cut import split
 from ..tiling.state import State, state_leaf, state_merge
 
