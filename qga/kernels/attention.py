@@ -17,22 +17,9 @@ from jaxtyping import Array
 
 from ..tiling.state import State, state_add, state_read
 from .call import Block, Kernel, Place, Promise
-from .problem import (
-    Problem,
-    Sizes,
-    Steps,
-    TilePlan,
-    by_query,
-    hide,
-    key_steps,
-    key_tile_of,
-    modify,
-    over_tiles,
-    sizes_of,
-    split_refs,
-    tile_of,
-)
+from .problem import Problem, Sizes, TilePlan, by_query, hide, key_tile_of, modify, sizes_of, split_refs, tile_of
 from .score import score_tile
+from .steps import Steps, key_steps, over_tiles
 
 # Keys that a program of a split kernel looks at, at least.
 _PART = 256
@@ -149,7 +136,7 @@ def _attend_part(place: Place, *refs: Any, plan: TilePlan, sizes: Sizes, parts: 
         tiles = (steps.stop - steps.start + parts - 1) // parts
         start = jnp.minimum(steps.start + place[1] * tiles, steps.stop)
         stop = jnp.minimum(start + tiles, steps.stop)
-        return Steps(start, jnp.clip(steps.opened, start, stop), stop)
+        return steps._replace(start=start, opened=jnp.clip(steps.opened, start, stop), stop=stop)
 
     peak[...], mass[...], total[...] = _state(plan, sizes, place[0], given, narrow)
 
@@ -225,5 +212,5 @@ def _over_keys(
             scores = hide(plan, sizes, scores, first, first_key, allowed)
         return add(carry, scores, values, factors=factors)
 
-    steps = key_steps(plan, sizes, first, given.span)
+    steps = key_steps(plan, sizes, first, given)
     return over_tiles(steps if narrow is None else narrow(steps), step, start)

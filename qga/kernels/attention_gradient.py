@@ -30,11 +30,8 @@ from .problem import (
     by_key,
     by_query,
     hide,
-    key_steps,
     key_tile_of,
     modify,
-    over_tiles,
-    query_steps,
     query_tile_of,
     sizes_of,
     split_refs,
@@ -42,6 +39,7 @@ from .problem import (
     whole,
 )
 from .score import Planes
+from .steps import key_steps, over_tiles, query_steps
 
 _BY_ROWS = (((1,), (1,)), ((), ()))
 # Keys, or queries, of a round at most.
@@ -106,7 +104,8 @@ def _sizes(plan: TilePlan, problem: Problem, *, sums_over_keys: bool) -> Sizes:
         and chunk * (sizes.planes * sizes.width + sizes.channels) > STAGED
     ):
         chunk //= 2
-    return sizes._replace(key_tile=max(1, min(sizes.query_tile, sizes.keys)), query_tile=chunk)
+    rows = sizes.query_tile if sizes.has_visits else max(1, min(sizes.query_tile, sizes.keys))
+    return sizes._replace(key_tile=rows, query_tile=chunk)
 
 
 def _pull_queries(place: Place, *refs: Any, plan: TilePlan, sizes: Sizes) -> None:
@@ -141,7 +140,7 @@ def _pull_queries(place: Place, *refs: Any, plan: TilePlan, sizes: Sizes) -> Non
         tuple(jnp.zeros(plane.shape, dtype) for plane in planes),
         (jnp.zeros(planes[0].shape[:1], dtype),) * plan.scale_moves,
     )
-    sums = over_tiles(key_steps(plan, sizes, first, given.span), add, start)
+    sums = over_tiles(key_steps(plan, sizes, first, given), add, start)
     for ref, bar in zip(bars, (*sums[0], *sums[1]), strict=True):
         ref[...] = bar.astype(ref.dtype)
 
@@ -184,7 +183,7 @@ def _pull_keys(place: Place, *refs: Any, plan: TilePlan, sizes: Sizes) -> None:
         return key_bar, value_bar
 
     sums = jnp.zeros(keys.shape, dtype), jnp.zeros(values.shape, dtype)
-    sums = over_tiles(query_steps(plan, sizes, first, given.span), add, sums, is_open_first=False)
+    sums = over_tiles(query_steps(plan, sizes, first, given), add, sums)
     key_bar_ref[...], value_bar_ref[...] = (
         bar.astype(ref.dtype) for bar, ref in zip(sums, (key_bar_ref, value_bar_ref), strict=True)
     )

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import jax.numpy as jnp
@@ -15,6 +14,7 @@ from jaxtyping import Array, Bool, Float, Int
 from .call import Block
 from .modify import Given, Modifier
 from .score import Planes, Score
+from .visits import Visits
 
 # Rows of a tile at most, by bytes of a number: the weights of a pair of tiles take half of 32 KiB, the shared memory
 # that nearly every device gives a workgroup, or all of it for numbers of 2 bytes, which matrix units hold. On the CPU
@@ -100,6 +100,7 @@ class Problem(NamedTuple):
         mask: True where a query may see a key; None where every query may see every key.
         given: what the plan's modifier is given.
         span: intervals outside of which nobody sees anything; None where they are not known.
+        visits: the pairs of tiles that are looked at, instead of all that may see each other.
     """
 
     planes: Planes
@@ -109,6 +110,7 @@ class Problem(NamedTuple):
     mask: Bool[Array, "queries keys"] | None
     given: Given = Given()
     span: Span | None = None
+    visits: Visits | None = None
 
 
 class Sizes(NamedTuple):
@@ -125,6 +127,7 @@ class Sizes(NamedTuple):
     given: tuple[int, ...] = (0, 0, 0, 0, 0)
     has_span: bool = False
     is_modified: bool = False
+    has_visits: bool = False
 
     @property
     def query_tiles(self) -> int:
@@ -138,7 +141,10 @@ class Sizes(NamedTuple):
 
 
 def sizes_of(plan: TilePlan, problem: Problem) -> Sizes:
-    """Cut a problem: tiles are as long as fits a workgroup, and key tiles no longer than the plan says."""
+    """Cut a problem: tiles are as long as fits a workgroup, and key tiles no longer than the plan says.
+
+    With visits the tiles of both sides are as long as fits, however few rows there are.
+    """
     (queries, width), (keys, channels) = problem.planes[0].shape, problem.values.shape
     bytes_each = problem.keys.dtype.itemsize
     fitting = _ROWS.get(bytes_each, min(_ROWS.values()))
@@ -146,7 +152,9 @@ def sizes_of(plan: TilePlan, problem: Problem) -> Sizes:
         fitting //= 2
     least = _FEW if bytes_each == 2 else 1
     query_tile, key_tile = max(least, min(fitting, queries)), max(1, min(fitting, plan.tile, keys))
-    if query_tile == least > 1:
+    if problem.visits is not None:
+        query_tile = key_tile = fitting
+    elif query_tile == least > 1:
         # One subgroup has such a tile: it is waiting for memory all the time, and more of them wait at a time.
         key_tile = min(key_tile, _FEW)
     while bytes_each == 2 and key_tile > 64 and key_tile * (width + channels) > STAGED:
@@ -155,7 +163,8 @@ def sizes_of(plan: TilePlan, problem: Problem) -> Sizes:
     # A block has at least one element; what an empty array lacks is padded with zeros.
     axes = queries, keys, max(1, width), max(1, channels), query_tile, key_tile
     given = tuple(map(len, problem.given))
-    return Sizes(*present, *axes, given, problem.span is not None, plan.modifier is not None)
+    has = problem.span is not None, plan.modifier is not None, problem.visits is not None
+    return Sizes(*present, *axes, given, *has)
 
 
 class Operand(NamedTuple):
@@ -187,7 +196,11 @@ def list_operands(sizes: Sizes, problem: Problem) -> list[Operand]:
     def of_all(array: Array) -> Operand:
         return Operand(array, whole(*array.shape), whole(*array.shape))
 
-    given, span = problem.given, problem.span or ()
+    def listed(array: Array, *, is_by_query: bool) -> Operand:
+        one = tile_of(1, *array.shape[1:])
+        return Operand(array, *((one, whole(*array.shape)) if is_by_query else (whole(*array.shape), one)))
+
+    given, span, visits = problem.given, problem.span or (), problem.visits or ()
     return [
         *(repeated(of_query(plane, sizes.width)) for plane in problem.planes),
         repeated(of_key(problem.keys, sizes.width)), of_key(problem.values, sizes.channels),
@@ -198,6 +211,7 @@ def list_operands(sizes: Sizes, problem: Problem) -> list[Operand]:
         *(repeated(of_key(each, *each.shape[1:])) for each in given.by_key),
         *(repeated(of_pair(each)) for each in given.by_pair), *map(of_all, given.tables),
         *(repeated(of_query(each)) for each in span[:2]), *(repeated(of_key(each)) for each in span[2:]),
+        *(listed(each, is_by_query=number < len(visits) // 2) for number, each in enumerate(visits)),
     ]  # fmt: skip
 
 
@@ -229,7 +243,8 @@ def split_refs(sizes: Sizes, refs: Sequence[Any]) -> tuple[Problem, Sequence[Any
     (mask,) = take(1) if sizes.is_masked else (None,)
     given = Given(*map(take, sizes.given))
     span = Span(*take(4)) if sizes.has_span else None
-    return Problem(planes, keys, values, scale, mask, given, span), rest
+    visits = Visits(*take(6)) if sizes.has_visits else None
+    return Problem(planes, keys, values, scale, mask, given, span, visits), rest
 
 
 def tile_of(rows: int, *columns: int) -> Block:
@@ -291,61 +306,6 @@ def hide(
     if allowed is not None:
         visible &= allowed
     return jnp.where(visible, scores, -jnp.inf)
-
-
-class Steps(NamedTuple):
-    """Which tiles a program looks at: from ``start`` to ``stop``; before ``opened`` nothing in them is hidden."""
-
-    start: int | Array
-    opened: int | Array
-    stop: int | Array
-
-
-def key_steps(plan: TilePlan, sizes: Sizes, first_query: int | Array, span: Span | None) -> Steps:
-    """Return which tiles of keys a tile of queries looks at."""
-    tile, last = sizes.key_tile, first_query + sizes.query_tile
-    start, stop = 0, sizes.key_tiles
-    opened = 0 if sizes.is_masked else sizes.keys // tile
-    if plan.ahead is not None:
-        stop = jnp.minimum((last + plan.ahead + tile - 1) // tile, stop)
-        opened = opened and jnp.minimum((first_query + plan.ahead + 1) // tile, opened)
-    if plan.back is not None:
-        start = jnp.maximum(first_query - plan.back, 0) // tile
-        opened = start
-    if span is not None:
-        start = jnp.maximum(span.first_key[0] // tile, start)
-        stop = jnp.minimum((sizes.keys - span.keys_after[sizes.query_tile - 1] + tile - 1) // tile, stop)
-        opened = start
-    return Steps(start, opened, stop)
-
-
-def query_steps(plan: TilePlan, sizes: Sizes, first_key: int | Array, span: Span | None) -> Steps:
-    """Return which tiles of queries a tile of keys looks at; up to ``opened`` something may be hidden."""
-    tile, last = sizes.query_tile, first_key + sizes.key_tile
-    start, opened, stop = 0, 0, sizes.query_tiles
-    if plan.ahead is not None:
-        # No query before a tile's first key sees any of its keys, and every query from its last key on sees all.
-        start = jnp.maximum(first_key - plan.ahead, 0) // tile
-        opened = jnp.minimum(-(-jnp.maximum(last - 1 - plan.ahead, 0) // tile), stop)
-    if plan.back is not None:
-        stop = jnp.minimum((last + plan.back + tile - 1) // tile, stop)
-        opened = stop
-    if span is not None:
-        start = jnp.maximum(span.first_query[0] // tile, start)
-        stop = jnp.minimum((sizes.queries - span.queries_after[sizes.key_tile - 1] + tile - 1) // tile, stop)
-        opened = stop
-    return Steps(start, stop if sizes.is_masked else opened, stop)
-
-
-def over_tiles(steps: Steps, step: Callable[..., Any], start: Any, *, is_open_first: bool = True) -> Any:
-    """Fold ``step`` (number, carry, is_open) over tiles, of which those up to ``opened`` hide nothing, or may hide."""
-    for low, high, is_open in (
-        (steps.start, steps.opened, is_open_first), (steps.opened, steps.stop, not is_open_first)
-    ):  # fmt: skip
-        is_empty = low is high or (isinstance(low, int) and isinstance(high, int) and low >= high)
-        if not is_empty:
-            start = lax.fori_loop(low, high, partial(step, is_open=is_open), start)
-    return start
 
 
 def key_tile_of(given: Problem, sizes: Sizes, number: Array) -> tuple[Any, ...]:

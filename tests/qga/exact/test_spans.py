@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from qga.exact.scores import DOT_NARROW
 from qga.exact.spans import span_of
 from qga.kernels.modify import Extents, cut_function
-from qga.kernels.problem import Problem, Span, TilePlan, by_query, key_steps, sizes_of
+from qga.kernels.problem import Problem, Span, TilePlan, by_query, sizes_of
+from qga.kernels.steps import key_steps
 
 Drawn = tuple[int, int, dict[str, Any]]
 NUMBERS = st.none() | st.integers(0, 9)
@@ -115,6 +116,6 @@ def test_rows_that_fill_up_a_tile_look_no_farther_than_the_last_one() -> None:
     # The intervals are what comes last; a row that is not there is padded with what the last one sees.
     assert all(block.repeats for block in by_query(sizes, problem)[-4:])
     padded = [jnp.pad(each, (0, 12), mode="edge") for each in span[:2]]
-    assert int(key_steps(plan, sizes, 0, Span(*padded, *span[2:])).stop) == 1
+    assert int(key_steps(plan, sizes, 0, problem._replace(span=Span(*padded, *span[2:]))).stop) == 1
     zeros = [jnp.pad(each, (0, 12)) for each in span[:2]]
-    assert int(key_steps(plan, sizes, 0, Span(*zeros, *span[2:])).stop) == 4
+    assert int(key_steps(plan, sizes, 0, problem._replace(span=Span(*zeros, *span[2:]))).stop) == 4

@@ -1,0 +1,98 @@
+"""Which tiles a program walks over: the range of what can be seen, or a list of what is visited."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array
+
+from .problem import Problem, Sizes, TilePlan
+
+
+class Steps(NamedTuple):
+    """Which tiles a program looks at: rounds from ``start`` to ``stop``, of which those on one side hide nothing.
+
+    Attributes:
+        start: the first round.
+        opened: where rounds that hide nothing meet those that may.
+        stop: one after the last round.
+        is_open_first: whether nothing is hidden before ``opened``, or from it on.
+        at: round -> number of its tile; None where they are the same.
+    """
+
+    start: int | Array
+    opened: int | Array
+    stop: int | Array
+    is_open_first: bool = True
+    at: Callable[[Array], Array] | None = None
+
+
+def key_steps(plan: TilePlan, sizes: Sizes, first_query: int | Array, given: Problem) -> Steps:
+    """Return which tiles of keys a tile of queries looks at."""
+    if given.visits is not None:
+        return _visit_steps(given.visits.by_query, sizes.query_tile // sizes.key_tile)
+    tile, last, span = sizes.key_tile, first_query + sizes.query_tile, given.span
+    start, stop = 0, sizes.key_tiles
+    opened = 0 if sizes.is_masked else sizes.keys // tile
+    if plan.ahead is not None:
+        stop = jnp.minimum((last + plan.ahead + tile - 1) // tile, stop)
+        opened = opened and jnp.minimum((first_query + plan.ahead + 1) // tile, opened)
+    if plan.back is not None:
+        start = jnp.maximum(first_query - plan.back, 0) // tile
+        opened = start
+    if span is not None:
+        start = jnp.maximum(span.first_key[0] // tile, start)
+        stop = jnp.minimum((sizes.keys - span.keys_after[sizes.query_tile - 1] + tile - 1) // tile, stop)
+        opened = start
+    return Steps(start, opened, stop)
+
+
+def query_steps(plan: TilePlan, sizes: Sizes, first_key: int | Array, given: Problem) -> Steps:
+    """Return which tiles of queries a tile of keys looks at."""
+    if given.visits is not None:
+        return _visit_steps(given.visits.by_key, sizes.key_tile // sizes.query_tile)
+    tile, last, span = sizes.query_tile, first_key + sizes.key_tile, given.span
+    start, opened, stop = 0, 0, sizes.query_tiles
+    if plan.ahead is not None:
+        # No query before a tile's first key sees any of its keys, and every query from its last key on sees all.
+        start = jnp.maximum(first_key - plan.ahead, 0) // tile
+        opened = jnp.minimum(-(-jnp.maximum(last - 1 - plan.ahead, 0) // tile), stop)
+    if plan.back is not None:
+        stop = jnp.minimum((last + plan.back + tile - 1) // tile, stop)
+        opened = stop
+    if span is not None:
+        start = jnp.maximum(span.first_query[0] // tile, start)
+        stop = jnp.minimum((sizes.queries - span.queries_after[sizes.key_tile - 1] + tile - 1) // tile, stop)
+        opened = stop
+    return Steps(start, stop if sizes.is_masked else opened, stop, is_open_first=False)
+
+
+def _visit_steps(listed: Sequence[Any], rounds: int) -> Steps:
+    """Return the rounds of a list whose every tile takes ``rounds`` of them."""
+    tiles, opened, count = listed
+
+    def at(number: Array) -> Array:
+        return tiles[0, number] if rounds == 1 else tiles[0, number // rounds] * rounds + number % rounds
+
+    return Steps(0, opened[0] * rounds, count[0] * rounds, at=at)
+
+
+def over_tiles(steps: Steps, step: Callable[..., Any], start: Any) -> Any:
+    """Fold ``step`` (number, carry, is_open) over the tiles of rounds."""
+    for low, high, is_open in (
+        (steps.start, steps.opened, steps.is_open_first), (steps.opened, steps.stop, not steps.is_open_first)
+    ):  # fmt: skip
+        is_empty = low is high or (isinstance(low, int) and isinstance(high, int) and low >= high)
+        if not is_empty:
+            start = lax.fori_loop(low, high, partial(_step_at, steps.at, step, is_open=is_open), start)
+    return start
+
+
+def _step_at(
+    at: Callable[[Array], Array] | None, step: Callable[..., Any], number: Array, carry: Any, **kind: Any
+) -> Any:
+    return step(number if at is None else at(number), carry, **kind)

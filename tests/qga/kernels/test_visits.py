@@ -1,0 +1,83 @@
+"""Kernels that follow lists of tiles: the same numbers as all tiles where all are listed, and no others."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from qga.exact.scores import DOT_NARROW
+from qga.exact.tiled import attend
+from qga.kernels.problem import Problem, TilePlan
+from qga.kernels.visits import list_visits
+
+ROWS, WIDTH, TILE = 300, 8, 64
+
+
+def problem_of(visited: np.ndarray | None, is_open: np.ndarray | None, dtype: type = np.float32) -> Problem:
+    random = np.random.default_rng(3)
+    queries, keys, values = (jnp.asarray(random.normal(size=(ROWS, WIDTH)), dtype) for _ in range(3))
+    visits = None if visited is None else list_visits(jnp.asarray(visited), jnp.asarray(is_open))
+    return Problem((queries,), keys, values, jnp.float32(0.5), None, visits=visits)
+
+
+def attended(plan: TilePlan, problem: Problem) -> tuple:
+    @jax.jit
+    def run(problem: Problem) -> tuple:
+        def loss(numbers: tuple) -> tuple:
+            planes, keys, values = numbers
+            out, log_sums = attend(plan, problem._replace(planes=planes, keys=keys, values=values))
+            return jnp.sum(jnp.sin(3 * out.astype(jnp.float32))) + jnp.sum(log_sums), (out, log_sums)
+
+        return jax.grad(loss, has_aux=True)((problem.planes, problem.keys, problem.values))
+
+    return run(problem)
+
+
+def causal_pairs(tiles: int) -> tuple[np.ndarray, np.ndarray]:
+    """Which pairs of tiles see each other, and in which of them nothing is hidden: the last tile is not full."""
+    queries, keys = np.indices((tiles, tiles))
+    return keys <= queries, keys < queries
+
+
+def test_lists_name_open_tiles_first_from_both_sides() -> None:
+    visited, is_open = causal_pairs(3)
+    visits = list_visits(jnp.asarray(visited), jnp.asarray(is_open))
+    assert [list(row[:count]) for row, count in zip(visits.keys, visits.keys_count, strict=True)] == [
+        [0],
+        [0, 1],
+        [0, 1, 2],
+    ]
+    assert visits.keys_open.tolist() == [0, 1, 2]
+    assert [list(row[:count]) for row, count in zip(visits.queries, visits.queries_count, strict=True)] == [
+        [1, 2, 0],
+        [2, 1],
+        [2],
+    ]
+    assert visits.queries_open.tolist() == [2, 1, 0]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_every_visible_tile_visited_is_the_plain_kernel(dtype: type) -> None:
+    tiles = -(-ROWS // {np.float32: 64, np.float16: 128}[dtype])
+    plan = TilePlan(DOT_NARROW, 128, is_causal=True, derivatives="reverse", scale_moves=False)
+    plain, listed = (attended(plan, problem_of(*pairs, dtype)) for pairs in ((None, None), causal_pairs(tiles)))
+    jax.tree.map(np.testing.assert_array_equal, listed[1], plain[1])
+    # Sums over queries have another order.
+    for one, other in zip(jax.tree.leaves(plain[0]), jax.tree.leaves(listed[0]), strict=True):
+        np.testing.assert_allclose(one, other, rtol=4 * np.finfo(dtype).eps, atol=4 * np.finfo(dtype).eps)
+
+
+def test_tiles_that_are_not_visited_do_not_exist() -> None:
+    tiles = -(-ROWS // TILE)
+    visited, is_open = causal_pairs(tiles)
+    visited = visited & (np.random.default_rng(5).random((tiles, tiles)) < 0.6) | np.eye(tiles, dtype=bool)
+    plan = TilePlan(DOT_NARROW, 128, is_causal=True, derivatives="reverse", scale_moves=False)
+    (grads, (out, log_sums)) = attended(plan, problem_of(visited, is_open & visited))
+    mask = np.kron(visited, np.ones((TILE, TILE), bool))[:ROWS, :ROWS]
+    dense = attended(plan, problem_of(None, None)._replace(mask=jnp.asarray(mask)))
+    for one, other in zip(jax.tree.leaves((grads, (out, log_sums))), jax.tree.leaves(dense), strict=True):
+        np.testing.assert_allclose(one, other, rtol=2e-5, atol=2e-5)
+    everything = attended(plan, problem_of(*causal_pairs(tiles)))
+    assert float(jnp.max(jnp.abs(everything[1][0] - out))) > 1e-2
