@@ -23,8 +23,9 @@ from jaxtyping import Array, Bool, Float, Int
 from ..kernels import launch
 from ..kernels.attention import attention_kernel, average_kernel, parts_of, pass_kernel, split_kernel
 from ..kernels.attention_gradient import Backflow, key_gradient_kernel, query_gradient_kernel
-from ..kernels.problem import Problem, Sizes, TilePlan, hide, modify, operands, sizes_of
+from ..kernels.problem import Problem, Sizes, TilePlan, hide, modify, operands, sizes_of, with_lists
 from ..kernels.score import score_tile
+from ..kernels.visits import Visits
 from ..tiling.cut import split
 from ..tiling.state import State, state_add, state_merge, state_read
 
@@ -104,6 +105,7 @@ _attend_reverse.defvjp(_attend_forwards, _attend_backwards)
 
 @partial(jax.jit, static_argnums=0)
 def _read(plan: TilePlan, problem: Problem, peak: Array | None) -> Outputs:
+    problem = with_lists(problem)
     if peak is not None:
         out, log_sums = state_read(attention_state(plan, problem, peak))
     elif parts_of(plan, sizes_of(plan, problem)) > 1:
@@ -223,10 +225,10 @@ def _pull_by_kernels(plan: TilePlan, known: Known, bars: Outputs) -> Bars:
     is_narrow = problem.values.dtype.itemsize == 2
     unit = _power_of_two_below(jnp.max(jnp.abs(wide), initial=0)) if is_narrow else jnp.ones_like(problem.scale)
     back = Backflow((wide / unit).astype(problem.values.dtype), log_sums, offsets / unit)
-    arrays = [*operands(problem), *back]
-    by_query = launch(query_gradient_kernel(plan, problem), *arrays)
+    of_queries, of_keys = (with_lists(problem, by_key=by_key) for by_key in (False, True))
+    by_query = launch(query_gradient_kernel(plan, of_queries), *operands(of_queries), *back)
     plane_bars, scale_bars = by_query[: len(problem.planes)], by_query[len(problem.planes) :]
-    key_bars = launch(key_gradient_kernel(plan, problem), *arrays)
+    key_bars = launch(key_gradient_kernel(plan, of_keys), *operands(of_keys), *back)
     pulled = [(unit * bar.astype(unit.dtype)).astype(bar.dtype) for bar in (*plane_bars, *key_bars)]
     return [*pulled, unit * sum(map(jnp.sum, scale_bars), jnp.zeros_like(problem.scale))]
 
@@ -255,9 +257,18 @@ def _cut(sizes: Sizes, problem: Problem) -> _Tile:
     keys = cut(_repeat_last(problem.keys, sizes.key_tile))
     first_keys = jnp.arange(keys.shape[0], dtype=jnp.int32) * sizes.key_tile
     mask = None if problem.mask is None else across(problem.mask)
+    if isinstance(problem.visits, Visits):
+        visited = _visited(sizes, problem.visits, first_keys)
+        mask = visited if mask is None else mask & visited
     by_key = tuple(cut(_repeat_last(each, sizes.key_tile)) for each in problem.given.by_key)
     by_pair = tuple(across(_repeat_last(each.T, sizes.key_tile).T) for each in problem.given.by_pair)
     return _Tile(first_keys, keys, cut(problem.values), mask, by_key, by_pair)
+
+
+def _visited(sizes: Sizes, visits: Visits, first_keys: Int[Array, " tiles"]) -> Bool[Array, "tiles queries one"]:
+    """Tell for each tile of keys which queries look at it."""
+    rows = jnp.repeat(visits.visited, sizes.query_tile, axis=0)[: sizes.queries]
+    return rows.T[first_keys // sizes.query_tile, :, None]
 
 
 def _repeat_last(rows: Array, tile: int) -> Array:

@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Int
 from .call import Block
 from .modify import Given, Modifier
 from .score import Planes, Score
-from .visits import Visits
+from .visits import Listed, Visits, list_visits
 
 # Rows of a tile at most, by bytes of a number: the weights of a pair of tiles take half of 32 KiB, the shared memory
 # that nearly every device gives a workgroup, or all of it for numbers of 2 bytes, which matrix units hold. On the CPU
@@ -100,7 +100,7 @@ class Problem(NamedTuple):
         mask: True where a query may see a key; None where every query may see every key.
         given: what the plan's modifier is given.
         span: intervals outside of which nobody sees anything; None where they are not known.
-        visits: the pairs of tiles that are looked at, instead of all that may see each other.
+        visits: the pairs of tiles that are looked at, instead of all that may see each other; a kernel reads lists.
     """
 
     planes: Planes
@@ -110,7 +110,7 @@ class Problem(NamedTuple):
     mask: Bool[Array, "queries keys"] | None
     given: Given = Given()
     span: Span | None = None
-    visits: Visits | None = None
+    visits: Visits | Listed | None = None
 
 
 class Sizes(NamedTuple):
@@ -196,9 +196,8 @@ def list_operands(sizes: Sizes, problem: Problem) -> list[Operand]:
     def of_all(array: Array) -> Operand:
         return Operand(array, whole(*array.shape), whole(*array.shape))
 
-    def listed(array: Array, *, is_by_query: bool) -> Operand:
-        one = tile_of(1, *array.shape[1:])
-        return Operand(array, *((one, whole(*array.shape)) if is_by_query else (whole(*array.shape), one)))
+    def of_list(array: Array) -> Operand:
+        return Operand(array, *[tile_of(1, *array.shape[1:])] * 2)
 
     given, span, visits = problem.given, problem.span or (), problem.visits or ()
     return [
@@ -211,7 +210,7 @@ def list_operands(sizes: Sizes, problem: Problem) -> list[Operand]:
         *(repeated(of_key(each, *each.shape[1:])) for each in given.by_key),
         *(repeated(of_pair(each)) for each in given.by_pair), *map(of_all, given.tables),
         *(repeated(of_query(each)) for each in span[:2]), *(repeated(of_key(each)) for each in span[2:]),
-        *(listed(each, is_by_query=number < len(visits) // 2) for number, each in enumerate(visits)),
+        *map(of_list, visits),
     ]  # fmt: skip
 
 
@@ -231,6 +230,12 @@ def by_key(sizes: Sizes, problem: Problem) -> list[Block]:
     return [each.by_key for each in list_operands(sizes, problem)]
 
 
+def with_lists(problem: Problem, *, by_key: bool = False) -> Problem:
+    """List the visits of a problem, for a kernel with a program for each tile of queries, or of keys."""
+    visits = problem.visits
+    return problem._replace(visits=list_visits(visits, by_key=by_key)) if isinstance(visits, Visits) else problem
+
+
 def split_refs(sizes: Sizes, refs: Sequence[Any]) -> tuple[Problem, Sequence[Any]]:
     """Tell the references to ``operands`` from those that come after them."""
     rest = list(refs)
@@ -243,7 +248,7 @@ def split_refs(sizes: Sizes, refs: Sequence[Any]) -> tuple[Problem, Sequence[Any
     (mask,) = take(1) if sizes.is_masked else (None,)
     given = Given(*map(take, sizes.given))
     span = Span(*take(4)) if sizes.has_span else None
-    visits = Visits(*take(6)) if sizes.has_visits else None
+    visits = Listed(*take(3)) if sizes.has_visits else None
     return Problem(planes, keys, values, scale, mask, given, span, visits), rest
 
 

@@ -34,7 +34,7 @@ class Steps(NamedTuple):
 def key_steps(plan: TilePlan, sizes: Sizes, first_query: int | Array, given: Problem) -> Steps:
     """Return which tiles of keys a tile of queries looks at."""
     if given.visits is not None:
-        return _visit_steps(given.visits.by_query, sizes.query_tile // sizes.key_tile)
+        return _visit_steps(given.visits, sizes.query_tile // sizes.key_tile)
     tile, last, span = sizes.key_tile, first_query + sizes.query_tile, given.span
     start, stop = 0, sizes.key_tiles
     opened = 0 if sizes.is_masked else sizes.keys // tile
@@ -54,7 +54,7 @@ def key_steps(plan: TilePlan, sizes: Sizes, first_query: int | Array, given: Pro
 def query_steps(plan: TilePlan, sizes: Sizes, first_key: int | Array, given: Problem) -> Steps:
     """Return which tiles of queries a tile of keys looks at."""
     if given.visits is not None:
-        return _visit_steps(given.visits.by_key, sizes.key_tile // sizes.query_tile)
+        return _visit_steps(given.visits, sizes.key_tile // sizes.query_tile)
     tile, last, span = sizes.query_tile, first_key + sizes.key_tile, given.span
     start, opened, stop = 0, 0, sizes.query_tiles
     if plan.ahead is not None:
@@ -73,12 +73,12 @@ def query_steps(plan: TilePlan, sizes: Sizes, first_key: int | Array, given: Pro
 
 def _visit_steps(listed: Sequence[Any], rounds: int) -> Steps:
     """Return the rounds of a list whose every tile takes ``rounds`` of them."""
-    tiles, opened, count = listed
+    tiles, opened, stop = listed
 
     def at(number: Array) -> Array:
         return tiles[0, number] if rounds == 1 else tiles[0, number // rounds] * rounds + number % rounds
 
-    return Steps(0, opened[0] * rounds, count[0] * rounds, at=at)
+    return Steps(0, opened[0] * rounds, stop[0] * rounds, at=at)
 
 
 def over_tiles(steps: Steps, step: Callable[..., Any], start: Any) -> Any:

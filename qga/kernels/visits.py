@@ -1,66 +1,70 @@
-"""Which tiles of keys a tile of queries visits, where not all of them: lists, the same pairs told from both sides."""
+"""Which pairs of tiles are looked at, where not all are: a table of them, and lists for the tiles of one side."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
+# Lists up to this length are sorted by comparing all pairs of their elements, in two reductions; longer ones by sums.
+_FEW = 256
+
 
 class Visits(NamedTuple):
-    """Pairs of a tile of queries and a tile of keys that are looked at, listed for each tile of either side.
-
-    Tiles of both sides are as long as a program's own tile; a list names those in which nothing is hidden first, in
-    the order of their places, then those in which something may be.
+    """Pairs of a tile of queries and a tile of keys; tiles of both sides are as long as a program's own tile.
 
     Attributes:
-        keys: tiles of keys that each tile of queries visits; what stands behind a list's end is not looked at.
-        keys_open: how many of each list hide nothing.
-        keys_count: how long each list is.
-        queries: tiles of queries that visit each tile of keys, likewise.
-        queries_open: how many of each list hide nothing.
-        queries_count: how long each list is.
-    """
-
-    keys: Int[Array, "query_tiles key_tiles"]
-    keys_open: Int[Array, " query_tiles"]
-    keys_count: Int[Array, " query_tiles"]
-    queries: Int[Array, "key_tiles query_tiles"]
-    queries_open: Int[Array, " key_tiles"]
-    queries_count: Int[Array, " key_tiles"]
-
-    @property
-    def by_query(self) -> Sequence[Any]:
-        """The list of a tile of queries."""
-        return self[:3]
-
-    @property
-    def by_key(self) -> Sequence[Any]:
-        """The list of a tile of keys."""
-        return self[3:]
-
-
-def list_visits(visited: Bool[Array, "query_tiles key_tiles"], is_open: Bool[Array, "query_tiles key_tiles"]) -> Visits:
-    """List the pairs of tiles that are visited.
-
-    Args:
         visited: which pairs are looked at.
-        is_open: in which of them nothing is hidden.
+        is_open: in which of them no key is hidden from any query, for sure.
     """
-    return Visits(*_list(visited, is_open), *_list(visited.T, is_open.T))
+
+    visited: Bool[Array, "query_tiles key_tiles"]
+    is_open: Bool[Array, "query_tiles key_tiles"]
 
 
-def _list(visited: Array, is_open: Array) -> tuple[Array, Array, Array]:
-    """Write the columns of each row one after the other: a stable counting sort of three kinds."""
-    kinds = visited & is_open, visited & ~is_open, ~visited
-    counts = [jnp.sum(kind, axis=1, dtype=jnp.int32) for kind in kinds]
-    starts = jnp.zeros_like(counts[0]), counts[0], counts[0] + counts[1]
-    places = jnp.zeros(visited.shape, jnp.int32)
-    for kind, start in zip(kinds, starts, strict=True):
-        places = jnp.where(kind, start[:, None] + jnp.cumsum(kind, axis=1, dtype=jnp.int32) - 1, places)
-    rows, columns = (jnp.arange(size, dtype=jnp.int32) for size in visited.shape)
-    numbers = jnp.broadcast_to(columns[None], visited.shape)
-    listed = jnp.zeros(visited.shape, jnp.int32).at[rows[:, None], places].set(numbers, unique_indices=True)
-    return listed, counts[0], counts[0] + counts[1]
+class Listed(NamedTuple):
+    """For each tile of one side, the tiles of the other side that it looks at.
+
+    A list names those first in which nothing is hidden, then the others, each in the order of their places.
+
+    Attributes:
+        tiles: the lists; what stands behind a list's end is not looked at.
+        opened: how many of each list hide nothing.
+        stop: how long each list is.
+    """
+
+    tiles: Int[Array, "tiles others"]
+    opened: Int[Array, " tiles"]
+    stop: Int[Array, " tiles"]
+
+
+def list_visits(visits: Visits, *, by_key: bool = False) -> Listed:
+    """List what each tile of queries looks at, or by what each tile of keys is looked at."""
+    visited, is_open = (each.T for each in visits) if by_key else visits
+    # 0 for open, 1 for what may hide, 2 for what is left out: a stable sort by kind.
+    kind = jnp.where(visited, 1 - is_open.astype(jnp.int32), 2)
+    opened, stop = (jnp.sum(kind <= last, axis=1, dtype=jnp.int32) for last in (0, 1))
+    sort = _sort_few if kind.shape[1] <= _FEW else _sort_many
+    return Listed(sort(kind), opened, stop)
+
+
+def _sort_few(kind: Int[Array, "tiles others"]) -> Int[Array, "tiles others"]:
+    numbers = jnp.arange(kind.shape[1], dtype=jnp.int32)
+    # One number for each, all different: by kind, then by place.
+    order = kind * kind.shape[1] + numbers[None]
+    places = jnp.sum(order[:, None, :] < order[:, :, None], axis=2, dtype=jnp.int32)
+    is_here = places[:, None, :] == numbers[None, :, None]
+    return jnp.sum(jnp.where(is_here, numbers[None, None], 0), axis=2, dtype=jnp.int32)
+
+
+def _sort_many(kind: Int[Array, "tiles others"]) -> Int[Array, "tiles others"]:
+    places, before = jnp.zeros_like(kind), jnp.zeros_like(kind[:, :1])
+    for number in range(3):
+        is_here = kind == number
+        reached = jnp.cumsum(is_here, axis=1, dtype=jnp.int32)
+        places = jnp.where(is_here, before + reached - 1, places)
+        before += reached[:, -1:]
+    rows, columns = (jnp.arange(size, dtype=jnp.int32) for size in kind.shape)
+    numbers = jnp.broadcast_to(columns[None], kind.shape)
+    return jnp.zeros_like(kind).at[rows[:, None], places].set(numbers, unique_indices=True)

@@ -9,8 +9,9 @@ import pytest
 
 from qga.exact.scores import DOT_NARROW
 from qga.exact.tiled import attend
+from qga.kernels import visits as visits_module
 from qga.kernels.problem import Problem, TilePlan
-from qga.kernels.visits import list_visits
+from qga.kernels.visits import Listed, Visits, list_visits
 
 ROWS, WIDTH, TILE = 300, 8, 64
 
@@ -18,7 +19,7 @@ ROWS, WIDTH, TILE = 300, 8, 64
 def problem_of(visited: np.ndarray | None, is_open: np.ndarray | None, dtype: type = np.float32) -> Problem:
     random = np.random.default_rng(3)
     queries, keys, values = (jnp.asarray(random.normal(size=(ROWS, WIDTH)), dtype) for _ in range(3))
-    visits = None if visited is None else list_visits(jnp.asarray(visited), jnp.asarray(is_open))
+    visits = None if visited is None else Visits(jnp.asarray(visited), jnp.asarray(is_open))
     return Problem((queries,), keys, values, jnp.float32(0.5), None, visits=visits)
 
 
@@ -41,21 +42,19 @@ def causal_pairs(tiles: int) -> tuple[np.ndarray, np.ndarray]:
     return keys <= queries, keys < queries
 
 
-def test_lists_name_open_tiles_first_from_both_sides() -> None:
-    visited, is_open = causal_pairs(3)
-    visits = list_visits(jnp.asarray(visited), jnp.asarray(is_open))
-    assert [list(row[:count]) for row, count in zip(visits.keys, visits.keys_count, strict=True)] == [
-        [0],
-        [0, 1],
-        [0, 1, 2],
-    ]
-    assert visits.keys_open.tolist() == [0, 1, 2]
-    assert [list(row[:count]) for row, count in zip(visits.queries, visits.queries_count, strict=True)] == [
-        [1, 2, 0],
-        [2, 1],
-        [2],
-    ]
-    assert visits.queries_open.tolist() == [2, 1, 0]
+@pytest.mark.parametrize("few", [2, 256])
+def test_lists_name_open_tiles_first_from_both_sides(few: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(visits_module, "_FEW", few)
+    visits = Visits(*map(jnp.asarray, causal_pairs(3)))
+    by_query, by_key = list_visits(visits), list_visits(visits, by_key=True)
+    assert named(by_query) == [[0], [0, 1], [0, 1, 2]]
+    assert by_query.opened.tolist() == [0, 1, 2]
+    assert named(by_key) == [[1, 2, 0], [2, 1], [2]]
+    assert by_key.opened.tolist() == [2, 1, 0]
+
+
+def named(lists: Listed) -> list[list[int]]:
+    return [row[:stop] for row, stop in zip(lists.tiles.tolist(), lists.stop.tolist(), strict=True)]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
@@ -81,3 +80,23 @@ def test_tiles_that_are_not_visited_do_not_exist() -> None:
         np.testing.assert_allclose(one, other, rtol=2e-5, atol=2e-5)
     everything = attended(plan, problem_of(*causal_pairs(tiles)))
     assert float(jnp.max(jnp.abs(everything[1][0] - out))) > 1e-2
+
+
+def test_derivatives_of_every_order_leave_out_what_is_not_visited() -> None:
+    tiles = -(-ROWS // TILE)
+    visited, is_open = (pairs & ~np.eye(tiles, k=-1, dtype=bool) for pairs in causal_pairs(tiles))
+    mask = jnp.asarray(np.kron(visited, np.ones((TILE, TILE), bool))[:ROWS, :ROWS])
+    plan = TilePlan(DOT_NARROW, 128, is_causal=True, derivatives="all", scale_moves=False)
+
+    @jax.jit
+    def curvature(problem: Problem, move: jax.Array) -> jax.Array:
+        def slope(keys: jax.Array) -> jax.Array:
+            return jax.grad(lambda keys: jnp.sum(jnp.sin(attend(plan, problem._replace(keys=keys))[0])))(keys)
+
+        return jax.jvp(slope, (problem.keys,), (move,))[1]
+
+    listed, plain, dense = problem_of(visited, is_open), problem_of(None, None), problem_of(None, None)
+    move = jnp.cos(jnp.arange(ROWS * WIDTH, dtype=jnp.float32)).reshape(ROWS, WIDTH)
+    expected = curvature(dense._replace(mask=mask), move)
+    np.testing.assert_allclose(curvature(listed, move), expected, rtol=1e-4, atol=1e-4)
+    assert float(jnp.max(jnp.abs(curvature(plain, move) - expected))) > 1e-2
