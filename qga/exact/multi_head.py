@@ -9,12 +9,10 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, UInt32
 
 from ..kernels.problem import DEFAULT_TILE, Derivatives
-from . import checks
-from .family import member_of
-from .grouped import Options, attend_grouped
+from .grouped import attend_grouped
 from .metrics import Metric
-from .observe import observe_grouped
-from .pairs import MaskMod, ScoreMod, dropout_factor
+from .pairs import MaskMod, ScoreMod
+from .prepare import prepare
 from .tiled import finite
 
 Heads = Float[Array, "*batch queries heads width"]
@@ -96,26 +94,12 @@ def attention(
         >>> attention(x, x[:, :, :2], x[:, :, :2], is_causal=True, score_mod=soft).shape
         (2, 16, 4, 8)
     """
-    call = checks.Call("attention", query, key, value)
-    call.check()
-    query, key, value = (each if call.has_batch else each[None] for each in (query, key, value))
-    extras = {
-        "bias": bias, "mask": mask, "window": window, "softcap": softcap, "alibi": alibi, "sinks": sinks,
-        "segment_ids": segment_ids, "query_lengths": query_lengths, "key_lengths": key_lengths,
-        "query_offset": query_offset, "score_mod": score_mod, "mask_mod": mask_mod,
-        "dropout_rate": dropout_rate or None,
-    }  # fmt: skip
-    call.metric(metric, curvature)
-    scale = call.scale(scale, metric)
-    observe_grouped(query, key, value, extras, metric=metric, scale=scale, is_causal=is_causal)
-    options = Options(
-        is_causal, call.window(window), call.by_batch("query_offset", query_offset),
-        call.by_batch("query_lengths", query_lengths), call.by_batch("key_lengths", key_lengths),
-        call.segments(segment_ids), call.softcap(softcap), call.bias(bias), call.mask(mask),
-        call.by_head("alibi", alibi), score_mod, mask_mod, _dropout(call, dropout_rate, dropout_key),
-        call.tile(tile), call.derivatives(derivatives),
+    call, member, value, options = prepare(
+        "attention", query, key, value, bias=bias, mask=mask, scale=scale, is_causal=is_causal, window=window,
+        softcap=softcap, alibi=alibi, sinks=sinks, segment_ids=segment_ids, query_lengths=query_lengths,
+        key_lengths=key_lengths, query_offset=query_offset, score_mod=score_mod, mask_mod=mask_mod, metric=metric,
+        curvature=curvature, dropout_rate=dropout_rate, dropout_key=dropout_key, tile=tile, derivatives=derivatives,
     )  # fmt: skip
-    member = member_of(metric, query, key, scale, curvature)
     out, log_sums = attend_grouped(member, value, options)
     if sinks is not None:
         out, log_sums = _sink(out, log_sums, call.by_head("sinks", sinks))
@@ -166,11 +150,6 @@ def dot_product_attention(
         query, key, value, bias, mask, scale=scale, is_causal=is_causal, query_lengths=query_seq_lengths,
         key_lengths=key_value_seq_lengths, window=local_window_size, return_lse=return_residual,
     )  # fmt: skip
-
-
-def _dropout(call: checks.Call, rate: float, key: Any) -> Any:
-    call.dropout(rate, key)
-    return dropout_factor(rate, key, (call.batch, call.heads, call.queries), call.keys) if rate else None
 
 
 def _sink(out: Attended, log_sums: LogSums, sinks: Float[Array, " heads"]) -> tuple[Attended, LogSums]:
