@@ -140,6 +140,14 @@ class Sizes(NamedTuple):
         return max(1, -(-self.keys // self.key_tile))
 
 
+def program_rows(bytes_each: int, width: int, channels: int) -> int:
+    """Return the rows of a program's tile, where there are enough, for numbers of this many bytes."""
+    fitting = _ROWS.get(bytes_each, min(_ROWS.values()))
+    while fitting > 1 and fitting * max(width, channels) > _CARRIED:
+        fitting //= 2
+    return fitting
+
+
 def sizes_of(plan: TilePlan, problem: Problem) -> Sizes:
     """Cut a problem: tiles are as long as fits a workgroup, and key tiles no longer than the plan says.
 
@@ -147,9 +155,7 @@ def sizes_of(plan: TilePlan, problem: Problem) -> Sizes:
     """
     (queries, width), (keys, channels) = problem.planes[0].shape, problem.values.shape
     bytes_each = problem.keys.dtype.itemsize
-    fitting = _ROWS.get(bytes_each, min(_ROWS.values()))
-    while fitting > 1 and fitting * max(width, channels) > _CARRIED:
-        fitting //= 2
+    fitting = program_rows(bytes_each, width, channels)
     least = _FEW if bytes_each == 2 else 1
     query_tile, key_tile = max(least, min(fitting, queries)), max(1, min(fitting, plan.tile, keys))
     if problem.visits is not None:
