@@ -20,7 +20,14 @@ from . import (
 )
 from .analysis import analyze, analyze_model
 from .errors import DomainError, OptionError, ShapeError
-from .exact import attention, attention_weights, dot_attention, dot_product_attention, fidelity_attention
+from .exact import (
+    attention,
+    attention_weights,
+    dot_attention,
+    dot_product_attention,
+    fidelity_attention,
+    ring_attention,
+)
 from .flow import pattern_flow
 
 __all__ = [
@@ -45,6 +52,7 @@ __all__ = [
     "pattern",
     "pattern_flow",
     "quantum",
+    "ring_attention",
     "routing",
     "scale",
     "tiling",

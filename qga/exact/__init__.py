@@ -5,6 +5,7 @@ from .by_head import attention_pass, dot_attention, fidelity_attention
 from .gauge_values import gauge_attention
 from .metrics import lift, scores
 from .multi_head import attention, dot_product_attention
+from .ring import ring_attention, zigzag_order
 from .scores import dot_scores, fidelity_scores, lift_to_rays
 from .weights import attention_weights
 
@@ -21,5 +22,7 @@ __all__ = [
     "gauge_attention",
     "lift",
     "lift_to_rays",
+    "ring_attention",
     "scores",
+    "zigzag_order",
 ]

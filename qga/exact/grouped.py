@@ -11,12 +11,15 @@ from jaxtyping import Array, Float, Int
 
 from ..kernels.modify import Cut, Extents, Given, cut_function
 from ..kernels.problem import Derivatives, Problem, Span, TilePlan
+from ..kernels.visits import Visits
 from ..tiling.state import accumulator_dtype
 from . import pairs
 from .family import Member
 from .pairs import FactorMod, MaskMod, Pairs, ScoreMod
 from .spans import span_of
-from .tiled import attend
+from .tiled import attend, attend_known
+
+Results = tuple[Float[Array, "batch queries heads channels"], Float[Array, "batch queries heads"]]
 
 # Scores of a known range are weighed against its middle, if no weight leaves the numbers that values are held in.
 _HALF_RANGE = {jnp.dtype(jnp.float16): 9.0}
@@ -90,17 +93,23 @@ class _Shape(NamedTuple):
 
 
 def attend_grouped(
-    member: Member, values: Float[Array, "batch keys key_heads channels"], options: Options
-) -> tuple[Float[Array, "batch queries heads channels"], Float[Array, "batch queries heads"]]:
+    member: Member,
+    values: Float[Array, "batch keys key_heads channels"],
+    options: Options,
+    visits: Visits | None = None,
+    known: Results | None = None,
+) -> Results:
     """Run attention for every batch entry and head.
 
     A single query takes the heads of its group along as rows of one tile, so that they share their keys and values;
-    more queries go through a program of their own for each head.
+    more queries go through a program of their own for each head. With visits, [batch, heads, query_tiles, key_tiles],
+    they always do. Where results over more keys than these are known, they are returned, and only their first gradient
+    is computed.
     """
     batch, queries, heads, _ = member.queries.shape
     _, keys, groups, _ = member.keys.shape
     has_one_scale = not isinstance(member.scale, jax.Array) or member.scale.shape[1] == 1
-    is_folded = queries == 1 and heads > groups and has_one_scale
+    is_folded = queries == 1 and heads > groups and has_one_scale and visits is None
     is_plain = not is_folded and options.offsets is None
     shape = _Shape(batch, groups, heads // groups, queries, keys, is_folded, is_plain)
     cut = _cut(member, options, shape, accumulator_dtype(member.queries, values))
@@ -110,12 +119,19 @@ def attend_grouped(
         modifier=cut and cut.modifier, bound=_bound(member, options, values.dtype),
         parts=max(1, _PROGRAMS // max(1, batch * groups)),
     )  # fmt: skip
-    return _map(plan, shape, (member, values), cut, _spans(options, shape))
+    return _map(plan, shape, (member, values, known), cut, _spans(options, shape), visits)
 
 
-def _chain(member: Member, options: Options, shape: _Shape, elements: dict[str, Array]) -> Pairs:
-    """Collect what happens to a pair; tables of all pairs are there as their elements."""
-    bias, mask = elements.get("bias"), elements.get("mask")
+def chain_of(member: Member, options: Options, elements: dict[str, Array] | None = None, *, is_plain: bool) -> Pairs:
+    """Collect what happens to a pair.
+
+    Args:
+        member: what the metric does.
+        options: what the caller asked for.
+        elements: of tables of all pairs, where they are cut into tiles elsewhere.
+        is_plain: whether the causal rule and the window are somebody else's.
+    """
+    bias, mask = (elements or {}).get("bias"), (elements or {}).get("mask")
     scores = [*member.mods, options.softcap and pairs.softcap_mod(options.softcap)]
     if options.bias is not None:
         scores.append(pairs.added_mod(options.bias) if bias is None else pairs.plus_mod(bias))
@@ -124,7 +140,7 @@ def _chain(member: Member, options: Options, shape: _Shape, elements: dict[str, 
     masks = [*_lengths(options), options.mask_mod]
     if options.mask is not None:
         masks.append(pairs.allowed_mod(options.mask) if mask is None else lambda *places: mask)
-    if not shape.is_plain and (options.ahead, options.window[0]) != (None, None):
+    if not is_plain and (options.ahead, options.window[0]) != (None, None):
         masks.append(pairs.near_mod(options.offsets, options.window[0], options.ahead))
     scores.append(options.score_mod)
     score_mods = tuple(mod for mod in scores if mod is not None)
@@ -145,13 +161,13 @@ def _lengths(options: Options) -> list[MaskMod]:
 
 def _cut(member: Member, options: Options, shape: _Shape, dtype: Any) -> Cut | None:
     """Trace what happens to a pair, as a function of the rows and columns of tiles; None where nothing does."""
-    if not _chain(member, options, shape, {}):
+    if not chain_of(member, options, is_plain=shape.is_plain):
         return None
     tables = {"bias": options.bias, "mask": options.mask}
     full = {name: _by_row(each, shape) for name, each in tables.items() if each is not None and _is_full(each, shape)}
 
     def function(score: Array, batch: Array, head: Array, row: Array, key: Array, *elements: Array) -> tuple:
-        chain = _chain(member, options, shape, dict(zip(full, elements, strict=True)))
+        chain = chain_of(member, options, dict(zip(full, elements, strict=True)), is_plain=shape.is_plain)
         if shape.is_folded:
             return chain(score, batch, head * shape.group + row, jnp.zeros_like(row), key)
         return chain(score, batch, head, row, key)
@@ -211,37 +227,57 @@ def _spans(options: Options, shape: _Shape) -> tuple[Span | None, int | None]:
 
 
 def _map(
-    plan: TilePlan, shape: _Shape, rows: tuple[Member, Array], cut: Cut | None, spans: tuple[Span | None, int | None]
-) -> tuple[Array, Array]:
+    plan: TilePlan, shape: _Shape, rows: tuple[Member, Array, Results | None], cut: Cut | None,
+    spans: tuple[Span | None, int | None], visits: Visits | None,
+) -> Results:  # fmt: skip
     """Map the attention of one head over batch entries, groups and, where they are not folded, heads of a group."""
-    (member, values), (span, span_axis) = rows, spans
-    (batch, queries, _, width), split = member.queries.shape, (shape.groups, shape.group)
+    (member, values, known), (span, span_axis) = rows, spans
+    batch, queries, split = shape.batch, shape.queries, (shape.groups, shape.group)
     arrays, structure = jax.tree.flatten(Given() if cut is None else cut.given)
     has: list[Any] = [] if cut is None else [each for part in cut.axes for each in part]
     scale = jnp.broadcast_to(jnp.asarray(member.scale, accumulator_dtype(member.queries, values)), (batch, shape.heads))
-    scale, asking = scale.reshape(batch, *split), member.queries.reshape(batch, queries, *split, width)
+    scale, asking = scale.reshape(batch, *split), _by_program(shape, (member.queries, known))
     keys, values = (jnp.swapaxes(each, 1, 2) for each in (member.keys, values))
     is_grouped = shape.group > 1 and not shape.is_folded
+    if visits is not None:
+        visits = jax.tree.map(
+            lambda each: each.reshape(batch, *(split if is_grouped else (-1,)), *each.shape[2:]), visits
+        )
     if is_grouped:
-        asking = jnp.moveaxis(asking, 1, 3)
         arrays = [_split_heads(each, flag, split) for each, flag in zip(arrays, has, strict=True)]
     else:
-        # One query for each row of a group, or one head for each group.
-        scale, asking = scale[:, :, 0], asking[:, 0] if shape.is_folded else jnp.swapaxes(member.queries, 1, 2)
+        scale = scale[:, :, 0]
 
-    def one(asking: Array, keys: Array, values: Array, scale: Array, arrays: list[Array], span: Span | None) -> tuple:
-        planes = plan.score.lift(asking, scale)
-        return attend(plan, Problem(planes, keys, values, scale, None, jax.tree.unflatten(structure, arrays), span))
+    def one(
+        asking: tuple, keys: Array, values: Array, scale: Array, arrays: list[Array], visits: Any, span: Any
+    ) -> Results:
+        given, planes = jax.tree.unflatten(structure, arrays), plan.score.lift(asking[0], scale)
+        problem = Problem(planes, keys, values, scale, None, given, span, visits)
+        return attend(plan, problem) if asking[1] is None else attend_known(plan, problem, asking[1])
 
     by_batch, by_head = ([0 if flag[number] else None for flag in has] for number in (0, 1))
     function: Any = one
     if is_grouped:
-        function = jax.vmap(function, (0, None, None, 0, by_head, None))
-    function = jax.vmap(function, (0, 0, 0, 0, by_head, None))
-    out, log_sums = jax.vmap(function, (0, 0, 0, 0, by_batch, span_axis))(asking, keys, values, scale, arrays, span)
+        function = jax.vmap(function, (0, None, None, 0, by_head, 0, None))
+    function = jax.vmap(function, (0, 0, 0, 0, by_head, 0, None))
+    function = jax.vmap(function, (0, 0, 0, 0, by_batch, 0, span_axis))
+    out, log_sums = function(asking, keys, values, scale, arrays, visits, span)
     if not shape.is_folded:
         out, log_sums = (jnp.moveaxis(each, 2 + is_grouped, 1) for each in (out, log_sums))
     return out.reshape(batch, queries, shape.heads, values.shape[-1]), log_sums.reshape(batch, queries, shape.heads)
+
+
+def _by_program(shape: _Shape, rows: Any) -> Any:
+    """Move what has rows of queries and heads, [batch, queries, heads, ...], to where programs find it."""
+
+    def move(each: Array) -> Array:
+        if shape.group == 1:
+            return jnp.swapaxes(each, 1, 2)
+        each = each.reshape(*each.shape[:2], shape.groups, shape.group, *each.shape[3:])
+        # One query for each row of a group, or the rows of each head of a group.
+        return each[:, 0] if shape.is_folded else jnp.moveaxis(each, 1, 3)
+
+    return jax.tree.map(move, rows)
 
 
 def _split_heads(array: Array, flag: tuple[bool, bool], split: tuple[int, int]) -> Array:

@@ -102,7 +102,7 @@ def attention(
     )  # fmt: skip
     out, log_sums = attend_grouped(member, value, options)
     if sinks is not None:
-        out, log_sums = _sink(out, log_sums, call.by_head("sinks", sinks))
+        out, log_sums = add_sinks(out, log_sums, call.by_head("sinks", sinks))
     out, log_sums = (each if call.has_batch else each[0] for each in (out, log_sums))
     return (out, log_sums) if return_lse else out
 
@@ -152,7 +152,7 @@ def dot_product_attention(
     )  # fmt: skip
 
 
-def _sink(out: Attended, log_sums: LogSums, sinks: Float[Array, " heads"]) -> tuple[Attended, LogSums]:
+def add_sinks(out: Attended, log_sums: LogSums, sinks: Float[Array, " heads"]) -> tuple[Attended, LogSums]:
     """Add a key without a value to every row."""
     sinks = jnp.broadcast_to(sinks.astype(log_sums.dtype), log_sums.shape)
     peak = finite(lax.stop_gradient(jnp.maximum(log_sums, sinks)))

@@ -103,6 +103,30 @@ def _attend_backwards(plan: TilePlan, known: Known, bars: Outputs) -> tuple[Prob
 _attend_reverse.defvjp(_attend_forwards, _attend_backwards)
 
 
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def attend_known(plan: TilePlan, problem: Problem, known: Outputs) -> Outputs:
+    """Return what ``attend`` found over all keys, as a function of the problem, which has a part of them.
+
+    Nothing is computed but the first gradient, in which a weight is e^(score - log sum) with the log sum of all keys:
+    gradients of parts add up to that of the whole.
+
+    Args:
+        plan: how.
+        problem: of what; its keys are some of all keys.
+        known: averages and log sums over all keys.
+    """
+    del plan, problem
+    return known
+
+
+def _know(plan: TilePlan, problem: Problem, known: Outputs) -> tuple[Outputs, Known]:
+    del plan
+    return known, (problem, known[0], finite(known[1]))
+
+
+attend_known.defvjp(_know, _attend_backwards)
+
+
 @partial(jax.jit, static_argnums=0)
 def _read(plan: TilePlan, problem: Problem, peak: Array | None) -> Outputs:
     problem = with_lists(problem)
@@ -191,7 +215,7 @@ def _push(plan: TilePlan, known: Known, moves: Problem) -> Outputs:
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _pull(plan: TilePlan, known: Known, bars: Outputs) -> Bars:
     """Pull cotangents of the outputs back to the numbers of the problem: the transpose of ``_push``."""
-    problem = known[0]
+    problem, out, log_sums = known
     pulled = _pull_by_kernels(plan, known, bars)
     given = _floats(problem.given)
     if plan.modifier is None or not plan.modifier.moves:
@@ -199,10 +223,24 @@ def _pull(plan: TilePlan, known: Known, bars: Outputs) -> Bars:
 
     # What a modifier is given has no kernel of its own yet: the loop pulls it back.
     def define(numbers: Bars) -> Outputs:
-        out, log_sums = _define(plan, problem._replace(given=_fill(problem.given, numbers, keep=True)))
-        return out.astype(problem.values.dtype), log_sums
+        part = problem._replace(given=_fill(problem.given, numbers, keep=True))
+        average, logs = _recall(plan, part, out.astype(log_sums.dtype), log_sums)
+        return average.astype(problem.values.dtype), logs
 
     return [*pulled, *jax.vjp(define, given)[1](bars)[0]]
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _recall(plan: TilePlan, problem: Problem, out: Array, log_sums: Array) -> Outputs:
+    """Return known results as functions of the problem: nothing but their derivative is computed."""
+    del plan, problem
+    return out, log_sums
+
+
+@_recall.defjvp
+def _recall_jvp(plan: TilePlan, primals: tuple, tangents: tuple) -> tuple[Outputs, Outputs]:
+    moves = _fill(primals[0], _floats(tangents[0], primals[0]), keep=True)
+    return primals[1:], _push(plan, primals, moves)
 
 
 @_pull.defjvp
