@@ -60,6 +60,7 @@ class Client:
         self.memory_kind = Text(MEMORY_KIND)
         self.memory_text = Text(f"{platform.capitalize()}Memory(id=0, {engine.name})")
         self.no_values = NamedValues({})
+        self.attributes = NamedValues(engine.attributes)
         self.fingerprint = int.from_bytes(hashlib.sha256(engine.version.encode()).digest()[:8], "little")
         self.handle = native.new_handle(self, b"")
         self.device_handle = native.new_handle(self, b"")
@@ -236,8 +237,8 @@ def description(device: Client) -> int:
 
 
 def device_attributes(device: Client) -> tuple[int, int, int, int]:
-    """Return no attributes, and what to call when they are no longer needed."""
-    return (*device.no_values.pair, device.device_handle, native.NOTHING)
+    """Return the attributes, and what to call when they are no longer needed."""
+    return (*device.attributes.pair, device.device_handle, native.NOTHING)
 
 
 def device_memories(device: Client) -> tuple[int, int]:
@@ -251,8 +252,8 @@ def default_memory(device: Client) -> int:
 
 
 def description_attributes(device_description: Client) -> tuple[int, int]:
-    """Return no attributes: count, then address."""
-    address, count = device_description.no_values.pair
+    """Return the attributes: count, then address."""
+    address, count = device_description.attributes.pair
     return count, address
 
 

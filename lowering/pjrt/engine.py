@@ -13,6 +13,8 @@ import numpy as np
 from ..program import ArrayType
 
 if TYPE_CHECKING:
+    from shaders.capabilities import Capabilities
+
     from ..runtime import Device as VulkanDevice
     from ..runtime import DeviceRecord
 
@@ -108,7 +110,10 @@ class Executable(Protocol):
 
 
 class Engine(Protocol):
-    """A device and the compiler for it. `version` names driver and compiler, for caches and for people."""
+    """A device and the compiler for it. `version` names driver and compiler, for caches and for people.
+
+    `attributes` become attributes of JAX's device; they are known before the device is opened.
+    """
 
     @property
     def name(self) -> str:
@@ -118,6 +123,11 @@ class Engine(Protocol):
     @property
     def version(self) -> str:
         """Driver and compiler, as text."""
+        ...
+
+    @property
+    def attributes(self) -> Mapping[str, str | int]:
+        """What the device offers, by name."""
         ...
 
     @property
@@ -152,6 +162,7 @@ class VulkanEngine:
         self._is_verified = is_verified
         driver = f"{record.driver_name} {record.driver_version}"
         self.version = f"Vulkan {record.api_version}, {driver}, {_package()}"
+        self.attributes = {} if record.capabilities is None else attributes_of(record.capabilities)
         self._record = record
         self._device = device
         self._lock = threading.Lock()
@@ -183,6 +194,20 @@ class VulkanEngine:
         from ..api import compile_module
 
         return compile_module(module, self.device, verify=self._is_verified)
+
+
+def attributes_of(capabilities: Capabilities) -> dict[str, str | int]:
+    """List what limits a tile: attributes of JAX's device, named as the fields of the capabilities.
+
+    `matrices` are the products of matrix units that a subgroup does, such as `16x16x16:f16->f32`, with blanks between.
+    """
+    numbers = ("max_shared_bytes", "max_invocations", "subgroup_size", "min_subgroup_size", "max_subgroup_size")
+    products = sorted({str(shape) for shape in capabilities.matrices if shape.scope == "subgroup"})
+    return {
+        "device_type": capabilities.device_type,
+        **{name: getattr(capabilities, name) for name in numbers},
+        "matrices": " ".join(products),
+    }
 
 
 def open_vulkan(*, now: bool) -> VulkanEngine:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..errors import DeviceError
+from .capabilities import capabilities_of
 from .context import Context
 from .device_plan import DevicePlan, missing_baseline, plan_device
 from .facts import DeviceFacts
@@ -99,6 +100,7 @@ def _physical_devices(instance: Instance) -> list[Any]:
 
 
 def _record(index: int, facts: DeviceFacts, source: str) -> DeviceRecord:
+    missing = missing_baseline(facts)
     return DeviceRecord(
         index=index,
         name=facts.name,
@@ -108,8 +110,9 @@ def _record(index: int, facts: DeviceFacts, source: str) -> DeviceRecord:
         driver_version=facts.driver_version,
         api_version=".".join(map(str, facts.api_version)),
         memory_bytes=facts.device_bytes,
-        missing=missing_baseline(facts),
+        missing=missing,
         source=source,
+        capabilities=None if missing else capabilities_of(facts),
     )
 
 

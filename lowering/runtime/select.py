@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from shaders.capabilities import Capabilities
+
 from ..errors import DeviceError, message
 
 RANKS = {"discrete": 0, "integrated": 1, "virtual": 2, "cpu": 3, "other": 4}
@@ -12,7 +14,12 @@ RANKS = {"discrete": 0, "integrated": 1, "virtual": 2, "cpu": 3, "other": 4}
 
 @dataclass(frozen=True, slots=True)
 class DeviceRecord:
-    """One device as `qga devices` lists it; `missing` names what it lacks of the baseline, empty for a usable one."""
+    """One device as `qga devices` lists it.
+
+    Attributes:
+        missing: what it lacks of the baseline, empty for a usable one.
+        capabilities: of a usable one.
+    """
 
     index: int
     name: str
@@ -24,6 +31,7 @@ class DeviceRecord:
     memory_bytes: int
     missing: tuple[str, ...]
     source: str
+    capabilities: Capabilities | None = None
 
     @property
     def text(self) -> str:

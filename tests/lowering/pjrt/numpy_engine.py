@@ -10,8 +10,8 @@ import heapq
 import itertools
 import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -169,6 +169,7 @@ class NumpyEngine:
     name: str = "NumPy double"
     version: str = "numpy double 1"
     is_open: bool = True
+    attributes: Mapping[str, str | int] = field(default_factory=lambda: {"maker": "tests", "subgroup_size": 7})
 
     def compile(self, module: bytes) -> NumpyExecutable:
         return NumpyExecutable(self.device, module, null=self.null)

@@ -55,6 +55,7 @@ while engines[0].device.live and time.time() < deadline:
 facts["live after idling"] = engines[0].device.live
 facts["statistics"] = device.memory_stats()
 facts["kind"], facts["text"] = device.device_kind, str(device)
+facts["attributes"] = device.maker, device.subgroup_size, hasattr(device, "size_of_subgroups")
 facts["version"] = device.client.platform_version
 facts["default"] = jax.devices()[0].platform
 facts["memory"] = device.default_memory().kind
@@ -132,6 +133,10 @@ def test_device_names_itself(facts: dict[str, Any]) -> None:
     assert facts["text"] == "VulkanDevice(id=0, NumPy double)"
     assert facts["version"].endswith("numpy double 1")
     assert facts["memory"] == "device"
+
+
+def test_attributes_of_the_engine_are_those_of_the_device(facts: dict[str, Any]) -> None:
+    assert facts["attributes"] == ["tests", 7, False]
 
 
 def test_statistics_reach_the_user(facts: dict[str, Any]) -> None:

@@ -13,6 +13,10 @@ import numpy as np
 import pytest
 
 from lowering.dtypes import NUMPY
+from lowering.pjrt.engine import attributes_of
+from lowering.runtime import list_devices, settings_from_environment
+from lowering.runtime.select import choose_device
+from shaders.capabilities import Capabilities
 
 SHAPES = [(), (0,), (1,), (3, 0, 2), (7, 13), (257, 31)]
 
@@ -178,6 +182,22 @@ def test_random_numbers_equal_those_of_the_cpu(vulkan: Any) -> None:
 def test_statistics_know_the_limit(vulkan: Any) -> None:
     statistics = vulkan.memory_stats()
     assert 0 <= statistics["bytes_in_use"] <= statistics["peak_bytes_in_use"] <= statistics["bytes_limit"]
+
+
+def test_limits_are_attributes_of_the_device(vulkan: Any) -> None:
+    chosen = choose_device(list_devices(), settings_from_environment().selector)
+    assert chosen.capabilities is not None
+    assert {name: getattr(vulkan, name) for name in attributes_of(chosen.capabilities)} == attributes_of(
+        chosen.capabilities
+    )
+    assert vulkan.max_shared_bytes >= 16384, "the least that Vulkan allows"
+
+
+def test_matrices_are_those_of_subgroups(capabilities: Capabilities) -> None:
+    found = str(attributes_of(capabilities)["matrices"]).split()
+    assert len(found) == len(set(found))
+    assert set(found) == {str(shape) for shape in capabilities.matrices if shape.scope == "subgroup"}
+    assert "16x16x16:f16->f32" in found or "H100" not in capabilities.device_name
 
 
 def test_too_large_array_is_refused_with_the_numbers(vulkan: Any) -> None:
