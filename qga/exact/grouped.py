@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from ..kernels.modify import Cut, Extents, Given, cut_function
-from ..kernels.problem import Derivatives, Problem, Span, TilePlan
+from ..kernels.problem import Derivatives, Problem, Products, Span, TilePlan
 from ..kernels.visits import Visits
 from ..tiling.state import accumulator_dtype
 from . import pairs
@@ -48,6 +48,7 @@ class Options:
         factor: of weights: dropout.
         tile: keys scored at a time, at most.
         derivatives: as in ``TilePlan``.
+        products: as in ``TilePlan``.
     """
 
     is_causal: bool
@@ -65,6 +66,7 @@ class Options:
     factor: FactorMod | None
     tile: int
     derivatives: Derivatives
+    products: Products = "given"
 
     @property
     def ahead(self) -> int | None:
@@ -117,7 +119,7 @@ def attend_grouped(
         member.score, options.tile, options.is_causal and is_plain, options.derivatives,
         scale_moves=isinstance(member.scale, jax.Array), window=options.window if is_plain else (None, None),
         modifier=cut and cut.modifier, bound=_bound(member, options, values.dtype),
-        parts=max(1, _PROGRAMS // max(1, batch * groups)),
+        parts=max(1, _PROGRAMS // max(1, batch * groups)), products=options.products,
     )  # fmt: skip
     return _map(plan, shape, (member, values, known), cut, _spans(options, shape), visits)
 
@@ -264,7 +266,7 @@ def _map(
     out, log_sums = function(asking, keys, values, scale, arrays, visits, span)
     if not shape.is_folded:
         out, log_sums = (jnp.moveaxis(each, 2 + is_grouped, 1) for each in (out, log_sums))
-    return out.reshape(batch, queries, shape.heads, values.shape[-1]), log_sums.reshape(batch, queries, shape.heads)
+    return out.reshape(batch, queries, shape.heads, out.shape[-1]), log_sums.reshape(batch, queries, shape.heads)
 
 
 def _by_program(shape: _Shape, rows: Any) -> Any:

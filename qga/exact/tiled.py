@@ -137,7 +137,7 @@ def _read(plan: TilePlan, problem: Problem, peak: Array | None) -> Outputs:
         out, log_sums = state_read(merge_parts(parts))
     else:
         out, log_sums = launch(average_kernel(plan, problem), *operands(problem))
-    return out.astype(problem.values.dtype), log_sums
+    return out.astype(problem.values.dtype if plan.products == "given" else log_sums.dtype), log_sums
 
 
 def merge_parts(parts: State) -> State:

@@ -15,12 +15,26 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from ..tiling.state import State, state_add, state_read
+from ..tiling.state import State, mix_plainly, state_add, state_read
 from .call import Block, Kernel, Place, Promise
-from .problem import Problem, Sizes, TilePlan, by_query, hide, key_tile_of, modify, sizes_of, split_refs, tile_of
+from .problem import (
+    Problem,
+    Sizes,
+    TilePlan,
+    by_query,
+    channels_of,
+    hide,
+    key_tile_of,
+    modify,
+    sizes_of,
+    split_refs,
+    tile_of,
+)
 from .score import score_tile
 from .steps import Steps, key_steps, over_tiles
 
+# Weights that stand for wider numbers go up to 2^14, far below the largest number of 16 bits and far from the smallest.
+_HEADROOM = 14.0
 # Keys that a program of a split kernel looks at, at least.
 _PART = 256
 
@@ -37,12 +51,12 @@ def attention_kernel(plan: TilePlan, problem: Problem) -> Kernel:
     Source: Milakov and Gimelshein 2018; Rabe and Staats 2021; Dao 2022.
     """
     sizes, dtype = sizes_of(plan, problem), problem.scale.dtype
-    rows, columns = problem.planes[0].shape[0], problem.values.shape[1]
+    rows, columns = problem.planes[0].shape[0], channels_of(plan, problem)
     return Kernel(
         partial(_attend, plan=plan, sizes=sizes),
         (sizes.query_tiles,),
         by_query(sizes, problem),
-        [tile_of(sizes.query_tile), tile_of(sizes.query_tile), tile_of(sizes.query_tile, sizes.channels)],
+        [tile_of(sizes.query_tile), tile_of(sizes.query_tile), tile_of(sizes.query_tile, max(1, columns))],
         [jax.ShapeDtypeStruct(shape, dtype) for shape in ((rows,), (rows,), (rows, columns))],
         "attention_state",
         promise_of(problem),
@@ -51,16 +65,16 @@ def attention_kernel(plan: TilePlan, problem: Problem) -> Kernel:
 
 def average_kernel(plan: TilePlan, problem: Problem) -> Kernel:
     """Return the kernel that computes the averaged values and log sum of each query: ``attention_kernel``, read."""
-    sizes = sizes_of(plan, problem)
-    rows, columns = problem.planes[0].shape[0], problem.values.shape[1]
+    sizes, dtype = sizes_of(plan, problem), problem.scale.dtype
+    rows, columns = problem.planes[0].shape[0], channels_of(plan, problem)
     return Kernel(
         partial(_average, plan=plan, sizes=sizes),
         (sizes.query_tiles,),
         by_query(sizes, problem),
-        [tile_of(sizes.query_tile, sizes.channels), tile_of(sizes.query_tile)],
+        [tile_of(sizes.query_tile, max(1, columns)), tile_of(sizes.query_tile)],
         [
-            jax.ShapeDtypeStruct((rows, columns), problem.values.dtype),
-            jax.ShapeDtypeStruct((rows,), problem.scale.dtype),
+            jax.ShapeDtypeStruct((rows, columns), problem.values.dtype if plan.products == "given" else dtype),
+            jax.ShapeDtypeStruct((rows,), dtype),
         ],
         "attention",
         # A score that is NaN makes its weight NaN, and with it the average and the log sum. A peak would lose it.
@@ -75,12 +89,12 @@ def pass_kernel(plan: TilePlan, problem: Problem) -> Kernel:
     that is not far below the largest score of its row, such as the row's log sum.
     """
     sizes, dtype = sizes_of(plan, problem), problem.scale.dtype
-    rows, columns = problem.planes[0].shape[0], problem.values.shape[1]
+    rows, columns = problem.planes[0].shape[0], channels_of(plan, problem)
     return Kernel(
         partial(_pass, plan=plan, sizes=sizes),
         (sizes.query_tiles,),
         [*by_query(sizes, problem), tile_of(sizes.query_tile)],
-        [tile_of(sizes.query_tile), tile_of(sizes.query_tile, sizes.channels)],
+        [tile_of(sizes.query_tile), tile_of(sizes.query_tile, max(1, columns))],
         [jax.ShapeDtypeStruct(shape, dtype) for shape in ((rows,), (rows, columns))],
         "attention_pass",
         promise_of(problem),
@@ -93,7 +107,7 @@ def split_kernel(plan: TilePlan, problem: Problem) -> Kernel:
     For few queries: programs share out the keys, and ``state_merge`` joins what they find.
     """
     sizes, dtype = sizes_of(plan, problem), problem.scale.dtype
-    rows, columns = problem.planes[0].shape[0], problem.values.shape[1]
+    rows, columns = problem.planes[0].shape[0], channels_of(plan, problem)
     parts = parts_of(plan, sizes)
 
     def tile(*columns: int) -> Block:
@@ -103,7 +117,7 @@ def split_kernel(plan: TilePlan, problem: Problem) -> Kernel:
         partial(_attend_part, plan=plan, sizes=sizes, parts=parts),
         (sizes.query_tiles, parts),
         [replace(block, at=partial(_first, block.at)) for block in by_query(sizes, problem)],
-        [tile(), tile(), tile(sizes.channels)],
+        [tile(), tile(), tile(max(1, columns))],
         [jax.ShapeDtypeStruct((parts, *shape), dtype) for shape in ((rows,), (rows,), (rows, columns))],
         "attention_split",
         promise_of(problem),
@@ -160,7 +174,8 @@ def _state(
     is followed.
     """
     rows, dtype = sizes.query_tile, given.scale.dtype
-    nothing = jnp.zeros((rows,), dtype), jnp.zeros((rows, sizes.channels), dtype)
+    columns = sizes.channels // 2 if plan.products == "split" else sizes.channels
+    nothing = jnp.zeros((rows,), dtype), jnp.zeros((rows, columns), dtype)
     is_in_bits = given.keys.dtype.itemsize == 2 and plan.modifier is None and plan.bound is None
     unit = math.log(2) if is_in_bits else 1.0
     over_keys = partial(_over_keys, plan, sizes, number, given, scale=given.scale[0, 0] / unit, narrow=narrow)
@@ -168,8 +183,20 @@ def _state(
         peak = jnp.full((rows,), plan.bound, dtype)
         return State(peak, *over_keys(partial(_add_known, plan.bound), nothing))
     start = State(jnp.full((rows,), -jnp.inf, dtype), *nothing)
-    state = over_keys(partial(state_add, exp=jnp.exp2 if is_in_bits else jnp.exp), start)
+    add = partial(state_add, exp=jnp.exp2 if is_in_bits else jnp.exp)
+    if plan.products != "given":
+        mix = _mix_split if plan.products == "split" else mix_plainly
+        add = partial(add, headroom=_HEADROOM if is_in_bits else _HEADROOM * math.log(2), mix=mix)
+    state = over_keys(add, start)
     return state._replace(peak=state.peak * unit) if is_in_bits else state
+
+
+def _mix_split(weights: Array, values: tuple[Array, Array], dtype: jnp.dtype) -> Array:
+    """Mix values by weights, each in two parts, without the product of both low parts."""
+    product = partial(jnp.matmul, preferred_element_type=dtype)
+    high = weights.astype(values[0].dtype)
+    low = (weights - high.astype(weights.dtype)).astype(high.dtype)
+    return product(high, values[0]) + product(low, values[0]) + product(high, values[1])
 
 
 def _pass(place: Place, *refs: Any, plan: TilePlan, sizes: Sizes) -> None:
@@ -205,7 +232,7 @@ def _over_keys(
     planes = tuple(ref[...] for ref in given.planes)
 
     def step(number: Array, carry: Any, *, is_open: bool) -> Any:
-        keys, values, read, allowed = key_tile_of(given, sizes, number)
+        keys, values, read, allowed = key_tile_of(given, sizes, number, is_split=plan.products == "split")
         first_key = number * sizes.key_tile
         scores, factors = modify(plan, sizes, score_tile(plan.score, planes, keys, scale), first, first_key, read)
         if not is_open:

@@ -31,6 +31,7 @@ DEFAULT_TILE = 128
 """Keys scored at a time, at most, where nobody says."""
 
 Derivatives = Literal["all", "reverse"]
+Products = Literal["given", "half", "split"]
 Window = tuple[int | None, int | None]
 
 
@@ -48,6 +49,9 @@ class TilePlan:
         modifier: what is done to scores and weights; None for nothing.
         bound: a number that no score exceeds by much nor stays far below; None where no such number is known.
         parts: programs that the keys of few queries are shared out to, at most.
+        products: what products are made of: numbers as they are "given"; 16-bit ones that stand for wider ones, "half";
+            or pairs of them that add up to the wider one, "split": rows of keys are (high, low, high), of planes
+            (high, high, low), of values (high, low).
     """
 
     score: Score
@@ -59,6 +63,7 @@ class TilePlan:
     modifier: Modifier | None = None
     bound: float | None = None
     parts: int = 32
+    products: Products = "given"
 
     @property
     def back(self) -> int | None:
@@ -69,6 +74,11 @@ class TilePlan:
     def ahead(self) -> int | None:
         """How many keys after its own place a query sees."""
         return 0 if self.is_causal else self.window[1]
+
+
+def channels_of(plan: TilePlan, problem: Problem) -> int:
+    """Return the channels of a result."""
+    return problem.values.shape[1] // (2 if plan.products == "split" else 1)
 
 
 class Span(NamedTuple):
@@ -155,7 +165,7 @@ def sizes_of(plan: TilePlan, problem: Problem) -> Sizes:
     """
     (queries, width), (keys, channels) = problem.planes[0].shape, problem.values.shape
     bytes_each = problem.keys.dtype.itemsize
-    fitting = program_rows(bytes_each, width, channels)
+    fitting = program_rows(bytes_each, width // 3 if plan.products == "split" else width, channels_of(plan, problem))
     least = _FEW if bytes_each == 2 else 1
     query_tile, key_tile = max(least, min(fitting, queries)), max(1, min(fitting, plan.tile, keys))
     if problem.visits is not None:
@@ -163,7 +173,9 @@ def sizes_of(plan: TilePlan, problem: Problem) -> Sizes:
     elif query_tile == least > 1:
         # One subgroup has such a tile: it is waiting for memory all the time, and more of them wait at a time.
         key_tile = min(key_tile, _FEW)
-    while bytes_each == 2 and key_tile > 64 and key_tile * (width + channels) > STAGED:
+    # Rows of pairs are so wide that they take more of the shared memory, in shorter tiles.
+    least, staged = (16, 3 * STAGED // 2) if plan.products == "split" else (64, STAGED)
+    while bytes_each == 2 and key_tile > least and key_tile * (width + channels) > staged:
         key_tile //= 2
     present = len(problem.planes), problem.mask is not None
     # A block has at least one element; what an empty array lacks is padded with zeros.
@@ -319,7 +331,7 @@ def hide(
     return jnp.where(visible, scores, -jnp.inf)
 
 
-def key_tile_of(given: Problem, sizes: Sizes, number: Array) -> tuple[Any, ...]:
+def key_tile_of(given: Problem, sizes: Sizes, number: Array, *, is_split: bool = False) -> tuple[Any, ...]:
     """Read a tile of keys by references: keys, values, what the modifier is given, and the mask."""
     rows = pl.ds(number * sizes.key_tile, sizes.key_tile)
     parts = given.given
@@ -328,7 +340,9 @@ def key_tile_of(given: Problem, sizes: Sizes, number: Array) -> tuple[Any, ...]:
         tuple(ref[rows] for ref in parts.by_key), tuple(ref[:, rows] for ref in parts.by_pair),
         tuple(ref[...] for ref in parts.tables),
     )  # fmt: skip
-    return given.keys[rows, :], given.values[rows, :], read, None if given.mask is None else given.mask[:, rows]
+    values, half = given.values[rows, :], sizes.channels // 2
+    values = (values[:, :half], values[:, half:]) if is_split else values
+    return given.keys[rows, :], values, read, None if given.mask is None else given.mask[:, rows]
 
 
 def query_tile_of(given: Problem, sizes: Sizes, number: Array) -> tuple[Any, ...]:

@@ -95,6 +95,13 @@ def state_merge(first: State, second: State) -> State:
     return State(peak, mass, total)
 
 
+def mix_plainly(
+    weights: Float[Array, "*batch keys"], values: Float[Array, "keys channels"], dtype: jnp.dtype
+) -> Float[Array, "*batch channels"]:
+    """Return the sum of weighted values: weights in the dtype of the values, sums in another."""
+    return jnp.matmul(weights.astype(values.dtype), values, preferred_element_type=dtype)
+
+
 def state_add(
     state: State,
     scores: Float[Array, "*batch keys"],
@@ -102,6 +109,8 @@ def state_add(
     *,
     factors: Float[Array, "*batch keys"] | None = None,
     exp: Callable[[Array], Array] = jnp.exp,
+    headroom: float = 0.0,
+    mix: Callable[..., Array] = mix_plainly,
 ) -> State:
     """Merge the state of a tile of keys into a state of each query: ``state_merge`` with ``state_leaf`` in one step.
 
@@ -113,6 +122,8 @@ def state_add(
         values: what each key holds.
         factors: of weights in ``total`` alone, where there are any: a weight that is left out still counts in ``mass``.
         exp: ``jnp.exp2`` for scores and states in units of log 2.
+        headroom: how far above its peak a score may lie, so that weights are held as larger numbers.
+        mix: (weights, values, dtype) -> sums of weighted values.
 
     Returns:
         The state of the union.
@@ -120,12 +131,13 @@ def state_add(
     Error: one rounding less for each tile than ``state_merge`` (docs/theory/softmax_state.md).
     Source: Milakov and Gimelshein 2018; Dao 2022.
     """
-    peak = lax.stop_gradient(jnp.maximum(state.peak, jnp.max(scores, axis=-1, initial=-jnp.inf)))
+    highest = jnp.max(scores, axis=-1, initial=-jnp.inf)
+    peak = lax.stop_gradient(jnp.maximum(state.peak, highest - headroom if headroom else highest))
     reference = _finite_reference(peak)
     decay = exp(state.peak - reference)
     weights = exp(scores - reference[..., None])
     kept = weights if factors is None else weights * factors
-    mixed = jnp.matmul(kept.astype(values.dtype), values, preferred_element_type=state.total.dtype)
+    mixed = mix(kept, values, state.total.dtype)
     return State(peak, state.mass * decay + jnp.sum(weights, axis=-1), state.total * decay[..., None] + mixed)
 
 

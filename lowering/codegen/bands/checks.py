@@ -130,5 +130,11 @@ def _is_copied(view: View, value: Value) -> bool:
     """Tell whether a window can be copied in groups of 16 bytes: its rows lie whole in memory."""
     group = GROUP_BYTES // dtypes.itemsize(value.dtype)
     last = len(view.shape) - 1
-    whole = view.axes[1] == last and not view.starts[last]
-    return whole and view.axes[0] is not None and view.shape[last] % group == 0 and view.sizes[last] % group == 0
+    begins_whole = all(isinstance(start, int) and start % group == 0 for start, _ in view.starts[last])
+    return (
+        view.axes[1] == last
+        and begins_whole
+        and view.axes[0] is not None
+        and view.shape[last] % group == 0
+        and view.sizes[last] % group == 0
+    )
