@@ -11,6 +11,7 @@ from .certificate import (
 from .critical import CriticalBeta, critical_beta
 from .cut import join, split
 from .holevo import HolevoTree, holevo_tree
+from .intervals import TileBounds, enclose, tile_bounds, unbounded_primitives
 from .mass import (
     Interval,
     MassBounds,
@@ -57,12 +58,14 @@ __all__ = [
     "State",
     "StaticMerge",
     "Summary",
+    "TileBounds",
     "TileTree",
     "attend_planned",
     "chord_excess",
     "compose",
     "critical_beta",
     "dual_bound",
+    "enclose",
     "entropy_floor",
     "excess_from_variance",
     "holevo_tree",
@@ -91,6 +94,8 @@ __all__ = [
     "summary_merge",
     "summary_scatter",
     "summary_unit",
+    "tile_bounds",
     "tile_size",
     "tree",
+    "unbounded_primitives",
 ]
