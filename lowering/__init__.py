@@ -6,17 +6,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .api import Lowered, lower
+    from .embedding import embed
     from .executable import Executable, load
     from .program import Program
     from .runtime import Device
 
-__all__ = ["Device", "Executable", "Lowered", "Program", "load", "lower"]
+__all__ = ["Device", "Executable", "Lowered", "Program", "embed", "load", "lower"]
 
 _HOMES = {
     "Device": "runtime",
     "Executable": "executable",
     "Lowered": "api",
     "Program": "program",
+    "embed": "embedding",
     "load": "executable",
     "lower": "api",
 }

@@ -75,15 +75,20 @@ class Executable:
         Raises:
             InputError: a number, structure, shape or dtype differs from the compiled one.
         """
-        outputs = self.run(self._upload(self._flatten(arguments, keywords)))
-        results: list[np.ndarray] = []
-        for buffer, kind in zip(outputs, self.program.outputs, strict=True):
-            target = np.empty(kind.shape, dtypes.NUMPY[kind.dtype])
-            self.device.download(buffer, target)
-            results.append(target)
+        results = [np.empty(kind.shape, dtypes.NUMPY[kind.dtype]) for kind in self.program.outputs]
+        self.compute(self._flatten(arguments, keywords), results)
         if self._signature is not None:
             return self._signature.unflatten(results)
         return results[0] if len(results) == 1 else tuple(results)
+
+    def compute(self, inputs: Sequence[ArrayLike], outputs: Sequence[np.ndarray]) -> None:
+        """Compute with one host array for each input, into one for each output.
+
+        Raises:
+            InputError: a number, shape or dtype differs from the compiled one.
+        """
+        for buffer, target in zip(self.run(self._upload(inputs)), outputs, strict=True):
+            self.device.download(buffer, target)
 
     def _flatten(self, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> list[np.ndarray]:
         if self._signature is not None:

@@ -96,6 +96,7 @@ ARGUMENTS = {
     "Client_PlatformVersion": "client:h >platform_version:p >platform_version_size:z",
     "Client_Devices": "client:h >devices:p >num_devices:z",
     "Client_AddressableDevices": "client:h >addressable_devices:p >num_addressable_devices:z",
+    "Client_UpdateGlobalProcessInfo": "client:h processes:p count:z",
     "Client_LookupDevice": "client:h id:i >device:p",
     "Client_LookupAddressableDevice": "client:h local_hardware_id:i >addressable_device:p",
     "Client_AddressableMemories": "client:h >addressable_memories:p >num_addressable_memories:z",

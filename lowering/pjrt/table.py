@@ -22,6 +22,8 @@ RELEASERS = ("Buffer_Destroy", "Executable_Destroy", "LoadedExecutable_Destroy")
 # Slots answered from words that lie in the handle, by number; a handle's last word is always zero.
 ZERO = 7
 GETTERS = {
+    # News of other processes under `jax.distributed`: jaxlib ends the process where it gets an error, at exit as well.
+    "Client_UpdateGlobalProcessInfo": (),
     "Buffer_Device": (0,),
     "Buffer_Memory": (1,),
     "Buffer_ElementType": (2,),

@@ -66,6 +66,13 @@ call("Event_OnReady", [event, pointer, 8])
 facts["called back late"] = [error_of(seen[1][0]), seen[1][1]]
 call("Event_Destroy", [event])
 facts["always ready"] = [call("Event_Await", [_native.READY])[0], call("Event_IsReady", [_native.READY])[1][3] & 0xFF]
+facts["told of processes"] = call("Client_UpdateGlobalProcessInfo", [client.handle, 0, 2])[0]
+_native.leave(1000)
+told = []
+late = threading.Thread(target=lambda: told.append(call("Client_UpdateGlobalProcessInfo", [client.handle, 0, 2])[0]))
+late.start()
+late.join()
+facts["told at exit"] = told[0]
 before = _native.live()
 handle = _native.new_handle(object(), b"")
 call("Buffer_Destroy", [handle])
@@ -128,6 +135,11 @@ def test_event_completes_once_for_everyone(facts: dict[str, Any]) -> None:
     assert facts["awaited"] == facts["error of event"] == broken
     assert facts["called back"] == [broken, 7]
     assert facts["called back late"] == [broken, 8]
+
+
+def test_news_of_processes_are_heard_until_the_end(facts: dict[str, Any]) -> None:
+    assert facts["told of processes"] is None
+    assert facts["told at exit"] is None
 
 
 def test_ready_event_needs_no_waiting(facts: dict[str, Any]) -> None:
