@@ -6,6 +6,7 @@ Every function composes with ``jax.jit``, ``jax.grad`` and ``jax.vmap``, on ever
 from . import (
     analysis,
     arithmetic,
+    backends,
     diagnostics,
     exact,
     flow,
@@ -40,6 +41,7 @@ __all__ = [
     "arithmetic",
     "attention",
     "attention_weights",
+    "backends",
     "diagnostics",
     "dot_attention",
     "dot_product_attention",

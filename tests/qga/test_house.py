@@ -14,7 +14,7 @@ EXAMPLES = ["qga.exact.by_head", "qga.flow.heat", "qga.motivic.haar", "qga.tilin
 
 
 def test_import_loads_neither_compiler_nor_optimiser() -> None:
-    program = "import qga, sys; print([m for m in ('lowering', 'shaders', 'optax') if m in sys.modules])"
+    program = "import qga, sys; print([m for m in ('lowering', 'shaders', 'optax', 'torch') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
