@@ -146,7 +146,7 @@ def _devices(axis_name: Any) -> int:
             want="a call inside of jax.shard_map over a mesh with that axis",
             fix="wrap the function in jax.shard_map, or call qga.attention for rows of one device.",
         )
-    if getattr(jax.typeof(here), "vma", None):
+    if _says_where_it_varies(here):
         refuse(
             OptionError,
             "ring_attention: kernels do not say along which axes of a mesh they vary.",
@@ -155,6 +155,12 @@ def _devices(axis_name: Any) -> int:
             fix="pass check_vma=False to jax.shard_map.",
         )
     return devices
+
+
+def _says_where_it_varies(array: jax.Array) -> bool:
+    """Tell whether JAX follows along which axes of a mesh arrays differ; its releases call that by two names."""
+    kind = jax.typeof(array)
+    return bool(getattr(kind, "vma", None) or getattr(getattr(kind, "manual_axis_type", None), "varying", None))
 
 
 def _is_zigzag(call: checks.Call, order: str, *, is_causal: bool, is_placed: bool) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -114,6 +115,14 @@ def test_program_that_is_no_longer_loaded_is_made_again() -> None:
     handler.load.cache_clear()
     np.testing.assert_array_equal(run(X), X * 9)
     assert handler.load.cache_info().misses == 1
+
+
+def test_threads_call_it_at_the_same_time() -> None:
+    run = jax.jit(lowering.embed(lambda x: x * x + 1))
+    numbers = [np.full(1000, number, np.float32) for number in range(32)]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda each: np.asarray(run(each)), numbers))
+    np.testing.assert_array_equal(found, [each * each + 1 for each in numbers])
 
 
 def test_calls_leave_nothing_on_the_device() -> None:
