@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ..kernels.score import Score
+from ..kernels.storage import Storage
 from ..tiling.state import accumulator_dtype
 from .metrics import Metric, lift
 from .pairs import Number, Place, ScoreMod, at
@@ -29,6 +30,8 @@ class Member(NamedTuple):
         scale: that the link is given.
         mods: what is done to the score before anything else.
         limits: numbers that every score lies between; None where there are none.
+        storage: of keys and values: scales shaped as keys without their width, and pages of each batch entry. Where
+            there are pages, keys are [pages, rows of a page, heads, width], and values likewise.
     """
 
     queries: Rows
@@ -37,6 +40,7 @@ class Member(NamedTuple):
     scale: Scale
     mods: tuple[ScoreMod, ...] = ()
     limits: tuple[float, float] | None = None
+    storage: Storage = Storage()
 
 
 def member_of(metric: Metric, queries: Rows, keys: Rows, scale: Scale, curvature: float) -> Member:

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int
 
 from ..kernels.modify import Cut, Extents, Given, cut_function
 from ..kernels.problem import Derivatives, Problem, Products, Span, TilePlan
+from ..kernels.storage import Storage
 from ..kernels.visits import Visits
 from ..tiling.state import accumulator_dtype
 from . import pairs
@@ -109,17 +110,18 @@ def attend_grouped(
     is computed.
     """
     batch, queries, heads, _ = member.queries.shape
-    _, keys, groups, _ = member.keys.shape
+    (_, keys, groups, _), pages = member.keys.shape, member.storage.pages
+    page_rows, keys = (None, keys) if pages is None else (keys, keys * pages.shape[1])
     has_one_scale = not isinstance(member.scale, jax.Array) or member.scale.shape[1] == 1
     is_folded = queries == 1 and heads > groups and has_one_scale and visits is None
     is_plain = not is_folded and options.offsets is None
     shape = _Shape(batch, groups, heads // groups, queries, keys, is_folded, is_plain)
-    cut = _cut(member, options, shape, accumulator_dtype(member.queries, values))
+    cut = _cut(member, options, shape, accumulator_dtype(member.queries))
     plan = TilePlan(
         member.score, options.tile, options.is_causal and is_plain, options.derivatives,
         scale_moves=isinstance(member.scale, jax.Array), window=options.window if is_plain else (None, None),
-        modifier=cut and cut.modifier, bound=_bound(member, options, values.dtype),
-        parts=max(1, _PROGRAMS // max(1, batch * groups)), products=options.products,
+        modifier=cut and cut.modifier, bound=_bound(member, options, member.queries.dtype),
+        parts=max(1, _PROGRAMS // max(1, batch * groups)), products=options.products, page_rows=page_rows,
     )  # fmt: skip
     return _map(plan, shape, (member, values, known), cut, _spans(options, shape), visits)
 
@@ -229,17 +231,17 @@ def _spans(options: Options, shape: _Shape) -> tuple[Span | None, int | None]:
 
 
 def _map(
-    plan: TilePlan, shape: _Shape, rows: tuple[Member, Array, Results | None], cut: Cut | None,
+    plan: TilePlan, shape: _Shape, of_heads: tuple[Member, Array, Results | None], cut: Cut | None,
     spans: tuple[Span | None, int | None], visits: Visits | None,
 ) -> Results:  # fmt: skip
     """Map the attention of one head over batch entries, groups and, where they are not folded, heads of a group."""
-    (member, values, known), (span, span_axis) = rows, spans
+    (member, values, known), (span, span_axis) = of_heads, spans
     batch, queries, split = shape.batch, shape.queries, (shape.groups, shape.group)
     arrays, structure = jax.tree.flatten(Given() if cut is None else cut.given)
     has: list[Any] = [] if cut is None else [each for part in cut.axes for each in part]
-    scale = jnp.broadcast_to(jnp.asarray(member.scale, accumulator_dtype(member.queries, values)), (batch, shape.heads))
+    scale = jnp.broadcast_to(jnp.asarray(member.scale, accumulator_dtype(member.queries)), (batch, shape.heads))
     scale, asking = scale.reshape(batch, *split), _by_program(shape, (member.queries, known))
-    keys, values = (jnp.swapaxes(each, 1, 2) for each in (member.keys, values))
+    rows, row_axes = _heads_in_front(member, values)
     is_grouped = shape.group > 1 and not shape.is_folded
     if visits is not None:
         visits = jax.tree.map(
@@ -251,19 +253,19 @@ def _map(
         scale = scale[:, :, 0]
 
     def one(
-        asking: tuple, keys: Array, values: Array, scale: Array, arrays: list[Array], visits: Any, span: Any
+        asking: tuple, rows: tuple[Array, Array, Storage], scale: Array, arrays: list[Array], visits: Any, span: Any
     ) -> Results:
         given, planes = jax.tree.unflatten(structure, arrays), plan.score.lift(asking[0], scale)
-        problem = Problem(planes, keys, values, scale, None, given, span, visits)
+        problem = Problem(planes, *rows[:2], scale, None, given, span, visits, rows[2])
         return attend(plan, problem) if asking[1] is None else attend_known(plan, problem, asking[1])
 
     by_batch, by_head = ([0 if flag[number] else None for flag in has] for number in (0, 1))
     function: Any = one
     if is_grouped:
-        function = jax.vmap(function, (0, None, None, 0, by_head, 0, None))
-    function = jax.vmap(function, (0, 0, 0, 0, by_head, 0, None))
-    function = jax.vmap(function, (0, 0, 0, 0, by_batch, 0, span_axis))
-    out, log_sums = function(asking, keys, values, scale, arrays, visits, span)
+        function = jax.vmap(function, (0, None, 0, by_head, 0, None))
+    function = jax.vmap(function, (0, (0, 0, Storage(0, 0, None)), 0, by_head, 0, None))  # type: ignore[arg-type]
+    function = jax.vmap(function, (0, row_axes, 0, by_batch, 0, span_axis))
+    out, log_sums = function(asking, rows, scale, arrays, visits, span)
     if not shape.is_folded:
         out, log_sums = (jnp.moveaxis(each, 2 + is_grouped, 1) for each in (out, log_sums))
     return out.reshape(batch, queries, shape.heads, out.shape[-1]), log_sums.reshape(batch, queries, shape.heads)
@@ -280,6 +282,20 @@ def _by_program(shape: _Shape, rows: Any) -> Any:
         return each[:, 0] if shape.is_folded else jnp.moveaxis(each, 1, 3)
 
     return jax.tree.map(move, rows)
+
+
+def _heads_in_front(member: Member, values: Array) -> tuple[tuple[Array, Array, Storage], Any]:
+    """Move heads in front of rows; return what each entry and head has of them, and the axes of entries."""
+    storage = member.storage
+    is_paged = storage.pages is not None
+
+    def move(each: Array) -> Array:
+        # Pages belong to all entries, and their rows follow one another.
+        return jnp.moveaxis(each.reshape(-1, *each.shape[2:]), 1, 0) if is_paged else jnp.swapaxes(each, 1, 2)
+
+    rows = jax.tree.map(move, (member.keys, values, storage._replace(pages=None)))
+    axis: Any = None if is_paged else 0
+    return (*rows[:2], rows[2]._replace(pages=storage.pages)), (axis, axis, Storage(axis, axis, 0))  # type: ignore[arg-type]
 
 
 def _split_heads(array: Array, flag: tuple[bool, bool], split: tuple[int, int]) -> Array:

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
+from ..errors import OptionError, describe, refuse
 from ..kernels import launch
 from ..kernels.attention import attention_kernel, average_kernel, parts_of, pass_kernel, split_kernel
 from ..kernels.attention_gradient import Backflow, key_gradient_kernel, query_gradient_kernel
@@ -80,6 +81,7 @@ def _attend_all_jvp(plan: TilePlan, primals: tuple, tangents: tuple) -> tuple[Ou
     # A kernel has no derivative, and JAX drops rules where it separates the linear part of a derivative: what may be
     # differentiated once more has no kernel in it.
     (problem, _), (moves, _) = primals, tangents
+    _refuse_derivatives(problem)
     return jax.jvp(partial(_define_rounded, plan, problem), (_floats(problem),), (_floats(moves, problem),))
 
 
@@ -88,7 +90,19 @@ def _attend_reverse(plan: TilePlan, problem: Problem, peak: Array | None) -> Out
     return _attend_all(plan, problem, peak)
 
 
+def _refuse_derivatives(problem: Problem) -> None:
+    if problem.storage.scales or problem.storage.tables or problem.keys.dtype != problem.dtype:
+        refuse(
+            OptionError,
+            "attend: rows that are kept in pages or in fewer bits have no derivative.",
+            got=f"keys {describe(problem.keys)} for queries {describe(problem.planes[0])}",
+            want="keys and values in the dtype of the queries, in order",
+            fix="differentiate qga.attention of keys and values as arrays.",
+        )
+
+
 def _attend_forwards(plan: TilePlan, problem: Problem, peak: Array | None) -> tuple[Outputs, Known]:
+    _refuse_derivatives(problem)
     out, log_sums = _attend_all(plan, problem, peak)
     return (out, log_sums), (problem, out, finite(log_sums))
 
@@ -137,7 +151,7 @@ def _read(plan: TilePlan, problem: Problem, peak: Array | None) -> Outputs:
         out, log_sums = state_read(merge_parts(parts))
     else:
         out, log_sums = launch(average_kernel(plan, problem), *operands(problem))
-    return out.astype(problem.values.dtype if plan.products == "given" else log_sums.dtype), log_sums
+    return out.astype(problem.dtype if plan.products == "given" else log_sums.dtype), log_sums
 
 
 def merge_parts(parts: State) -> State:

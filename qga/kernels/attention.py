@@ -32,6 +32,7 @@ from .problem import (
 )
 from .score import score_tile
 from .steps import Steps, key_steps, over_tiles
+from .storage import unit_of
 
 # Weights that stand for wider numbers go up to 2^14, far below the largest number of 16 bits and far from the smallest.
 _HEADROOM = 14.0
@@ -41,7 +42,7 @@ _PART = 256
 
 def promise_of(problem: Problem) -> Promise:
     """Say what a compiler may rely on: weights that are rounded to 16 bits need no exponential of 24."""
-    return Promise(driver_exp=problem.keys.dtype.itemsize == 2)
+    return Promise(driver_exp=problem.dtype.itemsize == 2)
 
 
 def attention_kernel(plan: TilePlan, problem: Problem) -> Kernel:
@@ -73,7 +74,7 @@ def average_kernel(plan: TilePlan, problem: Problem) -> Kernel:
         by_query(sizes, problem),
         [tile_of(sizes.query_tile, max(1, columns)), tile_of(sizes.query_tile)],
         [
-            jax.ShapeDtypeStruct((rows, columns), problem.values.dtype if plan.products == "given" else dtype),
+            jax.ShapeDtypeStruct((rows, columns), problem.dtype if plan.products == "given" else dtype),
             jax.ShapeDtypeStruct((rows,), dtype),
         ],
         "attention",
@@ -176,19 +177,25 @@ def _state(
     rows, dtype = sizes.query_tile, given.scale.dtype
     columns = sizes.channels // 2 if plan.products == "split" else sizes.channels
     nothing = jnp.zeros((rows,), dtype), jnp.zeros((rows, columns), dtype)
-    is_in_bits = given.keys.dtype.itemsize == 2 and plan.modifier is None and plan.bound is None
+    is_in_bits = given.dtype.itemsize == 2 and plan.modifier is None and plan.bound is None
     unit = math.log(2) if is_in_bits else 1.0
     over_keys = partial(_over_keys, plan, sizes, number, given, scale=given.scale[0, 0] / unit, narrow=narrow)
     if plan.bound is not None:
         peak = jnp.full((rows,), plan.bound, dtype)
-        return State(peak, *over_keys(partial(_add_known, plan.bound), nothing))
+        mass, total = over_keys(partial(_add_known, plan.bound), nothing)
+        return State(peak, mass, _in_full(given, total))
     start = State(jnp.full((rows,), -jnp.inf, dtype), *nothing)
     add = partial(state_add, exp=jnp.exp2 if is_in_bits else jnp.exp)
     if plan.products != "given":
         mix = _mix_split if plan.products == "split" else mix_plainly
         add = partial(add, headroom=_HEADROOM if is_in_bits else _HEADROOM * math.log(2), mix=mix)
     state = over_keys(add, start)
-    return state._replace(peak=state.peak * unit) if is_in_bits else state
+    return State(state.peak * unit if is_in_bits else state.peak, state.mass, _in_full(given, state.total))
+
+
+def _in_full(given: Problem, total: Array) -> Array:
+    """Undo the unit in which scales of values are taken, a power of two."""
+    return total if given.storage.value_scales is None else total * (1 / unit_of(given.values.dtype))
 
 
 def _mix_split(weights: Array, values: tuple[Array, Array], dtype: jnp.dtype) -> Array:
@@ -203,7 +210,8 @@ def _pass(place: Place, *refs: Any, plan: TilePlan, sizes: Sizes) -> None:
     given, (peak, mass, total) = split_refs(sizes, refs)
     start = jnp.zeros(mass.shape, mass.dtype), jnp.zeros(total.shape, total.dtype)
     add = partial(_add_known, peak[...][:, None])
-    mass[...], total[...] = _over_keys(plan, sizes, place[0], given, add, start, scale=given.scale[0, 0], narrow=None)
+    sums = _over_keys(plan, sizes, place[0], given, add, start, scale=given.scale[0, 0], narrow=None)
+    mass[...], total[...] = sums[0], _in_full(given, sums[1])
 
 
 def _add_known(
@@ -234,9 +242,14 @@ def _over_keys(
     def step(number: Array, carry: Any, *, is_open: bool) -> Any:
         keys, values, read, allowed = key_tile_of(given, sizes, number, is_split=plan.products == "split")
         first_key = number * sizes.key_tile
-        scores, factors = modify(plan, sizes, score_tile(plan.score, planes, keys, scale), first, first_key, read)
+        key_scales, value_scales = given.storage.read_scales(number, sizes.key_tile, sizes.page_tiles)
+        scores = score_tile(plan.score, planes, keys, scale, key_scales)
+        scores, factors = modify(plan, sizes, scores, first, first_key, read)
         if not is_open:
             scores = hide(plan, sizes, scores, first, first_key, allowed)
+        if value_scales is not None:
+            weight = value_scales[None, :] * unit_of(given.values.dtype)
+            factors = jnp.broadcast_to(weight, scores.shape) if factors is None else factors * weight
         return add(carry, scores, values, factors=factors)
 
     steps = key_steps(plan, sizes, first, given)

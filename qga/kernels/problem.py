@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool, Float, Int
 from .call import Block
 from .modify import Given, Modifier
 from .score import Planes, Score
+from .storage import Storage, largest_divisor
 from .visits import Listed, Visits, list_visits
 
 # Rows of a tile at most, by bytes of a number: the weights of a pair of tiles take half of 32 KiB, the shared memory
@@ -52,6 +53,7 @@ class TilePlan:
         products: what products are made of: numbers as they are "given"; 16-bit ones that stand for wider ones, "half";
             or pairs of them that add up to the wider one, "split": rows of keys are (high, low, high), of planes
             (high, high, low), of values (high, low).
+        page_rows: rows of a page, where keys and values lie in pages; None where they lie in order.
     """
 
     score: Score
@@ -64,6 +66,7 @@ class TilePlan:
     bound: float | None = None
     parts: int = 32
     products: Products = "given"
+    page_rows: int | None = None
 
     @property
     def back(self) -> int | None:
@@ -104,13 +107,14 @@ class Problem(NamedTuple):
 
     Attributes:
         planes: the lifted queries.
-        keys: one row for each place looked at.
-        values: what each place holds.
+        keys: one row for each place looked at; all rows of all pages where there are pages.
+        values: what each place holds, likewise.
         scale: inverse temperature, in the dtype that sums are taken in.
         mask: True where a query may see a key; None where every query may see every key.
         given: what the plan's modifier is given.
         span: intervals outside of which nobody sees anything; None where they are not known.
         visits: the pairs of tiles that are looked at, instead of all that may see each other; a kernel reads lists.
+        storage: what stands between the rows as they are kept and keys and values.
     """
 
     planes: Planes
@@ -121,10 +125,19 @@ class Problem(NamedTuple):
     given: Given = Given()
     span: Span | None = None
     visits: Visits | Listed | None = None
+    storage: Storage = Storage()
+
+    @property
+    def dtype(self) -> jnp.dtype:
+        """Dtype that products are taken in, of averages as well; rows may be kept in a narrower one."""
+        return self.planes[0].dtype
 
 
 class Sizes(NamedTuple):
-    """Lengths of a problem's axes and of the tiles they are cut into, and which arrays there are."""
+    """Lengths of a problem's axes and of the tiles they are cut into, and which arrays there are.
+
+    A page has ``page_tiles`` tiles of keys; where there are none, rows lie in order. All pages have ``rows`` rows.
+    """
 
     planes: int
     is_masked: bool
@@ -138,6 +151,14 @@ class Sizes(NamedTuple):
     has_span: bool = False
     is_modified: bool = False
     has_visits: bool = False
+    scales: tuple[int, int] = (0, 0)
+    page_tiles: int = 0
+    rows: int | None = None
+
+    @property
+    def stored_rows(self) -> int:
+        """Rows of keys that a kernel is given."""
+        return self.key_tiles * self.key_tile if self.rows is None else self.rows
 
     @property
     def query_tiles(self) -> int:
@@ -163,8 +184,9 @@ def sizes_of(plan: TilePlan, problem: Problem) -> Sizes:
 
     With visits the tiles of both sides are as long as fits, however few rows there are.
     """
-    (queries, width), (keys, channels) = problem.planes[0].shape, problem.values.shape
-    bytes_each = problem.keys.dtype.itemsize
+    (queries, width), (rows, channels) = problem.planes[0].shape, problem.values.shape
+    bytes_each, pages = problem.dtype.itemsize, problem.storage.pages
+    keys = rows if pages is None or plan.page_rows is None else pages.shape[0] * plan.page_rows
     fitting = program_rows(bytes_each, width // 3 if plan.products == "split" else width, channels_of(plan, problem))
     least = _FEW if bytes_each == 2 else 1
     query_tile, key_tile = max(least, min(fitting, queries)), max(1, min(fitting, plan.tile, keys))
@@ -177,12 +199,17 @@ def sizes_of(plan: TilePlan, problem: Problem) -> Sizes:
     least, staged = (16, 3 * STAGED // 2) if plan.products == "split" else (64, STAGED)
     while bytes_each == 2 and key_tile > least and key_tile * (width + channels) > staged:
         key_tile //= 2
+    page_tiles = 0
+    if plan.page_rows is not None:
+        key_tile = largest_divisor(plan.page_rows, key_tile)
+        page_tiles = plan.page_rows // key_tile
     present = len(problem.planes), problem.mask is not None
     # A block has at least one element; what an empty array lacks is padded with zeros.
     axes = queries, keys, max(1, width), max(1, channels), query_tile, key_tile
     given = tuple(map(len, problem.given))
     has = problem.span is not None, plan.modifier is not None, problem.visits is not None
-    return Sizes(*present, *axes, given, *has)
+    scales = problem.storage.count_scales()
+    return Sizes(*present, *axes, given, *has, scales, page_tiles, rows if page_tiles else None)
 
 
 class Operand(NamedTuple):
@@ -203,6 +230,9 @@ def list_operands(sizes: Sizes, problem: Problem) -> list[Operand]:
     def of_key(array: Array, *columns: int) -> Operand:
         return Operand(array, whole(keys, *columns), tile_of(sizes.key_tile, *columns))
 
+    def of_row(array: Array, *columns: int) -> Operand:
+        return Operand(array, whole(sizes.stored_rows, *columns), tile_of(sizes.key_tile, *columns))
+
     def repeated(operand: Operand) -> Operand:
         # What is made of zeros may have no derivative, and 0 times that is not 0.
         by_query, by_key = (replace(each, repeats=sizes.is_modified) for each in operand[1:])
@@ -220,7 +250,7 @@ def list_operands(sizes: Sizes, problem: Problem) -> list[Operand]:
     given, span, visits = problem.given, problem.span or (), problem.visits or ()
     return [
         *(repeated(of_query(plane, sizes.width)) for plane in problem.planes),
-        repeated(of_key(problem.keys, sizes.width)), of_key(problem.values, sizes.channels),
+        repeated(of_row(problem.keys, sizes.width)), of_row(problem.values, sizes.channels),
         of_all(problem.scale.reshape(1, 1)),
         *([] if problem.mask is None else [of_pair(problem.mask)]),
         *(of_all(each.reshape(1, 1)) for each in given.numbers),
@@ -228,7 +258,7 @@ def list_operands(sizes: Sizes, problem: Problem) -> list[Operand]:
         *(repeated(of_key(each, *each.shape[1:])) for each in given.by_key),
         *(repeated(of_pair(each)) for each in given.by_pair), *map(of_all, given.tables),
         *(repeated(of_query(each)) for each in span[:2]), *(repeated(of_key(each)) for each in span[2:]),
-        *map(of_list, visits),
+        *map(of_list, visits), *map(of_row, problem.storage.scales), *map(of_all, problem.storage.tables),
     ]  # fmt: skip
 
 
@@ -267,7 +297,9 @@ def split_refs(sizes: Sizes, refs: Sequence[Any]) -> tuple[Problem, Sequence[Any
     given = Given(*map(take, sizes.given))
     span = Span(*take(4)) if sizes.has_span else None
     visits = Listed(*take(3)) if sizes.has_visits else None
-    return Problem(planes, keys, values, scale, mask, given, span, visits), rest
+    scales = [take(count) for count in sizes.scales]
+    storage = Storage(*(each[0] if each else None for each in scales), *take(int(sizes.page_tiles > 0)))
+    return Problem(planes, keys, values, scale, mask, given, span, visits, storage), rest
 
 
 def tile_of(rows: int, *columns: int) -> Block:
@@ -340,9 +372,11 @@ def key_tile_of(given: Problem, sizes: Sizes, number: Array, *, is_split: bool =
         tuple(ref[rows] for ref in parts.by_key), tuple(ref[:, rows] for ref in parts.by_pair),
         tuple(ref[...] for ref in parts.tables),
     )  # fmt: skip
-    values, half = given.values[rows, :], sizes.channels // 2
+    place = given.storage.rows_at(number, sizes.key_tile, sizes.page_tiles)
+    keys, values = (each[place, :].astype(given.dtype) for each in (given.keys, given.values))
+    half = sizes.channels // 2
     values = (values[:, :half], values[:, half:]) if is_split else values
-    return given.keys[rows, :], values, read, None if given.mask is None else given.mask[:, rows]
+    return keys, values, read, None if given.mask is None else given.mask[:, rows]
 
 
 def query_tile_of(given: Problem, sizes: Sizes, number: Array) -> tuple[Any, ...]:

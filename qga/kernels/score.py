@@ -26,7 +26,11 @@ class Score:
 
 
 def score_tile(
-    score: Score, planes: Planes, keys: Float[Array, "keys width"], scale: Float[Array, ""]
+    score: Score,
+    planes: Planes,
+    keys: Float[Array, "keys width"],
+    scale: Float[Array, ""],
+    key_scales: Float[Array, " keys"] | None = None,
 ) -> Float[Array, "queries keys"]:
     """Score a tile of keys for lifted queries.
 
@@ -35,10 +39,13 @@ def score_tile(
         planes: the lifted queries.
         keys: one row for each place looked at.
         scale: inverse temperature, in the dtype of the scores.
+        key_scales: what each key is multiplied by, in the same dtype; None for 1.
 
     Returns:
         Scores in the dtype of ``scale``.
     """
     rows = (((1,), (1,)), ((), ()))
     inners = tuple(lax.dot_general(plane, keys, rows, preferred_element_type=scale.dtype) for plane in planes)
+    if key_scales is not None:
+        inners = tuple(inner * key_scales[None, :] for inner in inners)
     return score.link(inners, scale)
