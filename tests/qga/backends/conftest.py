@@ -27,4 +27,6 @@ def backend(request: pytest.FixtureRequest) -> Any:
     """Run a test on both backends."""
     if request.param == "cpu":
         return request.getfixturevalue("cpu")
+    # For the table that says how many tests ran on which driver.
+    request.applymarker(pytest.mark.vulkan_device)
     return backends.choose(request.getfixturevalue("vulkan"))
