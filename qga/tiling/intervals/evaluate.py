@@ -14,7 +14,7 @@ import numpy as np
 
 from .box import Box, is_real, limits, meet, point
 from .graph import Graph, Step, Value
-from .rules import bound_or_none
+from .rules import bound_step
 
 Facts = dict[Value, Box]
 
@@ -92,7 +92,7 @@ class Evaluation:
 
     def _results(self, step: Step) -> list[Box]:
         if step not in self._known:
-            self._known[step] = bound_or_none(step, self._operands(step), self.missed)
+            self._known[step] = bound_step(step, self._operands(step), self.missed)
         return self._known[step]
 
     def _operands(self, step: Step) -> list[Box]:

@@ -43,6 +43,8 @@ def _is_unsigned(array: Any) -> bool:
 
 def mul(step: Step, first: Box, second: Box) -> Box:
     """Bound a product by its values at the four corners."""
+    if step.operands[0] is step.operands[1]:
+        return square(step, first)
     ends = [(a, b) for a in (first.low, first.high) for b in (second.low, second.high)]
     sizes = [jnp.abs(_number(a) * _number(b)) for a, b in ends]
     return unless(around(*sizes).high > _largest(first), around(*(step.run(a, b)[0] for a, b in ends)))
@@ -92,17 +94,18 @@ def absolute(step: Step, box: Box) -> Box:
 
 def square(step: Step, box: Box) -> Box:
     """Bound x^2."""
-    return _power(step, box, 2)
+    del step
+    return _power(box, 2)
 
 
 def integer_pow(step: Step, box: Box) -> Box:
     """Bound x^n."""
     exponent = step.params["y"]
-    return unbounded(step.avals[0]) if exponent < 0 else _power(step, box, exponent)
+    return unbounded(step.avals[0]) if exponent < 0 else _power(box, exponent)
 
 
-def _power(step: Step, box: Box, exponent: int) -> Box:
-    low, high = (step.run(end)[0] for end in (box.low, box.high))
+def _power(box: Box, exponent: int) -> Box:
+    low, high = box.low**exponent, box.high**exponent
     if exponent % 2 == 0:
         ends = around(low, high)
         low, high = jnp.where(has_zero(box) & (exponent > 0), jnp.zeros_like(ends.low), ends.low), ends.high
@@ -144,11 +147,6 @@ def _filled(first: Any, second: Any) -> Any:
     ones = jnp.asarray(limits(first.dtype)[1], first.dtype)
     spare = jnp.asarray(int(limits(first.dtype)[1]).bit_length(), first.dtype) - top
     return lax.shift_right_logical(ones, spare)
-
-
-def opposite_bits(step: Step, box: Box) -> Box:
-    """Bound the bits turned over, which falls as a number grows."""
-    return Box(step.run(box.high)[0], step.run(box.low)[0])
 
 
 def total(step: Step, box: Box) -> Box:

@@ -5,7 +5,7 @@ Elements of every run of 2^level places are looked over once; any run is the uni
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -14,6 +14,9 @@ from jax import lax
 
 from .box import Box, is_truth, limits, unless
 from .graph import Step
+
+# Elements of all levels that are kept at once; of larger tables, one level after the other.
+_HELD = 2**22
 
 
 def range_of(table: Box, axis: int, first: Any, last: Any) -> Box:
@@ -35,18 +38,28 @@ def range_of(table: Box, axis: int, first: Any, last: Any) -> Box:
 
 def _extreme(pick: Callable[[Any, Any], Any], table: Any, axis: int, first: Any, last: Any) -> Any:
     rows = jnp.moveaxis(table, axis, 0)
-    levels, run = [rows], 1
-    while 2 * run <= len(rows):
-        # Behind the last whole run nothing is read.
-        ahead = jnp.concatenate([levels[-1][run:], levels[-1][:run]])
-        levels.append(pick(levels[-1], ahead))
-        run *= 2
-    length = jnp.maximum(last - first + 1, 1)
-    level = jnp.minimum(31 - lax.clz(length), len(levels) - 1)
-    every, start = jnp.concatenate(levels), level * len(rows)
+    count = len(rows).bit_length()
+    level = jnp.minimum(31 - lax.clz(jnp.maximum(last - first + 1, 1)), count - 1)
     # Both runs are within the axis.
-    ends = (start + first, start + last + 1 - jnp.left_shift(jnp.int32(1), level))
-    return jnp.moveaxis(pick(*(jnp.take(every, end, axis=0, mode="clip") for end in ends)), 0, axis)
+    ends = (first, last + 1 - jnp.left_shift(jnp.int32(1), level))
+    if count * rows.size <= _HELD:
+        every, start = jnp.concatenate(list(_levels(pick, rows))), level * len(rows)
+        return jnp.moveaxis(pick(*(jnp.take(every, start + end, axis=0, mode="clip") for end in ends)), 0, axis)
+    found = jnp.take(rows, first, axis=0, mode="clip")
+    here = level.reshape(-1, *(1,) * (rows.ndim - 1))
+    for number, runs in enumerate(_levels(pick, rows)):
+        found = jnp.where(here == number, pick(*(jnp.take(runs, end, axis=0, mode="clip") for end in ends)), found)
+    return jnp.moveaxis(found, 0, axis)
+
+
+def _levels(pick: Callable[[Any, Any], Any], rows: Any) -> Iterator[Any]:
+    """Yield the extremes of every run of 1, 2, 4, ... rows, by its first row; behind the last whole run, anything."""
+    run = 1
+    yield rows
+    while 2 * run <= len(rows):
+        rows = pick(rows, jnp.concatenate([rows[run:], rows[:run]]))
+        yield rows
+        run *= 2
 
 
 def dynamic_slice(step: Step, table: Box, *starts: Box) -> Box:

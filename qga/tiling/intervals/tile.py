@@ -14,7 +14,7 @@ from .box import Box
 from .enclose import evaluated, interval_of
 from .evaluate import Evaluation
 from .graph import Step, Value
-from .rules import bound_or_none
+from .rules import bound_step
 
 
 class TileBounds(NamedTuple):
@@ -60,7 +60,7 @@ def tile_bounds(
         >>> import jax.numpy as jnp
         >>> from qga.tiling import Interval, tile_bounds
         >>> def causal(score, batch, head, query, key):
-        ...     return jnp.where(query >= key, score - 0.5 * (query - key), -jnp.inf)
+        ...     return jnp.where(query >= key, score - 0.5 * (query - key).astype(score.dtype), -jnp.inf)
         >>> places = [Interval(jnp.int32(first), jnp.int32(first + 31)) for first in (64, 0)]
         >>> found = tile_bounds(causal, Interval(-1.0, 1.0), 0, 0, *places)
         >>> bool(found.is_open), round(float(found.score.high), 3)
@@ -97,7 +97,7 @@ def _least_seen(found: Evaluation, value: Value) -> Any:
     if step is None or step.primitive.name not in _CARRIES or not jnp.issubdtype(value.aval.dtype, jnp.floating):
         return box.low
     first, *rest = _raised(found, step)
-    bounded = bound_or_none(step, [first, *rest], set())
+    bounded = bound_step(step, [first, *rest], found.missed)
     return jnp.maximum(box.low, bounded[value.number].low)
 
 

@@ -43,22 +43,19 @@ def equal(step: Step, first: Box, second: Box) -> Box:
 
 def unequal(step: Step, first: Box, second: Box) -> Box:
     """Bound x != y; a number that is not itself is NaN."""
-    return opposite(step, equal(step, first, second))
+    same = equal(step, first, second)
+    return Box(~same.high, ~same.low)
 
 
 def _numbered(box: Box) -> Box:
     return Box(box.low.astype(jnp.int32), box.high.astype(jnp.int32)) if is_truth(box) else box
 
 
-def opposite(step: Step, box: Box) -> Box:
-    """Bound what is not so."""
+def is_finite(step: Step, box: Box) -> Box:
+    """Bound that a number is finite."""
     del step
-    return Box(~box.high, ~box.low)
-
-
-def both(step: Step, first: Box, second: Box) -> Box:
-    """Bound that two are so, or that one is."""
-    return Box(step.run(first.low, second.low)[0], step.run(first.high, second.high)[0])
+    infinite = (box.low == jnp.inf) | (box.high == -jnp.inf)
+    return Box(jnp.isfinite(box.low) & jnp.isfinite(box.high), ~infinite)
 
 
 def either(step: Step, first: Box, second: Box) -> Box:

@@ -91,10 +91,22 @@ def merged(metric: str) -> Callable:
     return lambda keys, exists: tiling.static_merge(keys, exists, metric=metric, scale=2.0)
 
 
+def tile_bounded(low: jax.Array, high: jax.Array) -> tiling.TileBounds:
+    """Bound a tile of capped scores beside one that they are compared with, by places and by a table."""
+
+    def pair(score: jax.Array, batch: jax.Array, head: jax.Array, query: jax.Array, key: jax.Array) -> jax.Array:
+        near = 3 * jnp.tanh(score / 3) + jnp.linspace(0.5, 2.0, 7, dtype=score.dtype)[query - key]
+        return jnp.where(query > key, near, -jnp.inf)
+
+    query, key = (tiling.Interval(*(jnp.int32(end) for end in ends)) for ends in ((4, 6), (1, 4)))
+    return tiling.tile_bounds(pair, tiling.Interval(low[0], high[0]), 0, 0, query, key)
+
+
 CASES = [
     Case("mean_score", bounded(tiling.mean_score), draw_rows, depth=4),
     Case("score_interval", bounded(tiling.score_interval), draw_rows, is_smooth=False, depth=8, scale=4.0),
     Case("mass_bounds", bounded(tiling.mass_bounds), draw_rows, is_smooth=False, depth=8, scale=4.0),
+    Case("tile_bounds", lambda a, b: tile_bounded(-a, b), draw_spreads, is_smooth=False, scale=8.0),
     Case("chord_excess", tiling.chord_excess, draw_spreads, is_smooth=False),
     Case("excess_from_variance", tiling.excess_from_variance, draw_spreads),
     Case("dual_bound", paired, draw_rows, is_smooth=False, depth=8, scale=8.0),

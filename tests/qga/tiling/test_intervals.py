@@ -13,6 +13,7 @@ from jax import lax
 from qga.errors import ShapeError
 from qga.exact import pairs
 from qga.tiling import Interval, TileBounds, enclose, tile_bounds, unbounded_primitives
+from qga.tiling.intervals import box, tables
 
 SAMPLES = 48
 TABLE = np.random.default_rng(3).normal(size=(3, 11)).astype(np.float32)
@@ -51,7 +52,7 @@ READ = [
 ]  # fmt: skip
 
 
-def made(x, y, i, j):
+def made() -> st.SearchStrategy:
     """Draw an expression: a function of two numbers and two places."""
     places = st.sampled_from(PLACED).map(lambda f: lambda x, y, i, j: f(i, j))
     read = st.tuples(st.sampled_from(READ), places).map(lambda pair: lambda *a: pair[0](pair[1](*a)))
@@ -88,15 +89,37 @@ def lies_in(values: np.ndarray, interval: Interval) -> np.ndarray:
     return ((low <= values) & (values <= high)) | (np.isneginf(low) & np.isposinf(high))
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
-@given(function=made(*"xyij"), seed=st.integers(0, 10**6))
-def test_values_of_random_functions_lie_in_their_enclosures(function, seed: int) -> None:
+def require_enclosed(function, seed: int) -> None:
+    """Require that a function of two numbers and two places stays within its enclosure."""
     random = np.random.default_rng(seed)
     arguments = boxes(random)
     found = enclose(function, *arguments)
     values = np.asarray(jax.vmap(function)(*(samples_of(each, random) for each in arguments)))
     inside = lies_in(values, found)
     assert inside.all(), (values[~inside], found, arguments)
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(function=made(), seed=st.integers(0, 10**6))
+def test_values_of_random_functions_lie_in_their_enclosures(function, seed: int) -> None:
+    require_enclosed(function, seed)
+
+
+@pytest.mark.exhaustive
+@settings(max_examples=1000, deadline=None)
+@given(function=made(), seed=st.integers(0, 10**6))
+def test_values_of_many_random_functions_lie_in_their_enclosures(function, seed: int) -> None:
+    require_enclosed(function, seed)
+
+
+@pytest.mark.parametrize("held", [2**22, 0])
+def test_extremes_between_places_are_those_of_the_table(held: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "_HELD", held)
+    table = np.random.default_rng(2).normal(size=(13, 3)).astype(np.float32)
+    first, last = map(np.int32, np.triu_indices(13))
+    found = tables.range_of(box.point(jnp.asarray(table)), 0, jnp.asarray(first), jnp.asarray(last))
+    want = [(table[low : high + 1].min(0), table[low : high + 1].max(0)) for low, high in zip(first, last, strict=True)]
+    assert np.array_equal(np.stack([found.low, found.high], 1), np.asarray(want))
 
 
 GROWING = [
@@ -111,7 +134,9 @@ def test_ends_of_growing_functions_are_reached(dtype: np.dtype) -> None:
         found = enclose(function, Interval(low, high))
         ends = np.asarray([function(low), function(high)], float)
         got = np.asarray(found, float)
-        room = 64 * np.finfo(dtype).eps * (1 + np.abs(ends))
+        # XLA's own log1p is off by 129 units in double precision, for which there is room twice.
+        units = 400 if function is jnp.log1p else 64
+        room = units * np.finfo(dtype).eps * (1 + np.abs(ends))
         assert got[0] <= ends[0] <= got[0] + room[0]
         assert got[1] - room[1] <= ends[1] <= got[1]
         # The twin: of an interval that is shorter by some percent, the ends are outside.
@@ -244,8 +269,8 @@ def drawn(dtype: np.dtype) -> tuple[np.ndarray, ...]:
     return (*(part.astype(dtype) for part in parts), segments)
 
 
-def bounds_of_tiles(arrays: tuple[jax.Array, ...]) -> dict[str, TileBounds]:
-    """Bound every tile of every head under every modification: [heads, tiles, tiles]."""
+def bounds_of_tiles(arrays: tuple[jax.Array, ...], names: tuple[str, ...]) -> dict[str, TileBounds]:
+    """Bound every tile of every head under some modifications: [heads, tiles, tiles]."""
     dtype = arrays[0].dtype
     score, first = Interval(jnp.asarray(-2, dtype), jnp.asarray(1.5, dtype)), jnp.arange(0, ROWS, TILE, dtype=jnp.int32)
 
@@ -258,7 +283,7 @@ def bounds_of_tiles(arrays: tuple[jax.Array, ...]) -> dict[str, TileBounds]:
         along_queries = jax.vmap(along_keys, (None, 0, None))
         return jax.vmap(along_queries, (0, None, None))(jnp.arange(HEADS, dtype=jnp.int32), first, first)
 
-    return {name: every(function) for name, function in mods(dtype, arrays).items()}
+    return {name: every(mods(dtype, arrays)[name]) for name in names}
 
 
 def scores_of_tiles(function: pairs.Pairs, dtype: np.dtype) -> np.ndarray:
@@ -292,9 +317,12 @@ TIGHTEST = {"softcap and ALiBi": 1.01, "forget gates": 1.01, "distance buckets":
 
 def test_scores_of_tiles_lie_within_their_bounds(dtype: np.dtype) -> None:
     arrays = tuple(map(jnp.asarray, drawn(dtype)))
-    found = jax.jit(bounds_of_tiles)(arrays)
+    # Rules that round are the same in both precisions, and places are integers.
+    names = tuple(TIGHTEST) if dtype == np.float32 else ("softcap and ALiBi", "distance buckets")
+    found = jax.jit(bounds_of_tiles, static_argnums=1)(arrays, names)
     assert np.any(found["distance buckets"].is_hidden)
-    for name, function in mods(dtype, arrays).items():
+    for name in names:
+        function = mods(dtype, arrays)[name]
         values = scores_of_tiles(function, dtype)
         require_bounds(found[name], values, TIGHTEST[name])
         # The twin: scores that move by more than the tiles allow are noticed.
@@ -304,6 +332,6 @@ def test_scores_of_tiles_lie_within_their_bounds(dtype: np.dtype) -> None:
 
 def test_vulkan_bounds_what_the_cpu_computes(vulkan: jax.Device) -> None:
     arrays = tuple(map(jnp.asarray, drawn(np.dtype(np.float32))))
-    found = jax.jit(bounds_of_tiles)(jax.device_put(arrays, vulkan))
+    found = jax.jit(bounds_of_tiles, static_argnums=1)(jax.device_put(arrays, vulkan), tuple(TIGHTEST))
     for name, function in mods(np.dtype(np.float32), arrays).items():
         require_bounds(jax.device_get(found[name]), scores_of_tiles(function, np.dtype(np.float32)), TIGHTEST[name])
