@@ -102,8 +102,8 @@ def put(tensor: Any, device: Device, *, copy: bool = True) -> jax.Array:
     check_dtype(host.dtype)
     if not copy:
         return _share(tensor, host, device)
-    # A private copy, since JAX may keep using the memory that it is given; devices elsewhere copy anyway.
-    host = np.array(host, order="C", copy=True) if device.platform == "cpu" else host
+    # On the CPU JAX goes on using the memory that it is given; devices elsewhere copy.
+    host = _copy_aligned(host) if device.platform == "cpu" else host
     return jax.block_until_ready(jax.device_put(host, device))
 
 
@@ -150,6 +150,15 @@ def to_torch(array: Any, *, copy: bool = True) -> Any:
 def _has_dtype(torch: Any, dtype: Any) -> bool:
     """Tell whether PyTorch stores numbers of a dtype as JAX does; it packs integers of less than a byte."""
     return hasattr(torch, dtype.name) and (dtype.isbuiltin == 1 or "float" in dtype.name)
+
+
+def _copy_aligned(host: np.ndarray) -> np.ndarray:
+    """Copy an array to where XLA takes memory as it is, without a copy of its own."""
+    space = np.empty(host.nbytes + _ALIGNMENT, np.uint8)
+    first = -space.ctypes.data % _ALIGNMENT
+    copied = space[first : first + host.nbytes].view(host.dtype).reshape(host.shape)
+    copied[...] = host
+    return copied
 
 
 def _on_host(tensor: Any) -> np.ndarray:
