@@ -7,6 +7,7 @@ from . import (
     analysis,
     arithmetic,
     backends,
+    cache,
     diagnostics,
     exact,
     flow,
@@ -20,6 +21,7 @@ from . import (
     tiling,
 )
 from .analysis import analyze, analyze_model
+from .cache import KVCache, PagedKVCache, decode
 from .errors import DomainError, OptionError, ShapeError
 from .exact import (
     attention,
@@ -33,7 +35,9 @@ from .flow import pattern_flow
 
 __all__ = [
     "DomainError",
+    "KVCache",
     "OptionError",
+    "PagedKVCache",
     "ShapeError",
     "analysis",
     "analyze",
@@ -42,6 +46,8 @@ __all__ = [
     "attention",
     "attention_weights",
     "backends",
+    "cache",
+    "decode",
     "diagnostics",
     "dot_attention",
     "dot_product_attention",

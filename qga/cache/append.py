@@ -86,7 +86,7 @@ def _find(cache: KVCache | PagedKVCache, places: Int[Array, "batch rows"], exist
     """Return where in the arrays of a cache places of its entries are; no two rows go to one place."""
     batch, count = places.shape
     first = jnp.broadcast_to(jnp.arange(batch, dtype=jnp.int32)[:, None], places.shape)
-    nowhere = _NOWHERE + first * count + jnp.arange(count, dtype=jnp.int32)
+    nowhere = _NOWHERE + first * count + jnp.arange(count, dtype=jnp.int32)[None]
     if isinstance(cache, KVCache):
         return first, jnp.where(exists, places, nowhere)
     page = jnp.take_along_axis(cache.table, places // cache.page_rows, axis=1, mode="fill", fill_value=NO_PAGE)

@@ -128,8 +128,10 @@ def _as_kept(member: Member, keys: Array, storage: Storage) -> Member:
 
 def _check_dtypes(cache: KVCache | PagedKVCache, query: Queries) -> None:
     kept = cache.keys.dtype
-    is_real = jnp.issubdtype(query.dtype, jnp.floating)
-    if not is_real or not (has_scales(kept) or jnp.promote_types(kept, query.dtype) == query.dtype):
+    fits = jnp.issubdtype(query.dtype, jnp.floating) and (
+        kept == query.dtype or has_scales(kept) or jnp.finfo(kept).bits < jnp.finfo(query.dtype).bits
+    )
+    if not fits:
         refuse(
             ShapeError, "attend: rows are read in the dtype of the queries.",
             got=f"query {describe(query)}, keys {describe(cache.keys)}",

@@ -61,5 +61,9 @@ def quantise(
 
 
 def error_of(scales: Float[Array, "*batch"], dtype: jnp.dtype) -> Float[Array, "*batch"]:
-    """Bound |x - scale n| for each element of a row: half of the largest step, and two roundings of the quotient."""
-    return scales * (HALF_STEPS[dtype] + 2 * largest_of(dtype) * float(jnp.finfo(SCALE_DTYPE).eps))
+    """Bound |x - scale n| for each element of a row: half of the largest step, and two roundings of the quotient.
+
+    Numbers too small to be normal may be zero to a device.
+    """
+    rounding = 2 * largest_of(dtype) * float(jnp.finfo(SCALE_DTYPE).eps)
+    return scales * (HALF_STEPS[dtype] + rounding) + float(jnp.finfo(SCALE_DTYPE).tiny)
