@@ -27,6 +27,11 @@ def draw_call(random: np.random.Generator) -> list[np.ndarray]:
     return [draw(random, 1, ROWS, heads, WIDTH) for heads in (HEADS, 2, 2)]
 
 
+def on_cpu(*arrays: np.ndarray) -> list[jax.Array]:
+    """Put arrays where float32 is computed in float32; the default device may take shortcuts."""
+    return [jax.device_put(each, jax.devices("cpu")[0]) for each in arrays]
+
+
 @pytest.fixture
 def both(cpu: backends.Backend, vulkan: Any) -> tuple[backends.Backend, backends.Backend]:
     return cpu, backends.choose(vulkan)
@@ -59,7 +64,7 @@ def test_attention_is_equal_and_switches_in_the_middle(
     assert_close(second.compute_attention(second.prepare_attention(*call, **options), mask), results[1])
     scale = float(max(np.abs(results[0]).max(), 8))
     require_equal(results, ROWS, scale)
-    plain = qga.attention(*map(jnp.asarray, (*call, options["bias"], mask)), is_causal=True, softcap=options["softcap"])
+    plain = qga.attention(*on_cpu(*call, options["bias"], mask), is_causal=True, softcap=options["softcap"])
     assert_close(results[0], plain, depth=ROWS, scale=scale)
     assert_far(
         second.compute_attention(prepared, ~mask | np.eye(ROWS, dtype=bool)), results[0], depth=ROWS, scale=scale
@@ -73,12 +78,12 @@ def test_core_is_equal(both: tuple[backends.Backend, backends.Backend], random: 
     require_equal(flows, 16, 4)
     assert_close(
         flows[0][0],
-        qga.pattern_flow(*[jnp.asarray(field)] * 3, 0.7, order=qga.flow.order_for(0.7), scale=0.5)[0],
+        qga.pattern_flow(*on_cpu(field) * 3, 0.7, order=qga.flow.order_for(0.7), scale=0.5)[0],
         depth=16, scale=4,
     )  # fmt: skip
     filtered = [each.apply_motivic_structure(field, gains) for each in both]
     require_equal(filtered, 16, 4)
-    assert_close(filtered[1], qga.motivic.apply(jnp.asarray(field), jnp.asarray(gains)), depth=16, scale=4)
+    assert_close(filtered[1], qga.motivic.apply(*on_cpu(field, gains)), depth=16, scale=4)
     reports = [each.analyze_arithmetic_dynamics(weights) for each in both]
     require_equal(reports, 6)
     assert float(reports[0].traces[0]) == pytest.approx(float(np.trace(weights)), rel=1e-6)
