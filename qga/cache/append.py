@@ -50,6 +50,7 @@ def append(cache: Cache, key: Rows, value: ValueRows, *, rows: Counts | None = N
     Cost: a pass over the new rows, the tables and a number for each page; without donation a copy of the cache.
 
     Example:
+        >>> from qga.cache import empty_cache
         >>> cache = empty_cache(1, 128, 2, 4)
         >>> append(cache, jnp.ones((1, 3, 2, 4)), jnp.ones((1, 3, 2, 4))).lengths
         Array([3], dtype=int32)
@@ -75,6 +76,8 @@ def is_overflowed(cache: KVCache | PagedKVCache) -> Bool[Array, " batch"]:
     """Tell which entries were appended more rows than they have room for; the last ones were dropped.
 
     Example:
+        >>> import jax
+        >>> from qga.cache import empty_cache
         >>> cache = empty_cache(1, 2, 1, 1)
         >>> is_overflowed(jax.jit(append)(cache, jnp.ones((1, 3, 1, 1)), jnp.ones((1, 3, 1, 1))))
         Array([ True], dtype=bool)

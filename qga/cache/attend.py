@@ -51,6 +51,7 @@ def attend(cache: KVCache | PagedKVCache, query: Queries, *, rows: Counts | None
     Cost: a pass over the rows that are there, and 2 rows lengths (width + channels) operations for each head.
 
     Example:
+        >>> from qga.cache import empty_cache
         >>> rows = jnp.sin(jnp.arange(48.0)).reshape(1, 6, 2, 4)
         >>> cache = append(empty_cache(1, 128, 2, 4), rows, rows)
         >>> query = jnp.cos(jnp.arange(32.0)).reshape(1, 2, 4, 4)
@@ -96,6 +97,7 @@ def decode(
         OptionError: as the two.
 
     Example:
+        >>> from qga.cache import empty_cache
         >>> step = jnp.sin(jnp.arange(16.0)).reshape(1, 1, 4, 4)
         >>> out, cache = decode(empty_cache(1, 128, 2, 4), step, step[:, :, :2], step[:, :, 2:])
         >>> out.shape, cache.lengths

@@ -57,6 +57,7 @@ def cache_bounds(
     Source: Theorem 2 of docs/theory/certificates.md: Birkhoff 1957, Cohen and Fausti 2023.
 
     Example:
+        >>> from qga.cache import append, empty_cache
         >>> rows = jnp.sin(jnp.arange(48.0)).reshape(1, 6, 2, 4)
         >>> cache = append(empty_cache(1, 128, 2, 4, dtype=jnp.int8), rows, rows)
         >>> bool(cache_bounds(cache, rows[:, -1:]).out_error.max() < 0.03)

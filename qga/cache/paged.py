@@ -111,6 +111,7 @@ def release(cache: PagedKVCache, entries: Bool[Array, " batch"]) -> PagedKVCache
         entries: True for those that are emptied.
 
     Example:
+        >>> from qga.cache import append
         >>> cache = empty_paged_cache(1, 4, 2, 4, pages=6, page_rows=2)
         >>> cache = append(cache, jnp.ones((1, 3, 2, 4)), jnp.ones((1, 3, 2, 4)))
         >>> release(cache, jnp.array([True])).table
@@ -139,6 +140,7 @@ def share_prefix(cache: PagedKVCache, source: int, target: int, rows: int) -> Pa
         OptionError: rows are no whole pages; or, where lengths are known, the source has fewer or the target some.
 
     Example:
+        >>> from qga.cache import append
         >>> cache = empty_paged_cache(2, 4, 2, 4, pages=6, page_rows=2)
         >>> ones = jnp.ones((2, 3, 2, 4))
         >>> cache = append(cache, ones, ones, rows=jnp.array([3, 0]))
