@@ -38,10 +38,11 @@ def enclose(function: Callable[..., Any], *arguments: Any) -> Any:
     Raises:
         ShapeError: the ends of an interval differ in shape or dtype.
 
-    Error: holds for the function as computed in its dtypes by any device whose elementary functions are off by at most
-        4 units in the last place, powers by 16, quotients and roots by 3; sums in any order, products fused or not.
-        Numbers below the least normal one count as zeros. A variable that occurs twice counts as two: x - x is not
-        zero. What is computed from points alone by a primitive without a rule counts as exact.
+    Error: holds for the function as computed in its dtypes by any device whose sums and products are rounded to
+        nearest, in any order, fused or not, whose quotients and roots are off by at most 3 units in the last place,
+        exp by 5, log by 3, tanh and erf by 10, expm1 by 8, others by 4. Numbers below the least normal one count as
+        zeros. A variable that occurs twice counts as two: x - x is not zero. What is computed from points alone by a
+        primitive without a rule counts as exact.
     Cost: about ten operations for each one of the function; a table of n elements that is read between two places
         takes n log2 n operations and numbers.
     Source: Moore 1966; Bender and Farach-Colton 2000 (the least element between two places).
