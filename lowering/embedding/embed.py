@@ -45,14 +45,8 @@ def embed(function: Callable[..., Any]) -> Callable[..., Any]:
         UnsupportedError: the function uses what cannot be lowered; lists all of it, when it is traced.
         DeviceError: there is no device, when it is traced. What goes wrong later is a `jax.errors.JaxRuntimeError`.
 
-    Cost: 0.1 ms a call beside the work and the copies, on two cores without a GPU.
-
-    Example:
-        >>> import jax, jax.numpy as jnp
-        >>> norm = embed(lambda x: jnp.sqrt(jnp.sum(x * x)))
-        >>> with jax.default_device(jax.devices("cpu")[0]):
-        ...     float(jax.jit(lambda x: norm(2 * x))(jnp.ones(4)))
-        4.0
+    Cost: 0.06 ms a call beside the work and the copies, on two cores without a GPU (docs/decisions/0024-embedding.md).
+    Outside of `jax.jit` the function is traced and compiled anew by each call.
     """
 
     @wraps(function)

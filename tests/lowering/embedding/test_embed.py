@@ -132,5 +132,6 @@ def test_calls_leave_nothing_on_the_device() -> None:
     for _ in range(20):
         jax.block_until_ready(run(X, COUNT))
     after = handler.shared_device().statistics()
-    assert after["submitted"] - before["submitted"] == 20
+    # More where copies are submitted as well, because the host does not see the device's memory.
+    assert after["submitted"] - before["submitted"] >= 20
     assert [after[name] - before[name] for name in ("live_buffers", "reserved_bytes")] == [0, 0]

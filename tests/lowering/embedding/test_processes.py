@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from lowering.runtime import list_devices
 from tests.lowering.embedding.ring_process import draw, total
 from tests.qga.dense_attention import dense_attention
 from tests.qga.tolerances import VULKAN_ROUNDINGS, assert_close, assert_far
@@ -24,8 +25,16 @@ ROOT = Path(__file__).parents[3]
 SECONDS = 180
 
 
+def cards() -> list[str]:
+    """Return the devices to choose from: several cards, where there are, one for each process."""
+    found = [str(each.index) for each in list_devices() if not each.missing and each.device_type != "cpu"]
+    return found if len(found) > 1 else [os.environ.get("QGA_VULKAN_DEVICE", "")]
+
+
 def start(rank: int, processes: int, port: int, devices: int, path: Path) -> subprocess.Popen[str]:
     inherited = {name: each for name, each in os.environ.items() if not name.startswith(("JAX_", "XLA_"))}
+    chosen = cards()
+    inherited |= {"QGA_VULKAN_DEVICE": chosen[rank % len(chosen)], "JAX_PLATFORMS": "cpu,vulkan"}
     words = [str(each) for each in (rank, processes, port, devices, path)]
     return subprocess.Popen(
         [sys.executable, "-m", "tests.lowering.embedding.ring_process", *words],
