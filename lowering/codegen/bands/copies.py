@@ -14,6 +14,8 @@ from ..tile.vectors import GROUP_BYTES
 from .scalars import Scalars
 from .views import View
 
+WORD_BYTES = 4
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Copy:
@@ -25,6 +27,7 @@ class Copy:
         rows, groups: its size.
         width: elements of a group.
         threads: that copy.
+        dtype: of the window; integers of 8 bits become that on their way.
     """
 
     view: View
@@ -33,6 +36,7 @@ class Copy:
     groups: int
     width: int
     threads: int
+    dtype: str
 
     def load(self, scalars: Scalars, array: Array, known: dict[Value, Register] | None = None) -> list[Register]:
         """Read this invocation's share of the window."""
@@ -41,6 +45,7 @@ class Copy:
         start = scalars.start(self.view, known)
         first = start // builder.const("u32", self.width) if start.constant is None else None
         found: list[Register] = []
+        words = self.width * dtypes.itemsize(self.view.stored or self.dtype) // WORD_BYTES
         for row, place in self._places(builder):
             group = row * builder.const("u32", line) + place
             group = (
@@ -48,12 +53,14 @@ class Copy:
                 if first is None and start.constant == 0
                 else group + (builder.const("u32", int(start.constant or 0) // self.width) if first is None else first)
             )
-            found.append(array.buffer.load_words(group, 4))
+            found.append(array.buffer.load_words(group, words))
         return found
 
     def store(self, builder: Builder, held: list[Register]) -> None:
         """Write this invocation's share into shared memory."""
         for (row, place), words in zip(self._places(builder), held, strict=True):
+            if self.view.stored is not None:
+                words = _widen(builder, words, self.view.stored, self.dtype)
             self.memory[row * builder.const("u32", self.groups + 1) + place] = words
 
     def _places(self, builder: Builder) -> list[tuple[Register, Register]]:
@@ -82,4 +89,21 @@ def words_of(value: Value) -> int:
 def make_copy(view: View, value: Value, threads: int, memory: Shared) -> Copy:
     """Return how a window is copied."""
     width = GROUP_BYTES // dtypes.itemsize(value.dtype)
-    return Copy(view, memory, value.shape[0], value.shape[1] // width, width, threads)
+    return Copy(view, memory, value.shape[0], value.shape[1] // width, width, threads, value.dtype)
+
+
+def _widen(builder: Builder, words: Register, stored: str, dtype: str) -> Register:
+    """Turn integers of 8 bits, four in a word, into numbers of 16, two in a word."""
+    numbers = [_byte(builder, word, place, stored) for word in words for place in range(WORD_BYTES)]
+    pairs = zip(numbers[::2], numbers[1::2], strict=True)
+    if dtype == "f16":
+        return builder.vector([builder.bitcast(builder.convert(builder.vector(pair), "f16"), "u32") for pair in pairs])
+    # The upper half of an f32 is a bf16, and the lower half of these is zero.
+    bits = ([builder.bitcast(builder.convert(number, "f32"), "u32") for number in pair] for pair in pairs)
+    return builder.vector([(low >> 16) | high for low, high in bits])
+
+
+def _byte(builder: Builder, word: Register, place: int, stored: str) -> Register:
+    if stored == "u8":
+        return (word >> (8 * place)) & 0xFF
+    return builder.bitcast(word << (24 - 8 * place), "i32") >> 24

@@ -8,6 +8,10 @@ from dataclasses import dataclass, replace
 from ...graph import Value
 from ..tile.blocks import Block, Memory, Step
 
+# Integers that every number of 16 bits holds, and which are therefore widened on their way.
+_SMALL = ("i8", "u8")
+_WIDER = ("f16", "bf16")
+
 Start = tuple[Value | int, int]
 """A start along an axis of an array, and the largest that it is clamped to."""
 
@@ -22,6 +26,7 @@ class View:
         starts: for each axis of the array, what is added up to the window's start.
         sizes: of the window along each axis of the array.
         axes: which axis of the array each axis of the value is; None for axes of one element.
+        stored: dtype of the array, where it is one of integers that the value has widened; None where they are alike.
     """
 
     number: int
@@ -29,6 +34,7 @@ class View:
     starts: tuple[tuple[Start, ...], ...]
     sizes: tuple[int, ...]
     axes: tuple[int | None, ...]
+    stored: str | None = None
 
     @property
     def strides(self) -> tuple[int, ...]:
@@ -87,6 +93,8 @@ def _moved(step: Step, views: Mapping[Value, View]) -> View | None:
         return _sliced(view, step.node.attributes["start"], step.inputs[0].shape, result.shape)
     if step.op == "reshape":
         return _reshaped(view, step.inputs[0].shape, result.shape)
+    if step.op == "convert" and step.inputs[0].dtype in _SMALL and result.dtype in _WIDER:
+        return replace(view, stored=step.inputs[0].dtype)
     if step.op == "transpose":
         return replace(view, axes=tuple(view.axes[axis] for axis in step.node.attributes["permutation"]))
     return None

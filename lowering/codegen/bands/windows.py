@@ -36,6 +36,8 @@ def check_windows(
     for value, view in views.items():
         _check_starts(view)
         if value in follows:
+            if view.stored is not None:
+                raise UnfitError("integers that are widened to anything but a second factor")
             _check_window(view, value, follows[value], producers)
 
 

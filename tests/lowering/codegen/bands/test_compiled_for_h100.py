@@ -13,6 +13,7 @@ import pytest
 import qga
 from lowering import lower
 from lowering.codegen.bands import BANDS
+from qga.cache import attend, empty_cache, empty_paged_cache
 from shaders.capabilities import Capabilities
 from shaders.spirv.validate import is_available, validate
 
@@ -48,3 +49,25 @@ def test_attention_in_f32_is_not(h100: Capabilities) -> None:
     schedules = schedules_of(qga.dot_attention, *operands(64, jnp.float32), capabilities=h100)
     assert [schedule.mode for schedule in schedules if schedule.mode == BANDS] == []
     assert schedules
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16], ids=["f16", "bf16"])
+@pytest.mark.parametrize("is_paged", [False, True])
+def test_a_cache_of_8_bits_is_read_in_bands(is_paged: bool, dtype: Any, h100: Capabilities) -> None:
+    def make() -> Any:
+        if is_paged:
+            return empty_paged_cache(2, 8, 2, 64, pages=20, dtype=jnp.int8)
+        return empty_cache(2, 1024, 2, 64, dtype=jnp.int8)
+
+    leaves, structure = jax.tree.flatten(jax.eval_shape(make))
+    query = jax.ShapeDtypeStruct((2, 1, 8, 64), dtype)
+
+    def run(query: Any, *leaves: Any) -> Any:
+        return attend(jax.tree.unflatten(structure, leaves), query)
+
+    schedules = schedules_of(run, query, *leaves, capabilities=h100)
+    assert [schedule.mode for schedule in schedules] == [BANDS]
+    for kernel in lower(run)(query, *leaves).program(h100).kernels:
+        assert kernel.shared_bytes <= h100.max_shared_bytes
+        if is_available():
+            validate(kernel.words)

@@ -179,6 +179,22 @@ def test_part_of_a_tile_does_not_fit(h100: Capabilities) -> None:
 # -- kernels that fit --------------------------------------------------------------------------------------------------
 
 
+def test_integers_are_widened_on_their_way_to_a_second_factor_only(h100: Capabilities) -> None:
+    integers = typed(jnp.int8, 16, 16)
+
+    def second(a: Any, b: Any, o: Any) -> None:
+        o[...] = multiply(a[...], b[...].astype(F16).T)
+
+    def both(a: Any, b: Any, o: Any) -> None:
+        rows = b[...].astype(F16)
+        o[...] = multiply(rows, rows)
+
+    given, out = (Q, integers), typed(F32, 32, 16)
+    (schedule,) = schedules_of(blocked(second, *given, out=out), *given, capabilities=h100)
+    assert schedule.mode == bands.BANDS
+    assert refusal(h100, both, *given, out=out) == "a second factor that is also read otherwise"
+
+
 def fusion_of(name: str, capabilities: Capabilities) -> Any:
     function = functools.partial(CASES[name].function, interpret=False)
     (fusion,) = fusions_of(function, *CASES[name].arguments, capabilities=capabilities)

@@ -15,9 +15,10 @@ from lowering.runtime import Device
 
 from ....conformance.tolerance import Bound, difference
 from ...pallas.kernels import Case
-from .kernels import CASES, REFUSABLE
+from . import integers, kernels
 from .support import schedules_of
 
+CASES, REFUSABLE = kernels.CASES | integers.CASES, kernels.REFUSABLE | integers.REFUSABLE
 FEATURES = {"flexible_dimensions", "reductions", "conversions", "per_element"}
 
 

@@ -99,6 +99,13 @@ def test_transpose_turns_the_axes() -> None:
     assert (view.axes, view.strides) == ((1, 0), (10, 1))
 
 
+def test_integers_of_8_bits_are_a_window_of_wider_numbers() -> None:
+    for stored, wide, known in (("i8", "f16", "i8"), ("u8", "bf16", "u8"), ("i16", "f16", None), ("i8", "f32", None)):
+        array, result = Value(0, stored, (6, 16)), Value(1, wide, (6, 16))
+        views = find_views([step("convert", array, result)], (array,), Memory({array: 0}, frozenset()))
+        assert (views[result].stored if result in views else None) == known
+
+
 def test_array_that_is_written_has_no_windows() -> None:
     assert views_of(*SLICES, written=frozenset({0})) == {}
     assert views_of(*SLICES, written=frozenset({1}))
