@@ -99,27 +99,24 @@ def attend_around(ring: Ring, rows: Rows) -> Results:
 
 
 def _go_out(ring: Ring, rows: Rows) -> Results:
-    (batch, queries, heads, _), channels = rows.query.shape, rows.value.shape[3]
+    shape, channels = rows.query.shape[:3], rows.value.shape[3]
     dtype = accumulator_dtype(rows.query, rows.value)
 
-    def visit(part: _Part | None, held: Rows, places: Places) -> State:
-        if part is None:
-            return _empty_state((batch, queries, heads), channels, dtype)
+    def visit(part: _Part, held: Rows, places: Places, state: State) -> State:
         out, log_sums = _run(ring, partial(_attend, ring, part.is_causal), _cut(held, part), places)
         # Average and log sum are a state of mass one; a query that saw nothing has none.
-        state = State(log_sums, jnp.where(log_sums == -jnp.inf, 0, jnp.ones_like(log_sums)), out.astype(dtype))
-        pairs = zip(state, (-jnp.inf, 0, 0), strict=True)
-        return State(*[_spread(each, part.queries, queries, unit) for each, unit in pairs])
+        mass = jnp.where(log_sums == -jnp.inf, 0, jnp.ones_like(log_sums))
+        merged = state_merge(_take(state, part.queries), State(log_sums, mass, out.astype(dtype)))
+        return _put(state, part.queries, merged)
 
     def go(turn: Array, carry: tuple) -> tuple:
         (key, value), state = carry
         # Sent on before it is used, so that it may travel meanwhile.
         following = _pass_on(ring, (key, value))
-        found = _choose(ring, turn, rows._replace(key=key, value=value), visit)
-        return following, state_merge(state, found)
+        return following, _choose(ring, turn, rows._replace(key=key, value=value), visit, state)
 
-    start = (rows.key, rows.value), _empty_state((batch, queries, heads), channels, dtype)
-    out, log_sums = state_read(_fold(ring, go, start)[1])
+    empty = State(jnp.full(shape, -jnp.inf, dtype), jnp.zeros(shape, dtype), jnp.zeros((*shape, channels), dtype))
+    out, log_sums = state_read(_fold(ring, go, ((rows.key, rows.value), empty))[1])
     return out.astype(rows.value.dtype), log_sums
 
 
@@ -141,27 +138,23 @@ def _pull(ring: Ring, kept: tuple[Rows, Results], bars: Results) -> Rows:
     rows, known = kept
     dtype = known[1].dtype
 
-    def visit(part: _Part | None, held: Rows, places: Places) -> Rows:
-        if part is None:
-            return jax.tree.map(partial(jnp.zeros_like, dtype=dtype), held)
-        beside = jax.tree.map(lambda each: each[:, part.queries], (known, bars))
+    def visit(part: _Part, held: Rows, places: Places, sums: Rows) -> Rows:
+        beside = _take((known, bars), part.queries)
         pulled = _run(ring, partial(_pull_part, ring, part.is_causal), _cut(held, part), places, *beside)
-        query, key, value, numbers = jax.tree.map(lambda each: each.astype(dtype), pulled)
-        key, value = (_spread(each, part.keys, rows.key.shape[1]) for each in (key, value))
-        return Rows(_spread(query, part.queries, rows.query.shape[1]), key, value, numbers)
+        added = jax.tree.map(lambda bar, each: bar + each.astype(dtype), _cut(sums, part), pulled)
+        key, value = _put((sums.key, sums.value), part.keys, (added.key, added.value))
+        return Rows(_put(sums.query, part.queries, added.query), key, value, added.numbers)
 
     def go(turn: Array, carry: tuple) -> tuple:
-        (key, value), travelling, staying = carry
+        (key, value), sums = carry
         following = _pass_on(ring, (key, value))
-        found = _choose(ring, turn, rows._replace(key=key, value=value), visit)
-        travelling = jax.tree.map(jnp.add, travelling, (found.key, found.value))
-        staying = jax.tree.map(jnp.add, staying, (found.query, found.numbers))
-        return following, _pass_on(ring, travelling), staying
+        sums = _choose(ring, turn, rows._replace(key=key, value=value), visit, sums)
+        key, value = _pass_on(ring, (sums.key, sums.value))
+        return following, sums._replace(key=key, value=value)
 
     zeros = jax.tree.map(partial(jnp.zeros_like, dtype=dtype), rows)
-    start = (rows.key, rows.value), (zeros.key, zeros.value), (zeros.query, zeros.numbers)
-    _, (key, value), (query, numbers) = _fold(ring, go, start)
-    return jax.tree.map(lambda bar, each: bar.astype(each.dtype), Rows(query, key, value, numbers), rows)
+    sums = _fold(ring, go, ((rows.key, rows.value), zeros))[1]
+    return jax.tree.map(lambda bar, each: bar.astype(each.dtype), sums, rows)
 
 
 @_pull.defjvp
@@ -229,16 +222,15 @@ def _pass_on(ring: Ring, travelling: Any) -> Any:
     return jax.tree.map(lambda each: lax.ppermute(each, ring.axis_name, circle), travelling)
 
 
-def _choose(ring: Ring, turn: Array, held: Rows, visit: Callable[[_Part | None, Rows, Places], Any]) -> Any:
-    """Visit the part that this device sees of what it holds in a turn: keys of the device that many places before."""
+def _choose(ring: Ring, turn: Array, held: Rows, visit: Callable[[_Part, Rows, Places, Any], Any], found: Any) -> Any:
+    """Add what this device sees in a turn to what it found: keys of the device that many places before it."""
     here = lax.axis_index(ring.axis_name).astype(jnp.int32)
     home = (here - turn) % ring.devices
     queries, keys = held.query.shape[1], held.key.shape[1]
     places = jnp.stack([here * queries, home * keys])
     parts, number = _parts(ring, turn, here, home, queries, keys)
-    if len(parts) == 1:
-        return visit(parts[0], held, places)
-    return lax.switch(number, [partial(visit, part) for part in parts], held, places)
+    ways = [(lambda held, places, found: found) if part is None else partial(visit, part) for part in parts]
+    return ways[0](held, places, found) if len(ways) == 1 else lax.switch(number, ways, held, places, found)
 
 
 def _parts(
@@ -267,15 +259,17 @@ def _parts(
 
 
 def _cut(rows: Rows, part: _Part) -> Rows:
-    key, value = (each[:, part.keys] for each in (rows.key, rows.value))
-    return Rows(rows.query[:, part.queries], key, value, rows.numbers)
+    """Cut out the rows of a part; what belongs to no row stays whole."""
+    key, value = _take((rows.key, rows.value), part.keys)
+    return Rows(_take(rows.query, part.queries), key, value, rows.numbers)
 
 
-def _spread(each: Array, rows: slice, count: int, fill: float = 0) -> Array:
-    """Put rows back to where they were cut out."""
-    beside = [(0, 0), (rows.start, count - rows.stop), *[(0, 0)] * (each.ndim - 2)]
-    return jnp.pad(each, beside, constant_values=fill)
+def _take(arrays: Any, rows: slice) -> Any:
+    return jax.tree.map(lambda each: each[:, rows], arrays)
 
 
-def _empty_state(shape: tuple[int, ...], channels: int, dtype: Any) -> State:
-    return State(jnp.full(shape, -jnp.inf, dtype), jnp.zeros(shape, dtype), jnp.zeros((*shape, channels), dtype))
+def _put(arrays: Any, rows: slice, parts: Any) -> Any:
+    """Replace rows by those of a part, which may be all."""
+    return jax.tree.map(
+        lambda each, part: lax.dynamic_update_slice_in_dim(each, part, rows.start, axis=1), arrays, parts
+    )
