@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TypeVar
 
 import jax.numpy as jnp
@@ -63,12 +62,9 @@ def append(cache: Cache, key: Rows, value: ValueRows, *, rows: Counts | None = N
     _refuse_overflow("append", longer)
     numbers = jnp.arange(count, dtype=jnp.int32)[None]
     places = _find(longer, cache.lengths[:, None] + numbers, numbers < counts[:, None])
-
-    def write(kept: Array, new: Array) -> Array:
-        return kept.at[places].set(new, mode="drop", unique_indices=True)
-
-    keys, key_scales = _store(write, cache.keys, cache.key_scales, key)
-    values, value_scales = _store(write, cache.values, cache.value_scales, value)
+    is_paged = isinstance(longer, PagedKVCache)
+    keys, key_scales = _store(cache.keys, cache.key_scales, key, places, is_paged=is_paged)
+    values, value_scales = _store(cache.values, cache.value_scales, value, places, is_paged=is_paged)
     return longer._replace(keys=keys, values=values, key_scales=key_scales, value_scales=value_scales)
 
 
@@ -97,13 +93,16 @@ def _find(cache: KVCache | PagedKVCache, places: Int[Array, "batch rows"], exist
 
 
 def _store(
-    write: Callable[[Array, Array], Array], kept: Array, scales: Array | None, new: Array
+    kept: Array, scales: Array | None, new: Array, places: Places, *, is_paged: bool
 ) -> tuple[Array, Array | None]:
-    """Write rows, and their scales where they have some."""
+    """Write rows, and their scales where they have some, to places of pages or of entries."""
     if scales is None:
-        return write(kept, new), None
+        return kept.at[places].set(new, mode="drop", unique_indices=True), None
     numbers, steps = quantise(new, kept.dtype)
-    return write(kept, numbers), write(scales, steps)
+    first, row = places
+    at = scales.at[:, first, row] if is_paged else scales.at[first, :, row]
+    written = at.set(jnp.moveaxis(steps, 2, 0) if is_paged else steps, mode="drop", unique_indices=True)
+    return kept.at[places].set(numbers, mode="drop", unique_indices=True), written
 
 
 def _check_rows(name: str, cache: KVCache | PagedKVCache, key: Array, value: Array) -> int:

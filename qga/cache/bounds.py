@@ -81,14 +81,16 @@ def cache_bounds(
 
 def _kept_errors(cache: KVCache, dtype: jnp.dtype) -> tuple[Array, Array, Array]:
     """Return the largest errors of keys and of values of each entry and head, and how far stored values lie apart."""
-    exists = (jnp.arange(cache.capacity)[None] < cache.lengths[:, None])[:, :, None]
+    exists = jnp.arange(cache.capacity)[None, :, None] < cache.lengths[:, None, None]
     kept = cache.keys.dtype
     if cache.key_scales is None or cache.value_scales is None or not has_scales(kept):
         nothing = jnp.zeros((cache.shape[0], 1, cache.shape[2]), dtype)
         return nothing, nothing, jnp.zeros((*nothing.shape, cache.values.shape[-1]), dtype)
-    errors = (error_of(each.astype(dtype), kept) for each in (cache.key_scales, cache.value_scales))
-    of_keys, of_values = (jnp.max(jnp.where(exists, each, 0), axis=1, initial=0, keepdims=True) for each in errors)
-    values = cache.values.astype(dtype) * cache.value_scales.astype(dtype)[..., None]
+    scales = [jnp.swapaxes(each.astype(dtype), 1, 2) for each in (cache.key_scales, cache.value_scales)]
+    of_keys, of_values = (
+        jnp.max(jnp.where(exists, error_of(each, kept), 0), axis=1, initial=0, keepdims=True) for each in scales
+    )
+    values = cache.values.astype(dtype) * scales[1][..., None]
     high, low = (
         jnp.max(jnp.where(exists[..., None], sign * values, -jnp.inf), axis=1, initial=-jnp.inf, keepdims=True)
         for sign in (1, -1)

@@ -21,15 +21,16 @@ class KVCache(NamedTuple):
         keys: rows as they are kept; behind ``lengths`` they mean nothing.
         values: likewise.
         lengths: how many rows were appended to each entry. Above the capacity, the last ones were dropped.
-        key_scales: what each stored key is multiplied by; None where keys are kept as they are.
+        key_scales: what each stored key is multiplied by, heads in front, as kernels read them; None where keys are
+            kept as they are.
         value_scales: likewise.
     """
 
     keys: Float[Array, "batch capacity key_heads width"]
     values: Float[Array, "batch capacity key_heads channels"]
     lengths: Counts
-    key_scales: Float[Array, "batch capacity key_heads"] | None = None
-    value_scales: Float[Array, "batch capacity key_heads"] | None = None
+    key_scales: Float[Array, "batch key_heads capacity"] | None = None
+    value_scales: Float[Array, "batch key_heads capacity"] | None = None
 
     @property
     def room(self) -> Counts:
@@ -87,5 +88,6 @@ def empty_cache(
         )  # fmt: skip
     keys, values = (jnp.zeros((*sizes[:3], last), kept) for last in sizes[3:])
     # One array for each, so that both can be donated.
-    scales = [jnp.zeros(sizes[:3], SCALE_DTYPE) if has_scales(kept) else None for _ in range(2)]
+    shape = batch, key_heads, capacity
+    scales = [jnp.zeros(shape, SCALE_DTYPE) if has_scales(kept) else None for _ in range(2)]
     return KVCache(keys, values, jnp.zeros((batch,), jnp.int32), *scales)

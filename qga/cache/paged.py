@@ -29,7 +29,8 @@ class PagedKVCache(NamedTuple):
         values: likewise.
         table: the pages of each entry, in the order of its rows; -1 where there is none yet.
         lengths: how many rows were appended to each entry.
-        key_scales: what each stored key is multiplied by; None where keys are kept as they are.
+        key_scales: what each stored key is multiplied by, heads in front, as kernels read them; None where keys are
+            kept as they are.
         value_scales: likewise.
     """
 
@@ -37,8 +38,8 @@ class PagedKVCache(NamedTuple):
     values: Float[Array, "pages page_rows key_heads channels"]
     table: Int[Array, "batch entry_pages"]
     lengths: Counts
-    key_scales: Float[Array, "pages page_rows key_heads"] | None = None
-    value_scales: Float[Array, "pages page_rows key_heads"] | None = None
+    key_scales: Float[Array, "key_heads pages page_rows"] | None = None
+    value_scales: Float[Array, "key_heads pages page_rows"] | None = None
 
     @property
     def room(self) -> Counts:
@@ -98,7 +99,8 @@ def empty_paged_cache(
             fix="pass sizes that are not negative.",
         )  # fmt: skip
     keys, values = (jnp.zeros((*sizes[:3], last), kept) for last in sizes[3:])
-    scales = [jnp.zeros(sizes[:3], SCALE_DTYPE) if has_scales(kept) else None for _ in range(2)]
+    shape = key_heads, pages, page_rows
+    scales = [jnp.zeros(shape, SCALE_DTYPE) if has_scales(kept) else None for _ in range(2)]
     table = jnp.full((batch, entry_pages), NO_PAGE, jnp.int32)
     return PagedKVCache(keys, values, table, jnp.zeros((batch,), jnp.int32), *scales)
 
@@ -166,13 +168,13 @@ def share_prefix(cache: PagedKVCache, source: int, target: int, rows: int) -> Pa
 
 def in_order(cache: PagedKVCache) -> KVCache:
     """Copy the rows of each entry out of its pages, in order."""
-    pages = jnp.maximum(cache.table, 0)
-
-    def gather(kept: Array) -> Array:
-        return kept[pages].reshape(cache.table.shape[0], -1, *kept.shape[2:])
-
-    keys, values, scales = jax.tree.map(gather, (cache.keys, cache.values, (cache.key_scales, cache.value_scales)))
-    return KVCache(keys, values, jnp.minimum(cache.lengths, cache.room), *scales)
+    pages, batch = jnp.maximum(cache.table, 0), cache.shape[0]
+    keys, values = (each[pages].reshape(batch, -1, *each.shape[2:]) for each in (cache.keys, cache.values))
+    key_scales, value_scales = (
+        each if each is None else jnp.moveaxis(each[:, pages], 0, 1).reshape(batch, each.shape[0], -1)
+        for each in (cache.key_scales, cache.value_scales)
+    )
+    return KVCache(keys, values, jnp.minimum(cache.lengths, cache.room), key_scales, value_scales)
 
 
 def claim_pages(cache: PagedKVCache, before: Counts) -> PagedKVCache:

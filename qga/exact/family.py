@@ -30,8 +30,8 @@ class Member(NamedTuple):
         scale: that the link is given.
         mods: what is done to the score before anything else.
         limits: numbers that every score lies between; None where there are none.
-        storage: of keys and values: scales shaped as keys without their width, and pages of each batch entry. Where
-            there are pages, keys are [pages, rows of a page, heads, width], and values likewise.
+        storage: of keys and values: scales, [batch, heads, rows], and pages of each batch entry. Where there are pages,
+            keys are [pages, rows of a page, heads, width], values likewise, and scales [heads, pages, rows of a page].
     """
 
     queries: Rows

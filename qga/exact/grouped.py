@@ -293,9 +293,14 @@ def _heads_in_front(member: Member, values: Array) -> tuple[tuple[Array, Array, 
         # Pages belong to all entries, and their rows follow one another.
         return jnp.moveaxis(each.reshape(-1, *each.shape[2:]), 1, 0) if is_paged else jnp.swapaxes(each, 1, 2)
 
-    rows = jax.tree.map(move, (member.keys, values, storage._replace(pages=None)))
+    # Scales have heads in front already.
+    key_scales, value_scales = (
+        each.reshape(each.shape[0], -1) if is_paged and each is not None else each for each in storage[:2]
+    )
     axis: Any = None if is_paged else 0
-    return (*rows[:2], rows[2]._replace(pages=storage.pages)), (axis, axis, Storage(axis, axis, 0))  # type: ignore[arg-type]
+    axes: Any = Storage(axis, axis, 0)  # type: ignore[arg-type]
+    rows = move(member.keys), move(values), Storage(key_scales, value_scales, storage.pages)
+    return rows, (axis, axis, axes)
 
 
 def _split_heads(array: Array, flag: tuple[bool, bool], split: tuple[int, int]) -> Array:

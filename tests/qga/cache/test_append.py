@@ -115,5 +115,5 @@ def test_caches_of_no_dtype_or_size_are_refused() -> None:
 def test_an_empty_cache_has_a_scale_for_each_row_of_few_bits_only() -> None:
     few, plain = empty_cache(2, 8, 2, 4, dtype=jnp.int8), empty_cache(2, 8, 2, 4)
     assert few.key_scales is not None
-    assert few.key_scales.shape == (2, 8, 2)
+    assert few.key_scales.shape == (2, 2, 8)
     assert plain == KVCache(plain.keys, plain.values, plain.lengths)

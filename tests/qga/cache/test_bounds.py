@@ -33,7 +33,9 @@ def holds(cache: Any, drawn: Drawn, results: tuple[Any, Any]) -> bool:
         if np.any(np.abs(np.asarray(out[entry], float) - want) > np.asarray(bounds.out_error[entry]) + slack):
             return False
         key, _ = rows_of(drawn, entry)
-        kept = np.asarray(cache.keys[entry, :length], float) * np.asarray(cache.key_scales[entry, :length])[..., None]
+        kept = (
+            np.asarray(cache.keys[entry, :length], float) * np.asarray(cache.key_scales[entry, :, :length]).T[..., None]
+        )
         for head in range(4):
             asked = drawn.query[entry, :, head]
             moved = [weights_of(asked, each[:, head // 2]) for each in (key[0], kept)]
@@ -56,7 +58,7 @@ def test_attention_to_few_bits_is_within_its_bounds(name: str, random: np.random
     assert holds(cache, drawn, results)
     assert 0 < np.max(results[1].out_error) < (0.3 if name == "int8" else 3)
     # A scale that is off by half is no rounding.
-    broken = cache._replace(key_scales=cache.key_scales.at[1, 3].mul(1.5 if name == "int8" else 4))
+    broken = cache._replace(key_scales=cache.key_scales.at[1, :, 3].mul(1.5 if name == "int8" else 4))
     assert not holds(broken, drawn, (run(broken, drawn.query)[0], results[1]))
 
 
