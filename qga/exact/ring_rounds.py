@@ -217,14 +217,16 @@ def _fold(ring: Ring, go: Callable[[Array, Any], Any], start: Any) -> Any:
 
 
 def _pass_on(ring: Ring, travelling: Any) -> Any:
-    """Give what travels to the next device, and take it from the one before."""
+    """Give what travels to the next device, and take it from the one before; a ring of one needs no collectives."""
+    if ring.devices == 1:
+        return travelling
     circle = [(each, (each + 1) % ring.devices) for each in range(ring.devices)]
     return jax.tree.map(lambda each: lax.ppermute(each, ring.axis_name, circle), travelling)
 
 
 def _choose(ring: Ring, turn: Array, held: Rows, visit: Callable[[_Part, Rows, Places, Any], Any], found: Any) -> Any:
     """Add what this device sees in a turn to what it found: keys of the device that many places before it."""
-    here = lax.axis_index(ring.axis_name).astype(jnp.int32)
+    here = lax.axis_index(ring.axis_name).astype(jnp.int32) if ring.devices > 1 else jnp.int32(0)
     home = (here - turn) % ring.devices
     queries, keys = held.query.shape[1], held.key.shape[1]
     places = jnp.stack([here * queries, home * keys])

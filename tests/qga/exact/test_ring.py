@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,9 @@ import pytest
 
 from qga import OptionError, ShapeError, ring_attention
 from qga.exact import zigzag_order
-from tests.qga.exact.compare import require_equal, truth
-from tests.qga.exact.ring_rows import CASES, around, arrays_of
-from tests.qga.tolerances import assert_far
+from tests.qga.exact.compare import measure, of_dtype, require_equal, truth
+from tests.qga.exact.ring_rows import ALONE, CASES, around, arrays_of
+from tests.qga.tolerances import VULKAN_ROUNDINGS, assert_far
 
 X = jnp.ones((1, 4, 2, 3))
 
@@ -39,6 +40,14 @@ def test_values_log_sums_and_gradients_are_those_of_all_rows(name: str, found: A
     want = truth(case.row, arrays)
     got = found[f"{name} out"], found[f"{name} log sums"], {role: found[f"{name} {role}"] for role in want[2]}
     require_equal(got, want, case.row)
+
+
+def test_ring_of_one_runs_on_a_platform_without_collectives(vulkan: jax.Device) -> None:
+    row, arrays = ALONE.row, arrays_of(ALONE)
+    run = jax.jit(partial(measure, around(1, platform=vulkan.platform), row, tile=row.tile))
+    got = run(jax.device_put(of_dtype(arrays, jnp.float32), vulkan))
+    assert got[0].devices() == {vulkan}
+    require_equal(got, truth(row, arrays), row, VULKAN_ROUNDINGS)
 
 
 def test_device_at_the_place_of_another_is_seen(found: Any) -> None:
