@@ -81,7 +81,7 @@ def cache_bounds(
 
 def _kept_errors(cache: KVCache, dtype: jnp.dtype) -> tuple[Array, Array, Array]:
     """Return the largest errors of keys and of values of each entry and head, and how far stored values lie apart."""
-    exists = jnp.arange(cache.capacity)[None, :, None] < cache.lengths[:, None, None]
+    exists = jnp.arange(cache.capacity, dtype=jnp.int32)[None, :, None] < cache.lengths[:, None, None]
     kept = cache.keys.dtype
     if cache.key_scales is None or cache.value_scales is None or not has_scales(kept):
         nothing = jnp.zeros((cache.shape[0], 1, cache.shape[2]), dtype)

@@ -160,7 +160,7 @@ def share_prefix(cache: PagedKVCache, source: int, target: int, rows: int) -> Pa
             fix="append the rest; release the target first.",
         )  # fmt: skip
     pages = jnp.minimum(rows, lengths[source]) // cache.page_rows
-    shared = jnp.where(jnp.arange(cache.table.shape[1]) < pages, cache.table[source], NO_PAGE)
+    shared = jnp.where(jnp.arange(cache.table.shape[1], dtype=jnp.int32) < pages, cache.table[source], NO_PAGE)
     return cache._replace(
         table=cache.table.at[target].set(shared), lengths=lengths.at[target].set(pages * cache.page_rows)
     )

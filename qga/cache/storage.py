@@ -54,7 +54,7 @@ def quantise(
     wide = rows.astype(accumulator_dtype(rows))
     largest = largest_of(dtype)
     # Rows of zeros have the least scale that is one.
-    scales = jnp.maximum(jnp.max(jnp.abs(wide), axis=-1, initial=0) / largest, jnp.finfo(SCALE_DTYPE).tiny)
+    scales = jnp.maximum(jnp.max(jnp.abs(wide), axis=-1, initial=0) / largest, float(jnp.finfo(SCALE_DTYPE).tiny))
     scales = scales.astype(SCALE_DTYPE)
     numbers = jnp.clip(wide / scales.astype(wide.dtype)[..., None], -largest, largest)
     return (jnp.round(numbers) if jnp.issubdtype(dtype, jnp.integer) else numbers).astype(dtype), scales

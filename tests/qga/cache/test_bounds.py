@@ -90,3 +90,23 @@ def test_small_values_of_few_bits_keep_them_in_16(random: np.random.Generator) -
     rounded = np.float16(np.asarray(cache.value_scales)).astype(np.float32)
     lost = jax.jit(attend)(cache._replace(value_scales=rounded), asked.astype(np.float32))
     assert np.abs(np.asarray(lost, float)[2] - wide[2]).max() > 4e-3 * size
+
+
+@pytest.mark.usefixtures("x64")
+def test_rows_of_64_bits_are_kept_whole_and_few_bits_are_read_in_64(random: np.random.Generator) -> None:
+    drawn = draw(random, np.float64)
+
+    @jax.jit
+    def run(drawn: Drawn) -> Any:
+        whole, few = fill(new_cache(jnp.float64, page_rows=12), drawn), fill(new_cache(jnp.int8), drawn)
+        return [attend(each, drawn.query, scale=SCALE) for each in (whole, few)], cache_bounds(
+            few, drawn.query, scale=SCALE
+        )
+
+    (whole, few), bounds = run(drawn)
+    assert (whole.dtype, few.dtype, bounds.out_error.dtype) == (np.float64,) * 3
+    for entry in range(3):
+        want = truth(drawn, entry, scale=SCALE)[0]
+        assert np.abs(whole[entry] - want).max() < bound(np.float64, 24, 4.0)
+        assert np.all(np.abs(few[entry] - want) <= bounds.out_error[entry])
+        assert np.abs(few[entry] - want).max() > bound(np.float64, 24, 4.0)
