@@ -92,11 +92,12 @@ def empty_paged_cache(
     """
     kept = check_dtype("empty_paged_cache", dtype)
     sizes = pages, page_rows, key_heads, width, width if channels is None else channels
-    if min(*sizes, batch, entry_pages) < 0 or page_rows < 1:
+    if min(*sizes, batch) < 0 or min(pages, page_rows, entry_pages) < 1:
         refuse(
             OptionError, "empty_paged_cache: sizes count something.",
-            got=f"batch={batch}, entry_pages={entry_pages}, {sizes}", want="numbers from 0 on, page_rows from 1 on",
-            fix="pass sizes that are not negative.",
+            got=f"pages={pages}, page_rows={page_rows}, entry_pages={entry_pages}, others {(batch, *sizes[2:])}",
+            want="at least one page, of at least one row, for all and for each; other numbers from 0 on",
+            fix="raise pages, page_rows or entry_pages.",
         )  # fmt: skip
     keys, values = (jnp.zeros((*sizes[:3], last), kept) for last in sizes[3:])
     shape = key_heads, pages, page_rows

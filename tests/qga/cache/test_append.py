@@ -108,8 +108,9 @@ def test_caches_of_no_dtype_or_size_are_refused() -> None:
         _ = empty_cache(1, CAPACITY, 1, 3, dtype=jnp.int16)
     with pytest.raises(OptionError, match="empty_cache: sizes count something"):
         _ = empty_cache(1, -1, 1, 3)
-    with pytest.raises(OptionError, match="empty_paged_cache: sizes count something"):
-        _ = empty_paged_cache(1, 2, 1, 3, pages=4, page_rows=0)
+    for sizes in ({"pages": 4, "page_rows": 0}, {"pages": 0}):
+        with pytest.raises(OptionError, match="empty_paged_cache: sizes count something"):
+            _ = empty_paged_cache(1, 2, 1, 3, **sizes)
 
 
 def test_an_empty_cache_has_a_scale_for_each_row_of_few_bits_only() -> None:

@@ -25,7 +25,9 @@ def test_pages_hold_what_rows_in_order_hold(dtype: Any, random: np.random.Genera
     def run(drawn: Drawn) -> Any:
         plain, paged = (fill(new_cache(dtype, page_rows=rows), drawn) for rows in (None, 8))
         shifted = paged._replace(table=jnp.roll(paged.table, 1, axis=1))
-        return plain, paged, in_order(paged), [attend(each, drawn.query) for each in (plain, paged, shifted)]
+        # Two tiles of keys in a page.
+        results = [attend(each, drawn.query, tile=4) for each in (plain, paged, shifted)]
+        return plain, paged, in_order(paged), results
 
     kept, paged, copied, (plain, in_pages, shifted) = run(drawn)
     assert paged.table.tolist() == [[4, -1, -1], [0, 5, -1], [1, 2, 3]]
