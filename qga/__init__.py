@@ -4,6 +4,7 @@ Every function composes with ``jax.jit``, ``jax.grad`` and ``jax.vmap``, on ever
 """
 
 from . import (
+    adaptive,
     analysis,
     arithmetic,
     backends,
@@ -20,6 +21,7 @@ from . import (
     scale,
     tiling,
 )
+from .adaptive import adaptive_attention
 from .analysis import analyze, analyze_model
 from .cache import KVCache, PagedKVCache, decode
 from .errors import DomainError, OptionError, ShapeError
@@ -39,6 +41,8 @@ __all__ = [
     "OptionError",
     "PagedKVCache",
     "ShapeError",
+    "adaptive",
+    "adaptive_attention",
     "analysis",
     "analyze",
     "analyze_model",

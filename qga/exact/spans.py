@@ -49,7 +49,7 @@ def span_of(
         begin, end = _segment_bounds(*segments)
         first, stop = jnp.maximum(first, begin), jnp.minimum(stop, end)
     if query_length is not None:
-        first = jnp.where(jnp.arange(queries) < query_length, first, keys)
+        first = jnp.where(jnp.arange(queries, dtype=jnp.int32) < query_length, first, keys)
     first, stop = (jnp.clip(each, 0, keys).astype(jnp.int32) for each in (first, stop))
     first, stop = lax.cummin(first, reverse=True), lax.cummax(stop)
     places = jnp.arange(keys, dtype=jnp.int32)

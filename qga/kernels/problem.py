@@ -195,8 +195,9 @@ def sizes_of(plan: TilePlan, problem: Problem) -> Sizes:
     elif query_tile == least > 1:
         # One subgroup has such a tile: it is waiting for memory all the time, and more of them wait at a time.
         key_tile = min(key_tile, _FEW)
-    # Rows of pairs are so wide that they take more of the shared memory, in shorter tiles.
+    # Rows of pairs are wide, and weights are held twice: they take more of the shared memory, in shorter tiles.
     least, staged = (16, 3 * STAGED // 2) if plan.products == "split" else (64, STAGED)
+    key_tile = min(key_tile, 64) if plan.products == "split" else key_tile
     while bytes_each == 2 and key_tile > least and key_tile * (width + channels) > staged:
         key_tile //= 2
     page_tiles = 0

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Bool, Float
 
 from .call import Block, Kernel, Place
@@ -38,11 +40,45 @@ def summary_kernel(
     )
 
 
+def row_summary_kernel(
+    keys: Float[Array, "keys width"], values: Float[Array, "keys channels"], tile: int, dtype: jnp.dtype
+) -> Kernel:
+    """Return the kernel of ``summary_kernel`` for rows that are not cut into tiles; those of the last may be fewer.
+
+    Args:
+        keys: one row for each place.
+        values: their values.
+        tile: rows of a tile.
+        dtype: of the results.
+    """
+    (rows, width), channels = keys.shape, values.shape[1]
+    tiles, columns = max(1, -(-rows // tile)), (1, width, 1, 1, width, width, 1, channels, 1)
+    return Kernel(
+        partial(_summarize_rows, rows=rows, tile=tile),
+        (tiles,),
+        [Block((tile, size), lambda i: (i, 0)) for size in (width, channels)],
+        [Block((None, size), lambda i: (i, 0)) for size in columns],
+        [jax.ShapeDtypeStruct((tiles, size), dtype) for size in columns],
+        "row_summary",
+    )
+
+
 def _summarize(place: Place, *refs: Any) -> None:
     del place
-    keys_ref, values_ref, exists_ref, count_ref, *rest = refs
+    keys_ref, values_ref, exists_ref, *outputs = refs
+    _write(keys_ref, values_ref, exists_ref[...][:, None], *outputs)
+
+
+def _summarize_rows(place: Place, *refs: Any, rows: int, tile: int) -> None:
+    keys_ref, values_ref, *outputs = refs
+    exists = place[0] * tile + lax.broadcasted_iota(jnp.int32, (tile, 1), 0) < rows
+    _write(keys_ref, values_ref, exists, *outputs)
+
+
+def _write(keys_ref: Any, values_ref: Any, exists: Array, *outputs: Any) -> None:
+    count_ref, *rest = outputs
     key_sum, square_sum, radius, low, high, longest, value_sum, value_radius = rest
-    exists, dtype = exists_ref[...][:, None], count_ref.dtype
+    dtype = count_ref.dtype
     keys, values = (jnp.where(exists, ref[...].astype(dtype), 0) for ref in (keys_ref, values_ref))
     count = jnp.sum(exists.astype(dtype), axis=0)
     count_ref[...] = count

@@ -19,8 +19,11 @@ class Certificate(NamedTuple):
     Attributes:
         kl: of KL(approximate || exact), in nats.
         total_variation: of half the sum of |approximate - exact| over the keys.
+        skipped: of the exact weight of the keys that were left out, whatever was rounded.
         out_error: of the length of the output's error, in the unit of the values.
+        value_scale: root mean square length of the values, the unit of ``relative_error``.
         tiles_exact: tiles whose keys were scored.
+        tiles_half: tiles whose keys were scored in products of 16-bit numbers that stand for wider ones.
         tiles_coarse: tiles that were replaced by one mean key.
         tiles_skipped: tiles that were left out, those without keys among them.
         sound: the bounds are finite and ``total_variation`` is at most what was promised. False where rounding alone
@@ -29,11 +32,19 @@ class Certificate(NamedTuple):
 
     kl: Numbers
     total_variation: Numbers
+    skipped: Numbers
     out_error: Numbers
+    value_scale: Numbers
     tiles_exact: Int[Array, "*batch"]
+    tiles_half: Int[Array, "*batch"]
     tiles_coarse: Int[Array, "*batch"]
     tiles_skipped: Int[Array, "*batch"]
     sound: Bool[Array, "*batch"]
+
+    @property
+    def relative_error(self) -> Numbers:
+        """Bound of the length of the output's error, in root mean square lengths of values."""
+        return self.out_error / self.value_scale
 
 
 class Distances(NamedTuple):
@@ -158,9 +169,14 @@ def rounding_oscillation(slack: Float[Array, "*batch tiles"]) -> Numbers:
 
     Source: Higham 2002; the Vulkan specification for the error of exp.
     """
-    info = jnp.finfo(slack.dtype)
+    return 2 * (jnp.max(slack, axis=-1) + rounding_of_exp(slack.dtype))
+
+
+def rounding_of_exp(dtype: jnp.dtype) -> float:
+    """Bound the relative rounding of an exponential and of its argument, down to the smallest number."""
+    info = jnp.finfo(dtype)
     deepest = -math.log(float(info.tiny))
-    return 2 * (jnp.max(slack, axis=-1) + (3 + 3 * deepest) * float(info.eps))
+    return (3 + 3 * deepest) * float(info.eps)
 
 
 def _raised(log_kept: Numbers) -> Numbers:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -43,11 +43,15 @@ class Certified:
 
     Attributes:
         eps: largest total variation between the approximate and the exact row, above 0 and below 1.
-        skip_share: part of ``eps`` that leaving tiles out may use, from 0 to below 1; the rest is for coarse tiles.
+        skip_share: part of ``eps`` that leaving tiles out may use, from 0 to below 1; the rest is for coarse tiles, or
+            for products of fewer bits.
+        products: of ``qga.adaptive_attention``: of the "given" numbers, or of float32 also of 16-bit ones that stand
+            for them, "half": one product where the promise allows, else three; fast on matrix units.
     """
 
     eps: float
     skip_share: float = 0.25
+    products: Literal["given", "half"] = "given"
 
 
 @dataclass(frozen=True)
@@ -144,13 +148,13 @@ def _certified(resolution: Certified, bounds: MassBounds) -> Int[Array, " tiles"
     log_kept = logsumexp(bounds.lower) - oscillation
     room = jnp.where(kl > 0, jnp.log(jnp.expm1(jnp.maximum(kl, 0))), -jnp.inf) + log_kept + jnp.log1p(-skip_eps)
     gaps = log_gap(bounds)
-    exact = gaps > _largest_within(gaps, room)
+    exact = gaps > largest_within(gaps, room)
     droppable = jnp.where(exact, jnp.inf, bounds.upper)
-    skip = droppable <= _largest_within(droppable, jnp.log(skip_eps) + log_kept)
+    skip = droppable <= largest_within(droppable, jnp.log(skip_eps) + log_kept)
     return jnp.where(exact, EXACT, jnp.where(skip, SKIP, COARSE))
 
 
-def _largest_within(logs: Float[Array, " tiles"], log_room: Float[Array, ""]) -> Float[Array, ""]:
+def largest_within(logs: Float[Array, " tiles"], log_room: Float[Array, ""]) -> Float[Array, ""]:
     """Find the largest t with sum of e^log over all log <= t at most e^log_room, without sorting."""
     count = logs.shape[0]
     # Sums round too.

@@ -70,7 +70,10 @@ def attend_planned(
     log_masses = lax.stop_gradient(jnp.log(masses) + peak)
     bounds = mass_bounds(queries, summary, scale=scale)
     scores_of_tiles = score_interval(queries, summary, scale=scale)
-    return out, _certify(plan, lax.stop_gradient(summary), bounds, scores_of_tiles, log_masses)
+    certificate = _certify(plan, lax.stop_gradient(summary), bounds, scores_of_tiles, log_masses)
+    squares = jnp.sum(jnp.square(lax.stop_gradient(values).astype(dtype)), axis=1)
+    value_scale = jnp.broadcast_to(jnp.sqrt(jnp.mean(squares)), certificate.kl.shape)
+    return out, certificate._replace(value_scale=value_scale)
 
 
 def _certify(
@@ -81,34 +84,39 @@ def _certify(
     only = lambda tiles, field: jnp.where(tiles, field, -jnp.inf)  # noqa: E731
     oscillation = rounding_oscillation(jnp.where(skip, 0, bounds.slack))
     # Every computed weight may be too high by half of the oscillation, and sums of many by as much again.
-    kept = logsumexp(log_masses, axis=1) - oscillation - _sum_rounding(summary)
+    kept = logsumexp(log_masses, axis=1) - oscillation - sum_rounding(summary)
     gap, skipped = (logsumexp(each, axis=1) for each in (only(coarse, log_gap(bounds)), only(skip, bounds.upper)))
     distances = mixture_bounds(kept, gap, skipped, oscillation=oscillation)
 
-    away, longest = _spread(summary)
+    away, longest = spread(summary)
     excess = jnp.where(coarse, bounds.excess, 0)
     inside = jnp.minimum(jnp.tanh((scores.high - scores.low) / 4), jnp.sqrt(excess / 2))
     shares = jnp.where(coarse, jnp.exp(log_masses - kept[:, None]), 0)
     within = jnp.sum(shares * jnp.where(coarse, inside, 0) * 2 * summary.value_radius[None], axis=1)
     between, rounded = (perturbation_bounds(each).total_variation for each in (jnp.max(excess, axis=1), oscillation))
-    refined = within + (skipped_weight(kept, skipped) + between + rounded) * 2 * away
-    out_error = jnp.minimum(distances.total_variation * 2 * away, refined) + 4 * _sum_rounding(summary) * longest
+    left_out = skipped_weight(kept, skipped)
+    refined = within + (left_out + between + rounded) * 2 * away
+    out_error = jnp.minimum(distances.total_variation * 2 * away, refined) + 4 * sum_rounding(summary) * longest
     exactly, coarsely, never = (
         jnp.sum(plan.level == level, axis=1, dtype=jnp.int32) for level in (EXACT, COARSE, SKIP)
     )
     sound = jnp.isfinite(out_error) & (distances.total_variation <= plan.promise)
-    return Certificate(distances.kl, distances.total_variation, out_error, exactly, coarsely, never, sound)
+    return Certificate(
+        distances.kl, distances.total_variation, left_out, out_error, jnp.ones_like(out_error), exactly,
+        jnp.zeros_like(exactly), coarsely, never, sound,
+    )  # fmt: skip
 
 
-def _spread(summary: Summary) -> tuple[Float[Array, ""], Float[Array, ""]]:
+def spread(summary: Summary) -> tuple[Float[Array, "*batch"], Float[Array, "*batch"]]:
     """Bound how far values lie from their mean, twice which is at least their diameter, and from the origin."""
-    center = jnp.sum(summary.value_sum, axis=0) / jnp.maximum(jnp.sum(summary.members), 1)
-    distance = jnp.sqrt(jnp.sum(jnp.square(summary_mean(summary) - center[None]), axis=1)) + summary.value_radius
-    away = jnp.max(jnp.where(summary.members > 0, distance, 0))
-    return away, away + jnp.sqrt(jnp.sum(jnp.square(center)))
+    members = jnp.maximum(jnp.sum(summary.members, axis=-1), 1)
+    center = jnp.sum(summary.value_sum, axis=-2) / members[..., None]
+    distance = jnp.sqrt(jnp.sum(jnp.square(summary_mean(summary) - center[..., None, :]), axis=-1))
+    away = jnp.max(jnp.where(summary.members > 0, distance + summary.value_radius, 0), axis=-1)
+    return away, away + jnp.sqrt(jnp.sum(jnp.square(center), axis=-1))
 
 
-def _sum_rounding(summary: Summary) -> Float[Array, ""]:
+def sum_rounding(summary: Summary) -> Float[Array, ""]:
     """Bound the relative rounding of a sum over all keys, and of the length of a value."""
     terms = jnp.sum(summary.members) + sum(summary.value_sum.shape) + 8
     return jnp.finfo(terms.dtype).eps * terms

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -12,7 +13,7 @@ from jaxtyping import Array, Bool, Float
 
 from ..errors import ShapeError, describe, refuse
 from ..kernels.call import launch
-from ..kernels.summary import summary_kernel
+from ..kernels.summary import row_summary_kernel, summary_kernel
 from .state import accumulator_dtype
 
 
@@ -92,11 +93,32 @@ def summarize(
     return _summarize(keys, values, exists)
 
 
+def summarize_rows(keys: Float[Array, "keys width"], values: Float[Array, "keys channels"], tile: int) -> Summary:
+    """Summarise rows tile by tile, as ``summarize`` does of ``split`` rows; without derivatives.
+
+    Args:
+        keys: one row for each place.
+        values: one row for each key.
+        tile: keys of a tile.
+    """
+    return _summarize_rows(tile, *lax.stop_gradient((keys, values)))
+
+
+@partial(jax.jit, static_argnums=0)
+def _summarize_rows(tile: int, keys: Array, values: Array) -> Summary:
+    kernel = row_summary_kernel(keys, values, tile, accumulator_dtype(keys, values))
+    return _named(launch(kernel, keys, values))
+
+
 @jax.custom_jvp
 @jax.jit
 def _summarize(keys: Array, values: Array, exists: Array) -> Summary:
     kernel = summary_kernel(keys, values, exists, accumulator_dtype(keys, values))
-    fields = Summary(*launch(kernel, keys, values, exists))
+    return _named(launch(kernel, keys, values, exists))
+
+
+def _named(results: Sequence[Array]) -> Summary:
+    fields = Summary(*results)
     single = ("members", "square_sum", "radius", "longest", "value_radius")
     return fields._replace(**{name: getattr(fields, name)[:, 0] for name in single})
 

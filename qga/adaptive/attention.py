@@ -1,0 +1,238 @@
+"""Attention that leaves tiles of keys out, within a promise, and certifies every query."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, get_args
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.scipy.special import logsumexp
+from jaxtyping import Array, Float
+
+from ..errors import OptionError, describe, refuse
+from ..exact.grouped import attend_grouped
+from ..exact.metrics import Metric
+from ..exact.multi_head import Attended, Heads, KeyHeads, Lengths, Mask, Segments, Table, ValueHeads, Window
+from ..exact.pairs import MaskMod, ScoreMod
+from ..exact.prepare import Prepared, prepare
+from ..exact.tiled import finite
+from ..kernels.problem import DEFAULT_TILE, Products, program_rows
+from ..kernels.visits import Visits
+from ..tiling.certificate import Certificate, perturbation_bounds
+from ..tiling.plan import Certified, Fixed
+from .bounds import PairBounds, bound_pairs
+from .certify import certify, score_slack, sum_slack
+from .choose import seed_visits, skip_within
+from .levels import Level, given_level, narrow_levels
+
+# Metrics whose scores are functions of an inner product of rows.
+_PRODUCTS = ("dot", "gauss", "cosine", "hyperbolic", "born_hyperbolic")
+
+
+def adaptive_attention(
+    query: Heads, key: KeyHeads, value: ValueHeads, bias: Table | None = None, mask: Mask | None = None, *,
+    resolution: Certified | Fixed, scale: float | Float[Array, "*#batch #heads"] | None = None,
+    is_causal: bool = False, window: Window | None = None, softcap: float | None = None,
+    alibi: Float[Array, " heads"] | None = None, segment_ids: Segments | None = None,
+    query_lengths: Lengths | None = None, key_lengths: Lengths | None = None,
+    query_offset: int | Lengths | None = None, score_mod: ScoreMod | None = None, mask_mod: MaskMod | None = None,
+    metric: Metric = "dot", curvature: float = -1.0,
+) -> tuple[Attended, Certificate]:  # fmt: skip
+    """Compute ``qga.attention`` without the tiles of keys that provably do not matter, and certify each query.
+
+    out_i = sum_(T kept) sum_(j in T) e^(s_ij) v_j / sum_(T kept) sum_(j in T) e^(s_ij)
+
+    A tile's weight is bounded from the balls that its keys and the queries lie in and, through biases, masks and
+    whatever ``score_mod`` does, by interval arithmetic of the traced functions. The partition sum is bounded from below
+    by the tiles next to a query. The lightest tiles are left out while their bounds sum to at most eps of it. Who has
+    ALiBi, a forget gate, distance buckets, a window or segments writes no mask; where nothing decays nothing is left
+    out, and the certificate says so.
+
+    Args:
+        query: [batch, queries, heads, width], or without batch; here and below as in ``qga.attention``.
+        key: [batch, keys, key_heads, width].
+        value: [batch, keys, key_heads, channels].
+        bias: added to scores.
+        mask: True where a query may see a key.
+        resolution: ``Certified(eps)`` leaves out at most eps of the weight of any query; ``Fixed(tile)`` leaves out
+            nothing.
+        scale: inverse temperature.
+        is_causal: let query i see keys 0 to i only.
+        window: how many keys before and after its own place a query sees.
+        softcap: c of s -> c tanh(s / c).
+        alibi: slopes.
+        segment_ids: of each row, or of queries and of keys.
+        query_lengths: of each batch entry.
+        key_lengths: of each batch entry.
+        query_offset: place of the first query among the keys.
+        score_mod: (score, batch, head, query, key) -> score, traceable.
+        mask_mod: (batch, head, query, key) -> whether the query sees the key, traceable.
+        metric: geometry of scores.
+        curvature: of the hyperbolic metrics.
+
+    Returns:
+        [batch, queries, heads, channels] in the dtype of ``value``, and a certificate of each query,
+        [batch, queries, heads]. The bounds hold against the exact softmax of the exact scores of these inputs, rounding
+        included; ``skipped`` without rounding. Gradients are those of the attention over the kept tiles, which are
+        constants.
+
+    Raises:
+        ShapeError: shapes or dtypes do not fit together.
+        OptionError: an option is out of range.
+
+    Error: in the certificate. ``sound`` is False where rounding alone may exceed eps, such as eps = 1e-6 in float32.
+    Cost: that of the kept tiles, two or three tiles for each tile of queries before, and a pass over the arrays.
+    Source: theory of this project (docs/theory/adaptive_attention.md); Gray and Moore 2001; Press et al. 2022.
+
+    Example:
+        >>> x = jnp.sin(jnp.arange(4096.0)).reshape(1, 512, 1, 8)
+        >>> out, certificate = adaptive_attention(
+        ...     x, x, x, resolution=qga.tiling.Certified(1e-3), is_causal=True, alibi=jnp.array([0.5])
+        ... )
+        >>> bool(jnp.all(certificate.skipped <= 1e-3)), int(jnp.max(certificate.tiles_exact))
+        (True, 2)
+    """
+    _check(resolution, query, metric)
+    prepared = prepare(
+        "adaptive_attention", query, key, value, bias=bias, mask=mask, scale=scale, is_causal=is_causal,
+        window=window, softcap=softcap, alibi=alibi, segment_ids=segment_ids, query_lengths=query_lengths,
+        key_lengths=key_lengths, query_offset=query_offset, score_mod=score_mod, mask_mod=mask_mod, metric=metric,
+        curvature=curvature, tile=DEFAULT_TILE, derivatives="reverse",
+    )  # fmt: skip
+    out, certificate = _attend(prepared, resolution)
+    return (out, certificate) if prepared.call.has_batch else jax.tree.map(lambda each: each[0], (out, certificate))
+
+
+def _attend(prepared: Prepared, resolution: Certified | Fixed) -> tuple[Attended, Certificate]:
+    _, member, values, options = prepared
+    is_half = isinstance(resolution, Certified) and resolution.products == "half"
+    tile = _rows(prepared, 2 if is_half else values.dtype.itemsize)
+    bounds = bound_pairs(member, values, options, tile)
+    given = given_level(member, values, bounds)
+    levels = (*narrow_levels(member, values, bounds), given) if is_half else (given,)
+    visited = bounds.upper > -jnp.inf
+    promise = resolution.eps if isinstance(resolution, Certified) else 1.0
+    if isinstance(resolution, Certified):
+        share = _shares(bounds, visited, resolution)
+        visited &= ~_skipped(prepared, bounds, levels[0], share[0])
+        tables = _assign(bounds, levels, visited, share[1])
+    else:
+        tables = [visited]
+    if not is_half:
+        results = attend_grouped(member, values, options, Visits(visited, bounds.is_open))
+        sums = [lax.stop_gradient(results[1])]
+    else:
+        found = [_at_level(prepared, bounds, *each) for each in zip(levels, tables, strict=True)]
+        sums = [log_sums for _, log_sums in found]
+        visits = _refined(Visits(visited, bounds.is_open), prepared, tile)
+        results = attend_grouped(member, values, options, visits, _merge(found, values.dtype))
+    certificate = certify(
+        bounds, list(zip(levels, tables, sums, strict=True)), lax.stop_gradient(values), promise=promise
+    )
+    return results[0], certificate
+
+
+def _rows(prepared: Prepared, bytes_each: int) -> int:
+    """Return the rows of a program's tile in numbers of this many bytes."""
+    width, channels = prepared.member.keys.shape[-1], prepared.values.shape[-1]
+    return program_rows(bytes_each, max(1, width), max(1, channels))
+
+
+def _shares(bounds: PairBounds, visited: Array, resolution: Certified) -> tuple[Array, Array]:
+    """Share out a promise: to what is left out, and to products of fewer bits; rounding takes its part first."""
+    rounding = perturbation_bounds(2 * score_slack(bounds, visited)).total_variation
+    # Rounding that takes half of it or more makes the promise unsound, which the certificate says.
+    rest = jnp.maximum(resolution.eps - rounding, resolution.eps / 2)
+    share = resolution.skip_share if resolution.products == "half" else 1.0
+    return share * rest, (1 - share) * rest
+
+
+def _skipped(prepared: Prepared, bounds: PairBounds, level: Level, eps: Array) -> Array:
+    """Choose what is left out, by partition sums of the tiles nearby in the cheapest products."""
+    queries, tiles, tile = prepared.member.queries.shape[1], bounds.upper.shape[2], bounds.tile
+    seeds = seed_visits(bounds.upper, _first_places(prepared, tiles, tile), tile)
+    _, log_sums = _at_level(prepared, bounds, level, seeds)
+    known = jnp.moveaxis(log_sums, 1, 2)
+    known = jnp.pad(known, [(0, 0), (0, 0), (0, tiles * tile - queries)], constant_values=jnp.inf)
+    least = jnp.min(known.reshape(*known.shape[:2], tiles, tile), axis=3)
+    # What was summed may be too high.
+    error = jnp.max(jnp.where(seeds, level.score_error, 0), axis=3)
+    least -= error + score_slack(bounds, seeds) + sum_slack(bounds, seeds)
+    return skip_within(bounds.upper, least, eps)
+
+
+def _assign(bounds: PairBounds, levels: tuple[Level, ...], visited: Array, eps: Array) -> list[Array]:
+    """Give each tile the first level whose score errors change a softmax by at most eps; the last one is exact."""
+    tables, rest = [], visited
+    for level in levels[:-1]:
+        fits = rest & (jnp.expm1(level.score_error) * jnp.exp(2 * level.score_error) <= eps[..., None])
+        tables.append(fits)
+        rest &= ~fits
+    return [*tables, rest]
+
+
+def _at_level(prepared: Prepared, bounds: PairBounds, level: Level, visited: Array) -> tuple[Array, Array]:
+    """Attend to some tiles in the numbers of a level, without derivatives."""
+    options = dataclasses.replace(prepared.options, products=level.products)
+    visits = Visits(visited, bounds.is_open)
+    if level.products == "given":
+        visits = _refined(visits, prepared, bounds.tile)
+    out, log_sums = lax.stop_gradient(attend_grouped(level.member, level.values, options, visits))
+    return out if level.value_unit is None else out * level.value_unit, log_sums
+
+
+def _refined(visits: Visits, prepared: Prepared, tile: int) -> Visits:
+    """Cut tiles into those of a program in the given numbers."""
+    own = _rows(prepared, prepared.values.dtype.itemsize)
+    counts = [-(-rows.shape[1] // own) for rows in (prepared.member.queries, prepared.member.keys)]
+
+    def cut(table: Array) -> Array:
+        for axis, count in zip((2, 3), counts, strict=True):
+            table = lax.slice_in_dim(jnp.repeat(table, tile // own, axis=axis), 0, count, axis=axis)
+        return table
+
+    return visits if own == tile else Visits(*map(cut, visits))
+
+
+def _merge(found: list[tuple[Array, Array]], dtype: Any) -> tuple[Array, Array]:
+    """Merge averages over disjoint sets of keys by the logs of their partition sums."""
+    log_sums = logsumexp(jnp.stack([sums for _, sums in found]), axis=0)
+    base = finite(log_sums)
+    out = sum(jnp.exp(sums - base)[..., None] * out.astype(sums.dtype) for out, sums in found)
+    return jnp.asarray(out).astype(dtype), log_sums
+
+
+def _first_places(prepared: Prepared, tiles: int, tile: int) -> Array:
+    """Return the place of the first query of each tile among the keys."""
+    offsets = prepared.options.offsets
+    offsets = jnp.zeros((len(prepared.values),), jnp.int32) if offsets is None else offsets
+    return offsets[:, None] + jnp.arange(tiles, dtype=jnp.int32)[None] * tile
+
+
+def _check(resolution: Any, query: Array, metric: str) -> None:
+    match resolution:
+        case Certified(eps, share, products):
+            is_good = 0 < eps < 1 and 0 <= share < 1 and products in get_args(Products)[:2]
+        case Fixed(tile):
+            is_good = tile >= 1
+        case _:
+            is_good = False
+    if not is_good:
+        refuse(
+            OptionError,
+            "adaptive_attention: a resolution says what may be left out.",
+            got=repr(resolution),
+            want="qga.tiling.Certified(eps) with 0 < eps < 1, or qga.tiling.Fixed(tile)",
+            fix="pass resolution=qga.tiling.Certified(1e-3).",
+        )
+    is_half = isinstance(resolution, Certified) and resolution.products == "half"
+    if is_half and (query.dtype != jnp.float32 or metric not in _PRODUCTS):
+        refuse(
+            OptionError,
+            "adaptive_attention: 16-bit products stand for inner products of float32.",
+            got=f"query {describe(query)}, metric={metric!r}",
+            want=f"float32 and one of the metrics {', '.join(_PRODUCTS)}",
+            fix="leave products out.",
+        )

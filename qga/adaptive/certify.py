@@ -1,0 +1,145 @@
+"""What attention over some tiles may be off by: what was left out, what products were made of, what was rounded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax.scipy.special import logsumexp
+from jaxtyping import Array, Bool, Float, Int
+
+from ..tiling.certificate import Certificate, perturbation_bounds, rounding_of_exp, skipped_weight
+from ..tiling.planned import spread
+from .bounds import PairBounds, QueryTiles
+from .levels import Level
+
+Visited = Bool[Array, "batch heads query_tiles key_tiles"]
+ByQuery = Float[Array, "batch queries heads"]
+
+# Scores this far below the largest one weigh nothing that a certificate could tell.
+_DEEP = 64.0
+
+
+def score_slack(bounds: PairBounds, visited: Visited) -> QueryTiles:
+    """Bound the rounding of the exponent of any weight."""
+    dtype = bounds.upper.dtype
+    steep = jnp.max(jnp.where(visited, bounds.slope, 0), axis=3)
+    slack = bounds.slack * steep + rounding_of_exp(dtype)
+    if bounds.happens:
+        # A few operations on numbers of the size of a score that matters.
+        largest = jnp.max(jnp.where(visited & jnp.isfinite(bounds.upper), jnp.abs(bounds.upper), 0), axis=3)
+        slack += 8 * jnp.finfo(dtype).eps * (largest + _DEEP)
+    return slack
+
+
+def sum_slack(bounds: PairBounds, visited: Visited) -> QueryTiles:
+    """Bound the relative rounding of sums over visited tiles: of the terms of a tile, then of tile after tile."""
+    terms = bounds.tile + 8 + 3 * jnp.sum(visited, axis=3, dtype=bounds.upper.dtype)
+    return jnp.finfo(bounds.upper.dtype).eps * terms
+
+
+def certify(
+    bounds: PairBounds,
+    parts: Sequence[tuple[Level, Visited, ByQuery]],
+    values: Float[Array, "batch keys key_heads channels"],
+    *,
+    promise: float,
+) -> Certificate:
+    """Bound the errors of attention, for each query.
+
+    skipped <= S / (S + Z'),  S = sum_skipped e^U
+    TV <= skipped + sum_levels P_level (e^(largest score error of the level) - 1) + tanh(D / 4),  D twice the rounding
+    KL <= -log(1 - skipped) + (largest score error + rounding)^2 / 2
+
+    The change of a softmax p whose scores move by eta is at most E_p |e^eta - 1|.
+
+    Args:
+        bounds: of all pairs of tiles.
+        parts: each level with the tiles that were visited in it and the logs of their partition sums, as computed.
+        values: what was averaged.
+        promise: largest total variation that was promised.
+    """
+    visited = jnp.any(jnp.stack([each for _, each, _ in parts]), axis=0)
+    log_sums = logsumexp(jnp.stack([each for *_, each in parts]), axis=0)
+    by_query = partial(_by_query, bounds, queries=log_sums.shape[1])
+    exponent, summed = by_query(score_slack(bounds, visited)), by_query(sum_slack(bounds, visited))
+    change = _change(bounds, parts, log_sums, exponent)
+    log_left = by_query(_log_left(bounds, visited))
+    skipped = skipped_weight(log_sums - change.worst - summed, log_left)
+    skipped = jnp.where(log_left == -jnp.inf, 0, skipped)
+    total_variation = jnp.minimum(skipped + change.weights + perturbation_bounds(2 * exponent).total_variation, 1)
+    kl = -jnp.log1p(-skipped) + perturbation_bounds(2 * change.worst).kl
+    away, longest, rms = (jnp.repeat(each, bounds.group, axis=1)[:, None] for each in _values(bounds, values))
+    error = total_variation * 2 * away + change.values + (change.stored + 4 * summed) * longest
+    is_empty = (log_sums == -jnp.inf) & (skipped == 0)
+    kl, total_variation, skipped, error = (
+        jnp.where(is_empty, 0, each) for each in (kl, total_variation, skipped, error)
+    )
+    given, others = (
+        [each for level, each, _ in parts if (level.products == "given") == wanted] for wanted in (True, False)
+    )
+    exactly, half, left = (by_query(_count(bounds, tables)) for tables in (given, others, [~visited]))
+    is_sound = is_empty | (jnp.isfinite(error) & (total_variation <= promise))
+    rms = jnp.broadcast_to(rms, log_sums.shape)
+    return Certificate(kl, total_variation, skipped, error, rms, exactly, half, jnp.zeros_like(half), left, is_sound)
+
+
+class _Change(NamedTuple):
+    """What products of fewer bits change.
+
+    Attributes:
+        worst: the largest error of an exponent, rounding included.
+        weights: total variation, without rounding.
+        values: length of the change of an average by that of its values.
+        stored: of an average by that of its weights, relative to the longest value.
+    """
+
+    worst: ByQuery
+    weights: ByQuery
+    values: ByQuery
+    stored: ByQuery
+
+
+def _change(
+    bounds: PairBounds, parts: Sequence[tuple[Level, Visited, ByQuery]], log_sums: ByQuery, exponent: ByQuery
+) -> _Change:
+    by_query = partial(_by_query, bounds, queries=log_sums.shape[1])
+    errors = [by_query(jnp.max(jnp.where(visited, level.score_error, 0), axis=3)) for level, visited, _ in parts]
+    worst = jnp.max(jnp.stack(errors), axis=0) + exponent
+    weights, values, stored = (jnp.zeros_like(log_sums) for _ in range(3))
+    for (level, visited, sums), error in zip(parts, errors, strict=True):
+        # A level's share of the exact weight, from that of the computed one.
+        share = jnp.minimum(jnp.exp(jnp.where(sums == -jnp.inf, -jnp.inf, sums - log_sums) + error + worst), 1)
+        weights += share * jnp.expm1(error)
+        values += share * level.value_error[:, None]
+        # Weights below the normal numbers are off by a part of the smallest one.
+        keys = bounds.tile * by_query(jnp.sum(visited, axis=3, dtype=stored.dtype))
+        stored += share * 2 * level.weight_rounding + keys * level.smallest_weight
+    return _Change(worst, weights, values, stored)
+
+
+def _by_query(bounds: PairBounds, tiles: Array, *, queries: int) -> Array:
+    """Give every query what its tile has, [batch, queries, heads]."""
+    return jnp.moveaxis(jnp.repeat(tiles, bounds.tile, axis=2)[:, :, :queries], 1, 2)
+
+
+def _count(bounds: PairBounds, tables: Sequence[Visited]) -> Int[Array, "batch heads query_tiles"]:
+    counts = [jnp.sum(table, axis=3, dtype=jnp.int32) for table in tables]
+    return sum(counts, jnp.zeros(bounds.slack.shape, jnp.int32))
+
+
+def _log_left(bounds: PairBounds, visited: Visited) -> QueryTiles:
+    """Return at least the log of what the tiles weigh that were left out."""
+    left = jnp.where(visited, -jnp.inf, bounds.upper)
+    log = logsumexp(left, axis=3)
+    rounding = 4 * jnp.finfo(log.dtype).eps * (left.shape[3] + jnp.where(jnp.isfinite(log), jnp.abs(log), 0))
+    return jnp.where(log == -jnp.inf, log, log + rounding)
+
+
+def _values(bounds: PairBounds, values: Array) -> tuple[Array, ...]:
+    """Return how far values lie from their mean and from the origin at most, and their scale; of each key head."""
+    away, longest = spread(bounds.keys)
+    squares = jnp.mean(jnp.sum(jnp.square(values.astype(away.dtype)), axis=3), axis=1)
+    return away, longest, jnp.sqrt(squares)

@@ -1,0 +1,114 @@
+"""Rows of wide numbers as 16-bit ones: one for each, or two that add up to it, and what that may change."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+from ..exact.family import Member
+from ..exact.scores import DOT_NARROW
+from ..kernels.problem import Products
+from .bounds import PairBounds, Tiles, tiles_of
+
+# Rounding of the norms of residuals, with room.
+_MARGIN = 1.01
+
+
+class Level(NamedTuple):
+    """A problem in other numbers.
+
+    Attributes:
+        products: what its products are made of.
+        member: how its scores are computed.
+        values: likewise.
+        value_unit: what its results are counted in, [batch, 1, heads, 1].
+        score_error: at least the distance of its scores from the exact ones.
+        value_error: at least the distance of its values from the exact ones, [batch, heads].
+        weight_rounding: relative rounding of a weight in its products.
+        smallest_weight: the least number that it is held in, relative to the largest.
+    """
+
+    products: Products
+    member: Member
+    values: Array
+    value_unit: Float[Array, "batch one heads one"] | None
+    score_error: Tiles
+    value_error: Float[Array, "batch heads"]
+    weight_rounding: float
+    smallest_weight: float
+
+
+class _Parts(NamedTuple):
+    """Rows as unit (high + low), and the largest lengths of what is missing then and without low, in each tile."""
+
+    high: Array
+    low: Array
+    unit: Float[Array, "batch one heads one"]
+    coarse: Float[Array, "batch heads tiles"]
+    fine: Float[Array, "batch heads tiles"]
+
+
+def narrow_levels(member: Member, values: Array, bounds: PairBounds) -> tuple[Level, Level]:
+    """Return a problem of 32-bit numbers as the levels "half" and "split".
+
+    x = u (h + l) + r,  h and l of 16 bits, u a power of two;   |s' - s| <= |scale| (|r_q| |k| + |q'| |r_k|) slope
+
+    Args:
+        member: whose scores are inner products.
+        values: of the keys.
+        bounds: of the pairs of tiles.
+    """
+    asking, keys, held = (
+        _parts(lax.stop_gradient(rows), bounds.tile) for rows in (member.queries, member.keys, values)
+    )
+    unit = asking.unit * jnp.repeat(keys.unit, bounds.group, axis=2)
+    scale, value_unit = bounds.scale * unit[:, 0, :, 0], jnp.repeat(held.unit, bounds.group, axis=2)
+
+    def level(products: Products, queries: list[Array], others: list[Array], values: list[Array]) -> Level:
+        join = lambda parts: jnp.concatenate(parts, axis=3)  # noqa: E731
+        is_half = products == "half"
+        away = [each.coarse if is_half else each.fine for each in (asking, keys, held)]
+        narrow = member._replace(queries=join(queries), keys=join(others), score=DOT_NARROW, scale=scale)
+        missing = jnp.repeat(jnp.max(away[2], axis=2), bounds.group, axis=1)
+        error = _score_error(bounds, away[0], jnp.repeat(away[1], bounds.group, axis=1))
+        rounding = 2.0**-11 if is_half else 2.0**-22
+        return Level(products, narrow, join(values), value_unit, error, missing, rounding, 2.0**-38)
+
+    return (
+        level("half", [asking.high], [keys.high], [held.high]),
+        level("split", [asking.high, asking.high, asking.low], [keys.high, keys.low, keys.high], [held.high, held.low]),
+    )
+
+
+def given_level(member: Member, values: Array, bounds: PairBounds) -> Level:
+    """Return a problem in its own numbers."""
+    error, info = jnp.zeros_like(bounds.upper), jnp.finfo(values.dtype)
+    is_narrow = values.dtype.itemsize == 2
+    rounding = float(info.eps), float(info.smallest_subnormal)
+    return Level("given", member, values, None, error, error[:, :, 0, 0], *(rounding if is_narrow else (0.0, 0.0)))
+
+
+def _score_error(bounds: PairBounds, missing_query: Array, missing_key: Array) -> Tiles:
+    longest = jnp.repeat(bounds.keys.longest, bounds.group, axis=1)[:, :, None]
+    of_queries = missing_query[..., None] * longest
+    of_keys = (bounds.queries.longest + missing_query)[..., None] * missing_key[:, :, None]
+    return jnp.abs(bounds.scale)[..., None, None] * bounds.slope * (of_queries + of_keys)
+
+
+def _parts(rows: Float[Array, "batch rows heads width"], tile: int) -> _Parts:
+    largest = jnp.max(jnp.abs(rows), axis=(1, 3), keepdims=True)
+    is_plain = jnp.isfinite(largest) & (largest > 0)
+    unit = jnp.where(is_plain, jnp.exp2(jnp.ceil(jnp.log2(jnp.where(is_plain, largest, 1)))), 1)
+    plain = rows / unit
+    high = plain.astype(jnp.float16)
+    rest = plain - high.astype(rows.dtype)
+    low = rest.astype(jnp.float16)
+
+    def longest(missing: Array) -> Array:
+        tiles, _ = tiles_of(missing * unit, tile)
+        return _MARGIN * jnp.sqrt(jnp.max(jnp.sum(jnp.square(tiles), axis=4), axis=3))
+
+    return _Parts(high, low, unit, longest(rest), longest(rest - low.astype(rows.dtype)))
