@@ -33,11 +33,13 @@ class CompilerParams:
             lost if they do not, since NaN reaches every result on another way; in bands it is faster.
         driver_exp: whether an exponential of f32 may be the driver's own, off by up to 3 + 2 |x| units in the last
             place, as fits what is rounded to 16 bits; in bands it is faster. By default it may not.
+        last_first: whether the last positions of the grid are started first, as fits programs that take longer the
+            later they stand: what is started last is what all wait for.
 
     Example:
         >>> CompilerParams(dimension_semantics=("parallel", "arbitrary"), threads=128)
         CompilerParams(dimension_semantics=('parallel', 'arbitrary'), threads=128, staging=None, matrix_units=None,
-        bands=None, nan_in_extrema=None, driver_exp=None)
+        bands=None, nan_in_extrema=None, driver_exp=None, last_first=None)
     """
 
     dimension_semantics: tuple[Semantics, ...] | None = None
@@ -47,11 +49,13 @@ class CompilerParams:
     bands: bool | None = None
     nan_in_extrema: bool | None = None
     driver_exp: bool | None = None
+    last_first: bool | None = None
 
     def options(self) -> dict[str, int]:
         """Return what is said about code, as integers."""
         said = {
             "threads": self.threads, "staging": self.staging, "matrix_units": self.matrix_units, "bands": self.bands,
             "nan_in_extrema": self.nan_in_extrema, "driver_exp": self.driver_exp,
+            "last_first": self.last_first,
         }  # fmt: skip
         return {name: int(value) for name, value in said.items() if value is not None}

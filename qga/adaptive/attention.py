@@ -27,6 +27,8 @@ from .certify import certify, score_slack, sum_slack
 from .choose import seed_visits, skip_within
 from .levels import Level, given_level, narrow_levels
 
+# Channels of values that matrix units take at a time.
+_FEW_CHANNELS = 16
 # Metrics whose scores are functions of an inner product of rows.
 _PRODUCTS = ("dot", "gauss", "cosine", "hyperbolic", "born_hyperbolic")
 
@@ -128,10 +130,7 @@ def _attend(prepared: Prepared, resolution: Certified | Fixed) -> tuple[Attended
         sums = [log_sums for _, log_sums in found]
         visits = _refined(Visits(visited, bounds.is_open), prepared, tile)
         results = attend_grouped(member, values, options, visits, _merge(found, values.dtype))
-    certificate = certify(
-        bounds, list(zip(levels, tables, sums, strict=True)), lax.stop_gradient(values), promise=promise
-    )
-    return results[0], certificate
+    return results[0], certify(bounds, list(zip(levels, tables, sums, strict=True)), promise=promise)
 
 
 def _rows(prepared: Prepared, bytes_each: int) -> int:
@@ -151,8 +150,12 @@ def _shares(bounds: PairBounds, visited: Array, resolution: Certified) -> tuple[
 
 def _skipped(prepared: Prepared, bounds: PairBounds, level: Level, eps: Array) -> Array:
     """Choose what is left out, by partition sums of the tiles nearby in the cheapest products."""
-    queries, tiles, tile = prepared.member.queries.shape[1], bounds.upper.shape[2], bounds.tile
+    member, values_shape = prepared.member, prepared.values.shape
+    queries, tiles, tile = member.queries.shape[1], bounds.upper.shape[2], bounds.tile
     seeds = seed_visits(bounds.upper, _first_places(prepared, tiles, tile), tile)
+    if values_shape[-1] <= member.keys.shape[-1]:
+        # Nobody looks at the averages: a few channels are enough, where they do not set the rows of a program.
+        level = level._replace(values=level.values[..., :_FEW_CHANNELS])
     _, log_sums = _at_level(prepared, bounds, level, seeds)
     known = jnp.moveaxis(log_sums, 1, 2)
     known = jnp.pad(known, [(0, 0), (0, 0), (0, tiles * tile - queries)], constant_values=jnp.inf)

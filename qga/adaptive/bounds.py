@@ -17,7 +17,7 @@ from ..exact.scores import FIDELITY
 from ..tiling.cut import split
 from ..tiling.intervals import enclose, tile_bounds
 from ..tiling.mass import Interval, dual_bound
-from ..tiling.summary import Summary, summarize_rows
+from ..tiling.summary import Ball, surround
 
 Tiles = Float[Array, "batch heads query_tiles key_tiles"]
 QueryTiles = Float[Array, "batch heads query_tiles"]
@@ -34,8 +34,9 @@ class PairBounds(NamedTuple):
         slack: at least the distance of any computed score of the tile of queries from the exact one, but for what
             happens to it after its product.
         happens: whether anything does.
-        queries: summaries of the tiles of queries.
-        keys: summaries of the tiles of keys and values, [batch, key_heads, key_tiles].
+        queries: where they lie.
+        keys: likewise, [batch, key_heads, key_tiles].
+        values: likewise.
         scale: inverse temperature of each head.
         tile: rows of a tile of either side.
     """
@@ -45,8 +46,9 @@ class PairBounds(NamedTuple):
     slope: Tiles
     slack: QueryTiles
     happens: bool
-    queries: Summary
-    keys: Summary
+    queries: Ball
+    keys: Ball
+    values: Ball
     scale: Float[Array, "batch heads"]
     tile: int
 
@@ -70,8 +72,7 @@ def bound_pairs(
         options: what happens to a pair.
         tile: rows of a tile of either side.
     """
-    asking = _summarize(member.queries, member.queries, tile)
-    looked_at = _summarize(member.keys, values, tile)
+    asking, looked_at, held = (_surround(rows, tile) for rows in (member.queries, member.keys, values))
     group = asking.members.shape[1] // looked_at.members.shape[1]
     whole = jax.tree.map(lambda each: jnp.repeat(each, group, axis=1), looked_at)
     scale = jnp.asarray(lax.stop_gradient(member.scale), whole.members.dtype)
@@ -89,7 +90,9 @@ def bound_pairs(
     terms = whole.key_sum.shape[-1] + 8
     largest = asking.longest * jnp.max(whole.longest, axis=2, keepdims=True)
     slack = jnp.finfo(scale.dtype).eps * terms * jnp.abs(scale)[:, :, None] * largest
-    return PairBounds(upper, is_open & (members == tile), slope, slack, bool(chain), asking, looked_at, scale, tile)
+    return PairBounds(
+        upper, is_open & (members == tile), slope, slack, bool(chain), asking, looked_at, held, scale, tile
+    )
 
 
 def tiles_of(rows: Float[Array, "batch rows heads width"], tile: int) -> tuple[Array, Array]:
@@ -97,12 +100,12 @@ def tiles_of(rows: Float[Array, "batch rows heads width"], tile: int) -> tuple[A
     return jax.vmap(jax.vmap(partial(split, tile=tile)))(jnp.swapaxes(rows, 1, 2))
 
 
-def _summarize(keys: Array, values: Array, tile: int) -> Summary:
-    """Summarise tiles of rows [batch, rows, heads, width] as [batch, heads, tiles]."""
-    return jax.vmap(jax.vmap(partial(summarize_rows, tile=tile), (1, 1)))(keys, values)
+def _surround(rows: Float[Array, "batch rows heads width"], tile: int) -> Ball:
+    """Find the balls of tiles, [batch, heads, tiles]."""
+    return jax.vmap(jax.vmap(partial(surround, tile=tile), 1))(rows)
 
 
-def _score_interval(member: Member, asking: Summary, keys: Summary, scale: Float[Array, ""]) -> Interval:
+def _score_interval(member: Member, asking: Ball, keys: Ball, scale: Float[Array, ""]) -> Interval:
     """Bound the scores of one head before anything happens to them."""
     if member.score is not FIDELITY:
         return dual_bound(asking, keys, scale=scale)
@@ -138,7 +141,7 @@ def _through(chain: Pairs, scores: Interval, queries: Interval, keys: Interval) 
     return high, is_open, slope
 
 
-def _places(rows: Summary, tile: int) -> Interval:
+def _places(rows: Ball, tile: int) -> Interval:
     """Return between which places the rows of each tile lie."""
     count = rows.members.shape[2]
     first = jnp.arange(count, dtype=jnp.int32) * tile

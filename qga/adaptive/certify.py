@@ -43,7 +43,6 @@ def sum_slack(bounds: PairBounds, visited: Visited) -> QueryTiles:
 def certify(
     bounds: PairBounds,
     parts: Sequence[tuple[Level, Visited, ByQuery]],
-    values: Float[Array, "batch keys key_heads channels"],
     *,
     promise: float,
 ) -> Certificate:
@@ -58,7 +57,6 @@ def certify(
     Args:
         bounds: of all pairs of tiles.
         parts: each level with the tiles that were visited in it and the logs of their partition sums, as computed.
-        values: what was averaged.
         promise: largest total variation that was promised.
     """
     visited = jnp.any(jnp.stack([each for _, each, _ in parts]), axis=0)
@@ -71,7 +69,7 @@ def certify(
     skipped = jnp.where(log_left == -jnp.inf, 0, skipped)
     total_variation = jnp.minimum(skipped + change.weights + perturbation_bounds(2 * exponent).total_variation, 1)
     kl = -jnp.log1p(-skipped) + perturbation_bounds(2 * change.worst).kl
-    away, longest, rms = (jnp.repeat(each, bounds.group, axis=1)[:, None] for each in _values(bounds, values))
+    away, longest, rms = (jnp.repeat(each, bounds.group, axis=1)[:, None] for each in _values(bounds))
     error = total_variation * 2 * away + change.values + (change.stored + 4 * summed) * longest
     is_empty = (log_sums == -jnp.inf) & (skipped == 0)
     kl, total_variation, skipped, error = (
@@ -138,8 +136,8 @@ def _log_left(bounds: PairBounds, visited: Visited) -> QueryTiles:
     return jnp.where(log == -jnp.inf, log, log + rounding)
 
 
-def _values(bounds: PairBounds, values: Array) -> tuple[Array, ...]:
+def _values(bounds: PairBounds) -> tuple[Array, ...]:
     """Return how far values lie from their mean and from the origin at most, and their scale; of each key head."""
-    away, longest = spread(bounds.keys)
-    squares = jnp.mean(jnp.sum(jnp.square(values.astype(away.dtype)), axis=3), axis=1)
-    return away, longest, jnp.sqrt(squares)
+    held = bounds.values
+    away, longest = spread(held.members, held.key_sum, held.radius)
+    return away, longest, jnp.sqrt(jnp.sum(held.square_sum, axis=2) / jnp.maximum(jnp.sum(held.members, axis=2), 1))

@@ -79,7 +79,7 @@ def average_kernel(plan: TilePlan, problem: Problem) -> Kernel:
         ],
         "attention",
         # A score that is NaN makes its weight NaN, and with it the average and the log sum. A peak would lose it.
-        replace(promise_of(problem), nan_in_extrema=False),
+        replace(promise_of(problem), nan_in_extrema=False, last_first=plan.ahead is not None),
     )
 
 

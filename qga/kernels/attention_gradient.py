@@ -11,6 +11,7 @@ tiles: the second one makes every table of numbers transposed. Factors of produc
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -73,7 +74,7 @@ def query_gradient_kernel(plan: TilePlan, problem: Problem) -> Kernel:
         [*(jax.ShapeDtypeStruct(each.shape, each.dtype) for each in problem.planes)]
         + [jax.ShapeDtypeStruct(shape, dtype) for shape in rows],
         "attention_query_gradient",
-        promise_of(problem),
+        replace(promise_of(problem), last_first=plan.ahead is not None),
     )
 
 

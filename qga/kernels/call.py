@@ -11,7 +11,7 @@ reference outside of loops only. Batch axes are not part of a grid: ``jax.vmap``
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from math import prod
 from types import EllipsisType
 from typing import Any
@@ -65,15 +65,17 @@ class Promise:
         nan_in_extrema: False where NaN reaches every result even if maxima and minima lose it.
         driver_exp: whether exponentials may be those of a driver, off by 3 + 2 |x| units in the last place, and
             hyperbolic tangents be made of them, off by a few units in the last place of 1.
+        last_first: whether programs take longer the later they stand in the grid, and so are started from the end.
     """
 
     nan_in_extrema: bool = True
     driver_exp: bool = False
+    last_first: bool = False
 
     def options(self) -> dict[str, int]:
         """Return the promises as integers by name."""
-        said = {"nan_in_extrema": int(self.nan_in_extrema), "driver_exp": int(self.driver_exp)}
-        return {name: value for name, value in said.items() if value != getattr(Promise(), name)}
+        said = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: int(value) for name, value in said.items() if value != getattr(Promise(), name)}
 
 
 @dataclass(frozen=True)

@@ -40,45 +40,32 @@ def summary_kernel(
     )
 
 
-def row_summary_kernel(
-    keys: Float[Array, "keys width"], values: Float[Array, "keys channels"], tile: int, dtype: jnp.dtype
-) -> Kernel:
-    """Return the kernel of ``summary_kernel`` for rows that are not cut into tiles; those of the last may be fewer.
+def ball_kernel(rows: Float[Array, "rows width"], tile: int, dtype: jnp.dtype) -> Kernel:
+    """Return the kernel of ``qga.tiling.summary.surround``; its results are the fields of ``Ball``.
 
     Args:
-        keys: one row for each place.
-        values: their values.
+        rows: vectors; those of the last tile may be fewer.
         tile: rows of a tile.
         dtype: of the results.
     """
-    (rows, width), channels = keys.shape, values.shape[1]
-    tiles, columns = max(1, -(-rows // tile)), (1, width, 1, 1, width, width, 1, channels, 1)
+    count, width = rows.shape
+    columns = (1, width, 1, 1, 1)
+    tiles = max(1, -(-count // tile))
     return Kernel(
-        partial(_summarize_rows, rows=rows, tile=tile),
+        partial(_surround, rows=count, tile=tile),
         (tiles,),
-        [Block((tile, size), lambda i: (i, 0)) for size in (width, channels)],
+        [Block((tile, width), lambda i: (i, 0))],
         [Block((None, size), lambda i: (i, 0)) for size in columns],
         [jax.ShapeDtypeStruct((tiles, size), dtype) for size in columns],
-        "row_summary",
+        "ball",
     )
 
 
 def _summarize(place: Place, *refs: Any) -> None:
     del place
-    keys_ref, values_ref, exists_ref, *outputs = refs
-    _write(keys_ref, values_ref, exists_ref[...][:, None], *outputs)
-
-
-def _summarize_rows(place: Place, *refs: Any, rows: int, tile: int) -> None:
-    keys_ref, values_ref, *outputs = refs
-    exists = place[0] * tile + lax.broadcasted_iota(jnp.int32, (tile, 1), 0) < rows
-    _write(keys_ref, values_ref, exists, *outputs)
-
-
-def _write(keys_ref: Any, values_ref: Any, exists: Array, *outputs: Any) -> None:
-    count_ref, *rest = outputs
+    keys_ref, values_ref, exists_ref, count_ref, *rest = refs
     key_sum, square_sum, radius, low, high, longest, value_sum, value_radius = rest
-    dtype = count_ref.dtype
+    exists, dtype = exists_ref[...][:, None], count_ref.dtype
     keys, values = (jnp.where(exists, ref[...].astype(dtype), 0) for ref in (keys_ref, values_ref))
     count = jnp.sum(exists.astype(dtype), axis=0)
     count_ref[...] = count
@@ -88,7 +75,21 @@ def _write(keys_ref: Any, values_ref: Any, exists: Array, *outputs: Any) -> None
     low[...] = jnp.min(jnp.where(exists, keys, jnp.inf), axis=0)
     high[...] = jnp.max(jnp.where(exists, keys, -jnp.inf), axis=0)
     for rows, sum_ref, radius_ref in ((keys, key_sum, radius), (values, value_sum, value_radius)):
-        total = jnp.sum(rows, axis=0)
-        away = jnp.where(exists, rows - (total / jnp.maximum(count, 1))[None, :], 0)
-        sum_ref[...] = total
-        radius_ref[...] = jnp.sqrt(jnp.max(jnp.sum(jnp.square(away), axis=1)))[None]
+        sum_ref[...], radius_ref[...] = _center(rows, exists, count)
+
+
+def _surround(place: Place, *refs: Any, rows: int, tile: int) -> None:
+    rows_ref, count_ref, sum_ref, square_sum, radius_ref, longest = refs
+    exists = place[0] * tile + lax.broadcasted_iota(jnp.int32, (tile, 1), 0) < rows
+    held = jnp.where(exists, rows_ref[...].astype(count_ref.dtype), 0)
+    count = jnp.sum(exists.astype(count_ref.dtype), axis=0)
+    squares = jnp.sum(jnp.square(held), axis=1)
+    count_ref[...], square_sum[...], longest[...] = count, jnp.sum(squares)[None], jnp.sqrt(jnp.max(squares))[None]
+    sum_ref[...], radius_ref[...] = _center(held, exists, count)
+
+
+def _center(rows: Array, exists: Array, count: Array) -> tuple[Array, Array]:
+    """Return the sum of rows, and the largest distance of one from the mean."""
+    total = jnp.sum(rows, axis=0)
+    away = jnp.where(exists, rows - (total / jnp.maximum(count, 1))[None, :], 0)
+    return total, jnp.sqrt(jnp.max(jnp.sum(jnp.square(away), axis=1)))[None]

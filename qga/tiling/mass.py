@@ -9,7 +9,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from ..errors import ShapeError, describe, refuse
-from .summary import Summary, summary_center
+from .summary import Ball, Summary, summary_center
 
 Queries = Float[Array, "queries width"]
 Pairs = Float[Array, "queries tiles"]
@@ -165,7 +165,7 @@ def excess_from_variance(variance: Float[Array, "*batch"], oscillation: Float[Ar
     return Interval(jnp.maximum(variance / 2 - error, 0), variance / 2 + error)
 
 
-def dual_bound(query_summary: Summary, summary: Summary, *, scale: Scale) -> Interval:
+def dual_bound(query_summary: Summary | Ball, summary: Summary | Ball, *, scale: Scale) -> Interval:
     """Bound the scores of all pairs of a tile of queries and a tile of keys.
 
     |q k - c_Q c_T| <= |c_Q| r_T + |c_T| r_Q + r_Q r_T
@@ -197,7 +197,7 @@ def dual_bound(query_summary: Summary, summary: Summary, *, scale: Scale) -> Int
     return _present(jnp.outer(query_summary.members, summary.members) > 0, middle - spread, middle + spread)
 
 
-def _scaled(name: str, queries: Queries, summary: Summary, scale: Scale) -> Queries:
+def _scaled(name: str, queries: Queries, summary: Summary | Ball, scale: Scale) -> Queries:
     if queries.ndim != 2 or summary.key_sum.ndim != 2 or queries.shape[1] != summary.key_sum.shape[1]:
         refuse(
             ShapeError,
@@ -245,7 +245,7 @@ def _slack(queries: Queries, summary: Summary) -> Pairs:
     return jnp.finfo(scale.dtype).eps * scale
 
 
-def _depth(summary: Summary) -> Float[Array, " tiles"]:
+def _depth(summary: Summary | Ball) -> Float[Array, " tiles"]:
     return 3 * summary.key_sum.shape[-1] + summary.members + 16
 
 

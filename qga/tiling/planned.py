@@ -88,7 +88,7 @@ def _certify(
     gap, skipped = (logsumexp(each, axis=1) for each in (only(coarse, log_gap(bounds)), only(skip, bounds.upper)))
     distances = mixture_bounds(kept, gap, skipped, oscillation=oscillation)
 
-    away, longest = spread(summary)
+    away, longest = spread(summary.members, summary.value_sum, summary.value_radius)
     excess = jnp.where(coarse, bounds.excess, 0)
     inside = jnp.minimum(jnp.tanh((scores.high - scores.low) / 4), jnp.sqrt(excess / 2))
     shares = jnp.where(coarse, jnp.exp(log_masses - kept[:, None]), 0)
@@ -107,12 +107,16 @@ def _certify(
     )  # fmt: skip
 
 
-def spread(summary: Summary) -> tuple[Float[Array, "*batch"], Float[Array, "*batch"]]:
+def spread(
+    members: Float[Array, "*batch tiles"],
+    sums: Float[Array, "*batch tiles channels"],
+    radii: Float[Array, "*batch tiles"],
+) -> tuple[Float[Array, "*batch"], Float[Array, "*batch"]]:
     """Bound how far values lie from their mean, twice which is at least their diameter, and from the origin."""
-    members = jnp.maximum(jnp.sum(summary.members, axis=-1), 1)
-    center = jnp.sum(summary.value_sum, axis=-2) / members[..., None]
-    distance = jnp.sqrt(jnp.sum(jnp.square(summary_mean(summary) - center[..., None, :]), axis=-1))
-    away = jnp.max(jnp.where(summary.members > 0, distance + summary.value_radius, 0), axis=-1)
+    center = jnp.sum(sums, axis=-2) / jnp.maximum(jnp.sum(members, axis=-1), 1)[..., None]
+    means = sums / jnp.maximum(members, 1)[..., None]
+    distance = jnp.sqrt(jnp.sum(jnp.square(means - center[..., None, :]), axis=-1))
+    away = jnp.max(jnp.where(members > 0, distance + radii, 0), axis=-1)
     return away, away + jnp.sqrt(jnp.sum(jnp.square(center), axis=-1))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -13,7 +12,7 @@ from jaxtyping import Array, Bool, Float
 
 from ..errors import ShapeError, describe, refuse
 from ..kernels.call import launch
-from ..kernels.summary import row_summary_kernel, summary_kernel
+from ..kernels.summary import ball_kernel, summary_kernel
 from .state import accumulator_dtype
 
 
@@ -41,6 +40,24 @@ class Summary(NamedTuple):
     longest: Float[Array, "*tiles"]
     value_sum: Float[Array, "*tiles channels"]
     value_radius: Float[Array, "*tiles"]
+
+
+class Ball(NamedTuple):
+    """What is known of where the vectors of a tile lie: the part of a ``Summary`` that needs no boxes and no values.
+
+    Attributes:
+        members: vectors in the tile.
+        key_sum: their sum.
+        square_sum: sum of their squared lengths.
+        radius: an upper bound of their distance from their mean.
+        longest: the largest length.
+    """
+
+    members: Float[Array, "*tiles"]
+    key_sum: Float[Array, "*tiles width"]
+    square_sum: Float[Array, "*tiles"]
+    radius: Float[Array, "*tiles"]
+    longest: Float[Array, "*tiles"]
 
 
 def summary_unit(width: int, channels: int, dtype: jax.typing.DTypeLike = jnp.float32) -> Summary:
@@ -93,32 +110,27 @@ def summarize(
     return _summarize(keys, values, exists)
 
 
-def summarize_rows(keys: Float[Array, "keys width"], values: Float[Array, "keys channels"], tile: int) -> Summary:
-    """Summarise rows tile by tile, as ``summarize`` does of ``split`` rows; without derivatives.
+def surround(rows: Float[Array, "rows width"], tile: int) -> Ball:
+    """Find the balls that tiles of rows lie in, as ``summarize`` does; without derivatives.
 
     Args:
-        keys: one row for each place.
-        values: one row for each key.
-        tile: keys of a tile.
+        rows: vectors.
+        tile: rows of a tile.
     """
-    return _summarize_rows(tile, *lax.stop_gradient((keys, values)))
+    return _surround(tile, lax.stop_gradient(rows))
 
 
 @partial(jax.jit, static_argnums=0)
-def _summarize_rows(tile: int, keys: Array, values: Array) -> Summary:
-    kernel = row_summary_kernel(keys, values, tile, accumulator_dtype(keys, values))
-    return _named(launch(kernel, keys, values))
+def _surround(tile: int, rows: Array) -> Ball:
+    found = Ball(*launch(ball_kernel(rows, tile, accumulator_dtype(rows)), rows))
+    return Ball(*(each if name == "key_sum" else each[:, 0] for name, each in found._asdict().items()))
 
 
 @jax.custom_jvp
 @jax.jit
 def _summarize(keys: Array, values: Array, exists: Array) -> Summary:
     kernel = summary_kernel(keys, values, exists, accumulator_dtype(keys, values))
-    return _named(launch(kernel, keys, values, exists))
-
-
-def _named(results: Sequence[Array]) -> Summary:
-    fields = Summary(*results)
+    fields = Summary(*launch(kernel, keys, values, exists))
     single = ("members", "square_sum", "radius", "longest", "value_radius")
     return fields._replace(**{name: getattr(fields, name)[:, 0] for name in single})
 
@@ -164,7 +176,7 @@ def summary_merge(first: Summary, second: Summary) -> Summary:
     return merged._replace(radius=reach("key_sum", "radius"), value_radius=reach("value_sum", "value_radius"))
 
 
-def summary_center(summary: Summary) -> Float[Array, "*tiles width"]:
+def summary_center(summary: Summary | Ball) -> Float[Array, "*tiles width"]:
     """Return the mean key of each tile; zero where there is none."""
     return _mean(summary, "key_sum")
 
@@ -195,5 +207,5 @@ def _reach(total: str, radius: str, *, parts: tuple[Summary, Summary], whole: Su
     return lax.stop_gradient(jnp.maximum(*reaches))
 
 
-def _mean(summary: Summary, total: str) -> Array:
+def _mean(summary: Summary | Ball, total: str) -> Array:
     return getattr(summary, total) / jnp.maximum(summary.members, 1)[..., None]

@@ -15,6 +15,7 @@ from ..dot import layouts
 from ..expression import Expression
 from ..tile.blocks import Block, Step
 from ..tile.expression import Array
+from ..tile.kernel import position_of
 from .checks import INTEGERS
 from .copies import Copy, make_copy, words_of
 from .elements import compute
@@ -41,7 +42,7 @@ def write(expression: Expression, node: Node, schedule: Schedule) -> None:
     options = dict(node.attributes.get("options", ()))
     builder = expression.builder
     emitter = Emitter(builder, find_bands(node, *schedule.fragments), arrays, schedule, options)
-    position = expression.split(builder.group_id(0), node.attributes["grid"])
+    position = expression.split(position_of(builder, node), node.attributes["grid"])
     emitter.run([builder.bitcast(place, "i32") for place in position])
 
 

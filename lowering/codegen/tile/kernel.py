@@ -8,6 +8,7 @@ from typing import Any
 
 from shaders.capabilities import Capabilities
 from shaders.spirv import Builder
+from shaders.spirv import Value as Register
 
 from ...errors import UnsupportedError, message
 from ...graph import Node, Value
@@ -43,10 +44,18 @@ def write(builder: Builder, buffers: Mapping[Value, Any], node: Node, schedule: 
     held[:updates] = node.outputs[:updates]
     arrays = {number: Array(buffers[value], value.shape) for number, value in enumerate(held)}
     tiles = TileExpression(builder, plan.cell, plan.roles, plan.layout, arrays)
-    position = tiles.split(builder.group_id(0), node.attributes["grid"])
+    position = tiles.split(position_of(builder, node), node.attributes["grid"])
     for value, place in zip(plan.cell.inputs, position, strict=False):
         tiles.fixed[value] = builder.bitcast(place, "i32")
     Emitter(builder, tiles, plan.matrices, plan.cell, schedule.subgroup).cell(plan.cell)
+
+
+def position_of(builder: Builder, node: Node) -> Register:
+    """Return which position of the grid a workgroup has, counted along it; workgroups are started in their order."""
+    group = builder.group_id(0)
+    if not dict(node.attributes.get("options", ())).get("last_first"):
+        return group
+    return builder.const("u32", prod(node.attributes["grid"]) - 1) - group
 
 
 def require_shared(fusion: Node, needed: int, capabilities: Capabilities) -> None:
