@@ -46,6 +46,12 @@ class Certificate(NamedTuple):
         """Bound of the length of the output's error, in root mean square lengths of values."""
         return self.out_error / self.value_scale
 
+    @property
+    def saved(self) -> Numbers:
+        """Share of the tiles that were not scored: of the operations of dense attention, and of the bytes of keys."""
+        scored = self.tiles_exact + self.tiles_half
+        return 1 - scored / jnp.maximum(scored + self.tiles_coarse + self.tiles_skipped, 1)
+
 
 class Distances(NamedTuple):
     """Bounds of the distance of two distributions p and r.

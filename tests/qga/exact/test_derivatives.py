@@ -52,7 +52,7 @@ def test_gradients_are_those_of_the_dense_formula(
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("metric", ["dot", "fidelity"])
+@pytest.mark.parametrize("metric", ["dot", pytest.param("fidelity", marks=pytest.mark.exhaustive)])
 def test_forward_reverse_and_second_derivatives_are_differences(metric: str, random: np.random.Generator) -> None:
     arrays, scale = draw(random, np.dtype("float64"), rows=5), jnp.asarray(0.7)
 
