@@ -111,10 +111,11 @@ def _attend(prepared: Prepared, resolution: Certified | Fixed) -> tuple[Attended
     _, member, values, options = prepared
     is_half = isinstance(resolution, Certified) and resolution.products == "half"
     tile = _rows(prepared, 2 if is_half else values.dtype.itemsize)
-    bounds = bound_pairs(member, values, options, tile)
+    bounds = bound_pairs(member, values, options, tile, 3 if is_half else 1)
     given = given_level(member, values, bounds)
     levels = (*narrow_levels(member, values, bounds), given) if is_half else (given,)
-    visited = bounds.upper > -jnp.inf
+    # A bound that is not a number is no reason to leave anything out.
+    visited = ~(bounds.upper == -jnp.inf)
     promise = resolution.eps if isinstance(resolution, Certified) else 1.0
     if isinstance(resolution, Certified):
         share = _shares(bounds, visited, resolution)
@@ -163,7 +164,8 @@ def _skipped(prepared: Prepared, bounds: PairBounds, level: Level, eps: Array) -
     # What was summed may be too high.
     error = jnp.max(jnp.where(seeds, level.score_error, 0), axis=3)
     least -= error + score_slack(bounds, seeds) + sum_slack(bounds, seeds)
-    return skip_within(bounds.upper, least, eps)
+    # What was looked at is kept: there is always something, and what is left out is compared with no less.
+    return skip_within(bounds.upper, least, eps) & ~seeds
 
 
 def _assign(bounds: PairBounds, levels: tuple[Level, ...], visited: Array, eps: Array) -> list[Array]:
@@ -214,10 +216,14 @@ def _first_places(prepared: Prepared, tiles: int, tile: int) -> Array:
     return offsets[:, None] + jnp.arange(tiles, dtype=jnp.int32)[None] * tile
 
 
+def _is_number(eps: Any) -> bool:
+    return isinstance(eps, float | int)
+
+
 def _check(resolution: Any, query: Array, metric: str) -> None:
     match resolution:
         case Certified(eps, share, products):
-            is_good = 0 < eps < 1 and 0 <= share < 1 and products in get_args(Products)[:2]
+            is_good = _is_number(eps) and 0 < eps < 1 and 0 <= share < 1 and products in get_args(Products)[:2]
         case Fixed(tile):
             is_good = tile >= 1
         case _:
@@ -227,11 +233,12 @@ def _check(resolution: Any, query: Array, metric: str) -> None:
             OptionError,
             "adaptive_attention: a resolution says what may be left out.",
             got=repr(resolution),
-            want="qga.tiling.Certified(eps) with 0 < eps < 1, or qga.tiling.Fixed(tile)",
+            want="qga.tiling.Certified(eps) with a number 0 < eps < 1, 0 <= skip_share < 1 and products 'given' or "
+            "'half', or qga.tiling.Fixed(tile)",
             fix="pass resolution=qga.tiling.Certified(1e-3).",
         )
     is_half = isinstance(resolution, Certified) and resolution.products == "half"
-    if is_half and (query.dtype != jnp.float32 or metric not in _PRODUCTS):
+    if is_half and (jnp.result_type(query) != jnp.float32 or metric not in _PRODUCTS):
         refuse(
             OptionError,
             "adaptive_attention: 16-bit products stand for inner products of float32.",

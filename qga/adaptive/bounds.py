@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import NamedTuple
 
@@ -15,9 +16,10 @@ from ..exact.grouped import Options, chain_of
 from ..exact.pairs import Pairs
 from ..exact.scores import FIDELITY
 from ..tiling.cut import split
-from ..tiling.intervals import enclose, tile_bounds
+from ..tiling.intervals import tile_bounds
 from ..tiling.mass import Interval, dual_bound
 from ..tiling.summary import Ball, surround
+from .follow import follow
 
 Tiles = Float[Array, "batch heads query_tiles key_tiles"]
 QueryTiles = Float[Array, "batch heads query_tiles"]
@@ -30,10 +32,9 @@ class PairBounds(NamedTuple):
         upper: at least the log of what the tile of keys weighs for any query of the tile; minus infinity where every
             key is hidden from every query.
         is_open: no key is hidden from any query, for sure.
-        slope: at least how much faster than a product of query and key the score may change.
-        slack: at least the distance of any computed score of the tile of queries from the exact one, but for what
-            happens to it after its product.
-        happens: whether anything does.
+        slope: how many times its own change a change of a product of query and key may grow to in the score.
+        slack: at least the distance of any computed product of the tile of queries from the exact one.
+        rounding: of what happens to a score after its product.
         queries: where they lie.
         keys: likewise, [batch, key_heads, key_tiles].
         values: likewise.
@@ -45,7 +46,7 @@ class PairBounds(NamedTuple):
     is_open: Bool[Array, "batch heads query_tiles key_tiles"]
     slope: Tiles
     slack: QueryTiles
-    happens: bool
+    rounding: Tiles
     queries: Ball
     keys: Ball
     values: Ball
@@ -59,7 +60,11 @@ class PairBounds(NamedTuple):
 
 
 def bound_pairs(
-    member: Member, values: Float[Array, "batch keys key_heads channels"], options: Options, tile: int
+    member: Member,
+    values: Float[Array, "batch keys key_heads channels"],
+    options: Options,
+    tile: int,
+    products: int = 1,
 ) -> PairBounds:
     """Bound the weights of all pairs of tiles.
 
@@ -71,6 +76,7 @@ def bound_pairs(
         values: of the keys.
         options: what happens to a pair.
         tile: rows of a tile of either side.
+        products: that a product of rows is made of.
     """
     asking, looked_at, held = (_surround(rows, tile) for rows in (member.queries, member.keys, values))
     group = asking.members.shape[1] // looked_at.members.shape[1]
@@ -78,21 +84,24 @@ def bound_pairs(
     scale = jnp.asarray(lax.stop_gradient(member.scale), whole.members.dtype)
     scale = jnp.broadcast_to(scale, whole.members.shape[:2])
     scores = jax.vmap(jax.vmap(partial(_score_interval, member)))(asking, whole, scale)
+    slack, room = _slack(member, asking, whole, scale, products)
+    scores = Interval(scores.low - slack[..., None], scores.high + slack[..., None])
     chain = chain_of(member, options, is_plain=False)
-    high, is_open, slope = scores.high, jnp.ones(scores.high.shape, bool), jnp.ones_like(scores.high)
+    high, is_open, slope, rounding = scores.high, jnp.ones(scores.high.shape, bool), *_unchanged(scores.high)
     if chain:
-        high, is_open, slope = _through(chain, scores, _places(asking, tile), _places(whole, tile))
+        places = _places(member.queries, asking, tile), _places(member.keys, whole, tile)
+        high, is_open, slope, rounding = _through(chain, scores, room, places)
+    if member.mods:
+        # What a metric takes from squares of rows was summed before.
+        rounding += jnp.finfo(scale.dtype).eps * (member.keys.shape[-1] + 8) * jnp.abs(high)
     members = whole.members[:, :, None]
     upper = jnp.where(members > 0, high + jnp.log(jnp.maximum(members, 1)), -jnp.inf)
     # Adding up two numbers rounds once, and the logarithm by a few units.
     upper += 4 * jnp.finfo(upper.dtype).eps * jnp.where(jnp.isfinite(upper), 1 + jnp.abs(upper), 0)
-    # Products of width terms, each rounded once, added up by fused additions that may cut off.
-    terms = whole.key_sum.shape[-1] + 8
-    largest = asking.longest * jnp.max(whole.longest, axis=2, keepdims=True)
-    slack = jnp.finfo(scale.dtype).eps * terms * jnp.abs(scale)[:, :, None] * largest
-    return PairBounds(
-        upper, is_open & (members == tile), slope, slack, bool(chain), asking, looked_at, held, scale, tile
+    known = lax.stop_gradient(
+        (upper, is_open & (members == tile), slope, slack, rounding, asking, looked_at, held, scale)
     )
+    return PairBounds(*known, tile)
 
 
 def tiles_of(rows: Float[Array, "batch rows heads width"], tile: int) -> tuple[Array, Array]:
@@ -101,48 +110,69 @@ def tiles_of(rows: Float[Array, "batch rows heads width"], tile: int) -> tuple[A
 
 
 def _surround(rows: Float[Array, "batch rows heads width"], tile: int) -> Ball:
-    """Find the balls of tiles, [batch, heads, tiles]."""
-    return jax.vmap(jax.vmap(partial(surround, tile=tile), 1))(rows)
+    """Find the balls of tiles, [batch, heads, tiles]; a length whose square is no normal number may be lost in one."""
+    found = jax.vmap(jax.vmap(partial(surround, tile=tile), 1))(rows)
+    lost = math.sqrt(rows.shape[-1] * float(jnp.finfo(found.radius.dtype).tiny))
+    return found._replace(radius=found.radius + lost, longest=found.longest + lost)
 
 
 def _score_interval(member: Member, asking: Ball, keys: Ball, scale: Float[Array, ""]) -> Interval:
     """Bound the scores of one head before anything happens to them."""
     if member.score is not FIDELITY:
         return dual_bound(asking, keys, scale=scale)
-    # Overlaps of rays lie between 0 and 1, but for rounding.
-    margin = 8 * jnp.finfo(scale.dtype).eps * (1 + jnp.abs(scale))
+    # Overlaps of rays lie between 0 and 1.
     shape = asking.members.shape + keys.members.shape
-    ends = jnp.minimum(scale, 0) - margin, jnp.maximum(scale, 0) + margin
+    ends = jnp.minimum(scale, 0), jnp.maximum(scale, 0)
     return Interval(*(jnp.full(shape, end) for end in ends))
 
 
-def _through(chain: Pairs, scores: Interval, queries: Interval, keys: Interval) -> tuple[Array, Array, Array]:
-    """Bound scores from above after everything that happens to them, tell what is open, and how fast they change."""
+def _slack(
+    member: Member, asking: Ball, keys: Ball, scale: Float[Array, "batch heads"], products: int
+) -> tuple[QueryTiles, QueryTiles]:
+    """Bound the rounding of products of rows, and how far products of 16-bit numbers may be from them.
 
-    def bound(score: Interval, batch: Array, head: Array, query: Interval, key: Interval) -> tuple[Array, ...]:
+    Products of ``width`` terms, as often as there are products, are rounded once each and added up by fused
+    additions that may cut off. Rows that were brought to length one were rounded too.
+    """
+    eps = jnp.finfo(scale.dtype).eps
+    units = (products * keys.key_sum.shape[-1] + 8) * eps
+    if member.limits is not None or member.score is FIDELITY:
+        units += 8 * jnp.finfo(member.keys.dtype).eps
+    if member.score is FIDELITY:
+        units *= 3
+    largest = jnp.abs(scale)[:, :, None] * asking.longest * jnp.max(keys.longest, axis=2, keepdims=True)
+    return units * largest, (units + 2.0**-9) * largest
+
+
+def _unchanged(scores: Tiles) -> tuple[Tiles, Tiles]:
+    return jnp.ones_like(scores), jnp.zeros_like(scores)
+
+
+def _through(
+    chain: Pairs, scores: Interval, room: QueryTiles, places: tuple[Interval, Interval]
+) -> tuple[Tiles, Array, Tiles, Tiles]:
+    """Bound scores from above after everything that happens to them, tell what is open, and how errors grow."""
+    happened = Pairs(chain.score_mods, ())
+
+    def bound(score: Interval, room: Array, batch: Array, head: Array, query: Interval, key: Interval) -> tuple:
         found = tile_bounds(chain, score, batch, head, query, key)
         if not chain.score_mods:
-            return found.score.high, found.is_open, jnp.ones_like(found.score.high)
-
-        def slope(score: Array, query: Array, key: Array) -> Array:
-            happened = Pairs(chain.score_mods, ())
-            return jax.jvp(
-                lambda score: happened(score, batch, head, query, key)[0], (score,), (jnp.ones_like(score),)
-            )[1]
-
-        steep = enclose(slope, score, query, key)
-        return found.score.high, found.is_open, jnp.maximum(jnp.abs(steep.low), jnp.abs(steep.high))
+            return found.score.high, found.is_open, *_unchanged(found.score.high)
+        # Products of fewer bits are not far outside of the interval.
+        wide = Interval(score.low - room, score.high + room)
+        errors = follow(lambda score, *where: happened(score, *where)[0], wide, batch, head, query, key)
+        return found.score.high, found.is_open, errors.slope, errors.rounding
 
     batch, heads = (jnp.arange(size, dtype=jnp.int32) for size in scores.high.shape[:2])
-    function = jax.vmap(bound, (0, None, None, None, 0))
-    function = jax.vmap(function, (0, None, None, 0, None))
-    function = jax.vmap(function, (0, None, 0, None, None))
-    high, is_open, slope = jax.vmap(function, (0, 0, None, None, None))(scores, batch, heads, queries, keys)
-    return high, is_open, slope
+    function = jax.vmap(bound, (0, None, None, None, None, 0))
+    function = jax.vmap(function, (0, 0, None, None, 0, None))
+    function = jax.vmap(function, (0, 0, None, 0, None, None))
+    function = jax.vmap(function, (0, 0, 0, None, None, None))
+    high, is_open, slope, rounding = function(scores, room, batch, heads, *places)
+    return high, is_open, slope, rounding
 
 
-def _places(rows: Ball, tile: int) -> Interval:
+def _places(rows: Array, tiles: Ball, tile: int) -> Interval:
     """Return between which places the rows of each tile lie."""
-    count = rows.members.shape[2]
-    first = jnp.arange(count, dtype=jnp.int32) * tile
-    return Interval(first, first + jnp.maximum(rows.members[0, 0].astype(jnp.int32), 1) - 1)
+    first = jnp.arange(tiles.members.shape[2], dtype=jnp.int32) * tile
+    return Interval(first, jnp.maximum(jnp.minimum(first + tile, rows.shape[1]) - 1, first))

@@ -18,20 +18,11 @@ from .levels import Level
 Visited = Bool[Array, "batch heads query_tiles key_tiles"]
 ByQuery = Float[Array, "batch queries heads"]
 
-# Scores this far below the largest one weigh nothing that a certificate could tell.
-_DEEP = 64.0
-
 
 def score_slack(bounds: PairBounds, visited: Visited) -> QueryTiles:
     """Bound the rounding of the exponent of any weight."""
-    dtype = bounds.upper.dtype
-    steep = jnp.max(jnp.where(visited, bounds.slope, 0), axis=3)
-    slack = bounds.slack * steep + rounding_of_exp(dtype)
-    if bounds.happens:
-        # A few operations on numbers of the size of a score that matters.
-        largest = jnp.max(jnp.where(visited & jnp.isfinite(bounds.upper), jnp.abs(bounds.upper), 0), axis=3)
-        slack += 8 * jnp.finfo(dtype).eps * (largest + _DEEP)
-    return slack
+    error = bounds.slack[..., None] * bounds.slope + bounds.rounding
+    return jnp.max(jnp.where(visited, error, 0), axis=3) + rounding_of_exp(bounds.upper.dtype)
 
 
 def sum_slack(bounds: PairBounds, visited: Visited) -> QueryTiles:
@@ -60,17 +51,27 @@ def certify(
         promise: largest total variation that was promised.
     """
     visited = jnp.any(jnp.stack([each for _, each, _ in parts]), axis=0)
+    channels = bounds.values.key_sum.shape[-1]
     log_sums = logsumexp(jnp.stack([each for *_, each in parts]), axis=0)
     by_query = partial(_by_query, bounds, queries=log_sums.shape[1])
     exponent, summed = by_query(score_slack(bounds, visited)), by_query(sum_slack(bounds, visited))
-    change = _change(bounds, parts, log_sums, exponent)
+    change = _change(bounds, parts, log_sums, exponent, summed)
     log_left = by_query(_log_left(bounds, visited))
     skipped = skipped_weight(log_sums - change.worst - summed, log_left)
     skipped = jnp.where(log_left == -jnp.inf, 0, skipped)
-    total_variation = jnp.minimum(skipped + change.weights + perturbation_bounds(2 * exponent).total_variation, 1)
-    kl = -jnp.log1p(-skipped) + perturbation_bounds(2 * change.worst).kl
+    rounded = perturbation_bounds(2 * exponent).total_variation + change.stored + 2 * summed
+    total_variation = jnp.minimum(skipped + change.weights + rounded, 1)
+    # Weights that are held in fewer bits are off by a factor, but for the smallest.
+    kl = -jnp.log1p(-skipped) + perturbation_bounds(2 * (change.worst + change.stored)).kl
     away, longest, rms = (jnp.repeat(each, bounds.group, axis=1)[:, None] for each in _values(bounds))
     error = total_variation * 2 * away + change.values + (change.stored + 4 * summed) * longest
+    # Results below the normal numbers of their dtype are off by a part of the smallest one.
+    error += channels**0.5 * float(jnp.finfo(parts[-1][0].values.dtype).smallest_subnormal)
+    # What cannot be bounded is bounded by what is always true.
+    kl, total_variation, skipped, error = (
+        jnp.where(jnp.isnan(each), most, each)
+        for each, most in ((kl, jnp.inf), (total_variation, 1), (skipped, 1), (error, jnp.inf))
+    )
     is_empty = (log_sums == -jnp.inf) & (skipped == 0)
     kl, total_variation, skipped, error = (
         jnp.where(is_empty, 0, each) for each in (kl, total_variation, skipped, error)
@@ -101,7 +102,11 @@ class _Change(NamedTuple):
 
 
 def _change(
-    bounds: PairBounds, parts: Sequence[tuple[Level, Visited, ByQuery]], log_sums: ByQuery, exponent: ByQuery
+    bounds: PairBounds,
+    parts: Sequence[tuple[Level, Visited, ByQuery]],
+    log_sums: ByQuery,
+    exponent: ByQuery,
+    summed: ByQuery,
 ) -> _Change:
     by_query = partial(_by_query, bounds, queries=log_sums.shape[1])
     errors = [by_query(jnp.max(jnp.where(visited, level.score_error, 0), axis=3)) for level, visited, _ in parts]
@@ -109,7 +114,9 @@ def _change(
     weights, values, stored = (jnp.zeros_like(log_sums) for _ in range(3))
     for (level, visited, sums), error in zip(parts, errors, strict=True):
         # A level's share of the exact weight, from that of the computed one.
-        share = jnp.minimum(jnp.exp(jnp.where(sums == -jnp.inf, -jnp.inf, sums - log_sums) + error + worst), 1)
+        share = jnp.minimum(
+            jnp.exp(jnp.where(sums == -jnp.inf, -jnp.inf, sums - log_sums) + error + worst + 2 * summed), 1
+        )
         weights += share * jnp.expm1(error)
         values += share * level.value_error[:, None]
         # Weights below the normal numbers are off by a part of the smallest one.

@@ -30,13 +30,13 @@ def seed_visits(upper: Tiles, first_places: Int[Array, "batch query_tiles"], til
     own, last = ((places // tile)[:, None, :, None] for places in (first_places, first_places + tile - 1))
     is_near = (numbers >= own - 1) & (numbers <= last)
     is_heaviest = numbers == jnp.argmax(upper, axis=3, keepdims=True)
-    return (is_near | is_heaviest) & (upper > -jnp.inf)
+    return (is_near | is_heaviest) & ~(upper == -jnp.inf)
 
 
 def skip_within(upper: Tiles, least: QueryTiles, eps: QueryTiles) -> Visited:
     """Leave out the lightest tiles, while what they weigh stays below eps for every query of a tile.
 
-    sum_skipped e^U <= eps / (1 - eps) Z'   =>   skipped / (skipped + kept) <= eps
+    sum_skipped e^U <= eps / (1 - eps) Z'   =>   skipped / (skipped + kept) <= eps,   where what Z' sums is kept
 
     Args:
         upper: U, at least the log weight of each tile.
@@ -52,6 +52,8 @@ def skip_within(upper: Tiles, least: QueryTiles, eps: QueryTiles) -> Visited:
     relative = jnp.where(upper == -jnp.inf, -jnp.inf, upper - room[..., None])
     if count <= _FEW:
         weights, is_lighter = jnp.exp(relative), relative[..., None, :] <= relative[..., None]
-        return jnp.sum(jnp.where(is_lighter, weights[..., None, :], 0), axis=4) <= 1
+        fits = jnp.sum(jnp.where(is_lighter, weights[..., None, :], 0), axis=4) <= 1
+        # Nothing is lighter than what is no number.
+        return fits & ~jnp.isnan(relative)
     threshold = jax.vmap(jax.vmap(jax.vmap(lambda logs: largest_within(logs, jnp.zeros((), logs.dtype)))))
     return relative <= threshold(relative)[..., None]

@@ -101,14 +101,16 @@ def _score_error(bounds: PairBounds, missing_query: Array, missing_key: Array) -
 def _parts(rows: Float[Array, "batch rows heads width"], tile: int) -> _Parts:
     largest = jnp.max(jnp.abs(rows), axis=(1, 3), keepdims=True)
     is_plain = jnp.isfinite(largest) & (largest > 0)
-    unit = jnp.where(is_plain, jnp.exp2(jnp.ceil(jnp.log2(jnp.where(is_plain, largest, 1)))), 1)
+    power = jnp.ceil(jnp.log2(jnp.where(is_plain, largest, 1))).astype(jnp.int32)
+    # Exactly a power of two, and none beyond the numbers.
+    unit = jnp.where(is_plain, jnp.ldexp(jnp.ones_like(largest), jnp.clip(power, -120, 126)), 1)
     plain = rows / unit
     high = plain.astype(jnp.float16)
     rest = plain - high.astype(rows.dtype)
     low = rest.astype(jnp.float16)
 
     def longest(missing: Array) -> Array:
-        tiles, _ = tiles_of(missing * unit, tile)
-        return _MARGIN * jnp.sqrt(jnp.max(jnp.sum(jnp.square(tiles), axis=4), axis=3))
+        tiles, _ = tiles_of(missing, tile)
+        return _MARGIN * unit[:, 0] * jnp.sqrt(jnp.max(jnp.sum(jnp.square(tiles), axis=4), axis=3))
 
     return _Parts(high, low, unit, longest(rest), longest(rest - low.astype(rows.dtype)))

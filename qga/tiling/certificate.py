@@ -26,8 +26,9 @@ class Certificate(NamedTuple):
         tiles_half: tiles whose keys were scored in products of 16-bit numbers that stand for wider ones.
         tiles_coarse: tiles that were replaced by one mean key.
         tiles_skipped: tiles that were left out, those without keys among them.
-        sound: the bounds are finite and ``total_variation`` is at most what was promised. False where rounding alone
-            exceeds the promise: the bounds still hold, and a wider dtype makes them smaller.
+        sound: the bounds are finite and ``total_variation`` is at most what was promised. False where rounding may
+            exceed the promise, as it does for numbers that are too large or not numbers at all; the bounds hold still,
+            and a wider dtype makes them smaller.
     """
 
     kl: Numbers
@@ -43,8 +44,8 @@ class Certificate(NamedTuple):
 
     @property
     def relative_error(self) -> Numbers:
-        """Bound of the length of the output's error, in root mean square lengths of values."""
-        return self.out_error / self.value_scale
+        """Bound of the length of the output's error, in root mean square lengths of values; infinite if these are 0."""
+        return jnp.where(self.value_scale > 0, self.out_error / self.value_scale, jnp.inf)
 
     @property
     def saved(self) -> Numbers:
