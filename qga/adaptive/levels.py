@@ -74,8 +74,9 @@ def narrow_levels(member: Member, values: Array, bounds: PairBounds) -> tuple[Le
         narrow = member._replace(queries=join(queries), keys=join(others), score=DOT_NARROW, scale=scale)
         missing = jnp.repeat(jnp.max(away[2], axis=2), bounds.group, axis=1)
         error = _score_error(bounds, away[0], jnp.repeat(away[1], bounds.group, axis=1))
-        rounding = 2.0**-11 if is_half else 2.0**-22
-        return Level(products, narrow, join(values), value_unit, error, missing, rounding, 2.0**-38)
+        # Weights have a low part too where rows have one, but some drivers lose it: they leave out a conversion of
+        # matrices there and back.
+        return Level(products, narrow, join(values), value_unit, error, missing, 2.0**-11, 2.0**-38)
 
     return (
         level("half", [asking.high], [keys.high], [held.high]),
@@ -102,8 +103,9 @@ def _parts(rows: Float[Array, "batch rows heads width"], tile: int) -> _Parts:
     largest = jnp.max(jnp.abs(rows), axis=(1, 3), keepdims=True)
     is_plain = jnp.isfinite(largest) & (largest > 0)
     power = jnp.ceil(jnp.log2(jnp.where(is_plain, largest, 1))).astype(jnp.int32)
-    # Exactly a power of two, and none beyond the numbers.
-    unit = jnp.where(is_plain, jnp.ldexp(jnp.ones_like(largest), jnp.clip(power, -120, 126)), 1)
+    # Exactly a power of two, none beyond the numbers; the largest number of a head is near the largest of 16 bits, so
+    # that low parts are normal numbers, which devices keep.
+    unit = jnp.where(is_plain, jnp.ldexp(jnp.ones_like(largest), jnp.clip(power - 15, -120, 120)), 1)
     plain = rows / unit
     high = plain.astype(jnp.float16)
     rest = plain - high.astype(rows.dtype)

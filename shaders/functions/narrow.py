@@ -18,10 +18,8 @@ def round_to_f16(b: Builder, x: Value) -> Value:
     """Return the f32 that holds the f16 nearest to an f32, subnormals and overflow included.
 
     Adding and subtracting 2^13 times the power of two in x leaves the 11 leading bits; below 2^-14 the spacing stays
-    that of subnormals. A kernel that has the device's own conversion round so takes that.
+    that of subnormals. Not by the device's own conversions: drivers leave out one there and back, on whatever controls.
     """
-    if b.float_controls >= RTE_CONTROLS:
-        return b.convert(b.convert(x, "f16"), "f32")
     magnitude = magnitude_bits(b, x)
     leading = b.max(magnitude & 0x7F800000, b.const("u32", _F16_LEAST_EXPONENT))
     size, anchor = b.bitcast(magnitude, "f32"), b.bitcast(leading + (_F16_DROPPED_BITS << 23), "f32")

@@ -38,6 +38,14 @@ def test_round_to_f16_is_numpy_s(device: Device) -> None:
         _assert_same(got, x.astype(np.float16).astype(np.float32))
 
 
+def test_what_rounding_takes_away_is_not_lost(device: Device) -> None:
+    """A driver may leave out conversions there and back, and then nothing is taken away."""
+    x = (1000 * np.random.default_rng(0).normal(size=64)).astype(np.float32)
+    (got,) = run_elementwise(device, lambda b, value: value - round_to_f16(b, value), [x], ["f32"])
+    _assert_same(got, x - x.astype(np.float16).astype(np.float32))
+    assert np.max(np.abs(got)) > 0.1
+
+
 def test_round_to_bf16_is_that_of_ml_dtypes(device: Device) -> None:
     x = _patterns()
     (got,) = run_elementwise(device, round_to_bf16, [x], ["f32"])
