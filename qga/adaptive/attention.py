@@ -91,7 +91,7 @@ def adaptive_attention(
     Example:
         >>> x = jnp.sin(jnp.arange(4096.0)).reshape(1, 512, 1, 8)
         >>> out, certificate = adaptive_attention(
-        ...     x, x, x, resolution=qga.tiling.Certified(1e-3), is_causal=True, alibi=jnp.array([0.5])
+        ...     x, x, x, resolution=Certified(1e-3), is_causal=True, alibi=jnp.array([0.5])
         ... )
         >>> bool(jnp.all(certificate.skipped <= 1e-3)), int(jnp.max(certificate.tiles_exact))
         (True, 2)
