@@ -58,8 +58,9 @@ def adaptive_attention(
         value: [batch, keys, key_heads, channels].
         bias: added to scores.
         mask: True where a query may see a key.
-        resolution: ``Certified(eps)`` leaves out at most eps of the weight of any query; ``Fixed(tile)`` leaves out
-            nothing.
+        resolution: ``Certified(eps)`` leaves out at most eps of the weight of any query, or ``skip_share`` of it where
+            products may be of 16 bits; ``Fixed(tile)`` leaves out nothing, whatever its tile. Tiles are those of the
+            kernels: 128 rows of 16-bit numbers, 64 of 32-bit ones, fewer of wide rows.
         scale: inverse temperature.
         is_causal: let query i see keys 0 to i only.
         window: how many keys before and after its own place a query sees.
@@ -85,6 +86,7 @@ def adaptive_attention(
         OptionError: an option is out of range.
 
     Error: in the certificate. ``sound`` is False where rounding alone may exceed eps, such as eps = 1e-6 in float32.
+    Call it under ``jax.jit``: a plan is hundreds of small operations.
     Cost: that of the kept tiles, two or three tiles for each tile of queries before, and a pass over the arrays.
     Source: theory of this project (docs/theory/adaptive_attention.md); Gray and Moore 2001; Press et al. 2022.
 

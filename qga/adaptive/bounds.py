@@ -16,13 +16,13 @@ from ..exact.grouped import Options, chain_of
 from ..exact.pairs import Pairs
 from ..exact.scores import FIDELITY
 from ..tiling.cut import split
-from ..tiling.intervals import tile_bounds
+from ..tiling.intervals import follow, tile_bounds
 from ..tiling.mass import Interval, dual_bound
 from ..tiling.summary import Ball, surround
-from .follow import follow
 
 Tiles = Float[Array, "batch heads query_tiles key_tiles"]
 QueryTiles = Float[Array, "batch heads query_tiles"]
+Visited = Bool[Array, "batch heads query_tiles key_tiles"]
 
 
 class PairBounds(NamedTuple):

@@ -8,14 +8,13 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax.scipy.special import logsumexp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from ..tiling.certificate import Certificate, perturbation_bounds, rounding_of_exp, skipped_weight
 from ..tiling.planned import spread
-from .bounds import PairBounds, QueryTiles
+from .bounds import PairBounds, QueryTiles, Visited
 from .levels import Level
 
-Visited = Bool[Array, "batch heads query_tiles key_tiles"]
 ByQuery = Float[Array, "batch queries heads"]
 
 
@@ -40,10 +39,11 @@ def certify(
     """Bound the errors of attention, for each query.
 
     skipped <= S / (S + Z'),  S = sum_skipped e^U
-    TV <= skipped + sum_levels P_level (e^(largest score error of the level) - 1) + tanh(D / 4),  D twice the rounding
-    KL <= -log(1 - skipped) + (largest score error + rounding)^2 / 2
+    TV <= skipped + sum_levels P_level (e^(largest score error of the level) - 1) + tanh(D / 4) + w
+    KL <= -log(1 - skipped) + (largest score error + rounding + w)^2 / 2
 
-    The change of a softmax p whose scores move by eta is at most E_p |e^eta - 1|.
+    with D twice the rounding of an exponent, and w that of weights held in few bits, in TV of sums too. The change of a softmax p whose scores move by eta is at
+    most E_p |e^eta - 1|.
 
     Args:
         bounds: of all pairs of tiles.

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Int
 
 from ..tiling.plan import largest_within
-from .bounds import QueryTiles, Tiles
-
-Visited = Bool[Array, "batch heads query_tiles key_tiles"]
+from .bounds import QueryTiles, Tiles, Visited
 
 # Up to this many tiles of keys all thresholds are tried at once; with more the threshold is found by bisection.
 _FEW = 256

@@ -84,7 +84,7 @@ def _certify(
     only = lambda tiles, field: jnp.where(tiles, field, -jnp.inf)  # noqa: E731
     oscillation = rounding_oscillation(jnp.where(skip, 0, bounds.slack))
     # Every computed weight may be too high by half of the oscillation, and sums of many by as much again.
-    kept = logsumexp(log_masses, axis=1) - oscillation - sum_rounding(summary)
+    kept = logsumexp(log_masses, axis=1) - oscillation - _sum_rounding(summary)
     gap, skipped = (logsumexp(each, axis=1) for each in (only(coarse, log_gap(bounds)), only(skip, bounds.upper)))
     distances = mixture_bounds(kept, gap, skipped, oscillation=oscillation)
 
@@ -96,7 +96,7 @@ def _certify(
     between, rounded = (perturbation_bounds(each).total_variation for each in (jnp.max(excess, axis=1), oscillation))
     left_out = skipped_weight(kept, skipped)
     refined = within + (left_out + between + rounded) * 2 * away
-    out_error = jnp.minimum(distances.total_variation * 2 * away, refined) + 4 * sum_rounding(summary) * longest
+    out_error = jnp.minimum(distances.total_variation * 2 * away, refined) + 4 * _sum_rounding(summary) * longest
     exactly, coarsely, never = (
         jnp.sum(plan.level == level, axis=1, dtype=jnp.int32) for level in (EXACT, COARSE, SKIP)
     )
@@ -120,7 +120,7 @@ def spread(
     return away, away + jnp.sqrt(jnp.sum(jnp.square(center), axis=-1))
 
 
-def sum_rounding(summary: Summary) -> Float[Array, ""]:
+def _sum_rounding(summary: Summary) -> Float[Array, ""]:
     """Bound the relative rounding of a sum over all keys, and of the length of a value."""
     terms = jnp.sum(summary.members) + sum(summary.value_sum.shape) + 8
     return jnp.finfo(terms.dtype).eps * terms

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..tiling.intervals.enclose import evaluated, interval_of
-from ..tiling.intervals.evaluate import Evaluation
-from ..tiling.intervals.graph import Step, Value
+from .enclose import evaluated, interval_of
+from .evaluate import Evaluation
+from .graph import Step, Value
 
 # Results are operands, or parts of them, or the largest or the least.
 _CHOOSES = frozenset(
