@@ -42,8 +42,8 @@ def certify(
     TV <= skipped + sum_levels P_level (e^(largest score error of the level) - 1) + tanh(D / 4) + w
     KL <= -log(1 - skipped) + (largest score error + rounding + w)^2 / 2
 
-    with D twice the rounding of an exponent, and w that of weights held in few bits, in TV of sums too. The change of a softmax p whose scores move by eta is at
-    most E_p |e^eta - 1|.
+    with D twice the rounding of an exponent, and w that of weights held in few bits, in TV of sums too. The change of
+    a softmax p whose scores move by eta is at most E_p |e^eta - 1|.
 
     Args:
         bounds: of all pairs of tiles.
