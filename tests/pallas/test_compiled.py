@@ -16,7 +16,7 @@ H100 = Path(__file__).parents[1] / "shaders" / "capabilities" / "h100.json"
 
 
 @pytest.fixture(autouse=True)
-def default_promotion(strict_promotion: None) -> Iterator[None]:
+def default_promotion(jax_settings: None) -> Iterator[None]:
     """Run with JAX's own settings: these kernels rely on them."""
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         yield

@@ -24,7 +24,7 @@ VENDOR_PRIMITIVES = frozenset("dma_start dma_wait semaphore_signal semaphore_wai
 
 
 @pytest.fixture(autouse=True)
-def default_promotion(strict_promotion: None) -> Iterator[None]:
+def default_promotion(jax_settings: None) -> Iterator[None]:
     """Run with JAX's own settings: these kernels rely on them."""
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         yield

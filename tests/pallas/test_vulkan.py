@@ -27,7 +27,7 @@ REFUSAL = r"""UNIMPLEMENTED: The blocks that a kernel works on must fit into sha
 
 
 @pytest.fixture(autouse=True)
-def default_promotion(strict_promotion: None) -> Iterator[None]:
+def default_promotion(jax_settings: None) -> Iterator[None]:
     """Run with JAX's own settings: these kernels rely on them."""
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         yield

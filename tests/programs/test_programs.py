@@ -15,7 +15,7 @@ FLOOR = 1.0
 
 
 @pytest.fixture(autouse=True)
-def default_promotion(strict_promotion: None) -> Any:
+def default_promotion(jax_settings: None) -> Any:
     """Run with JAX's own settings: libraries rely on them."""
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         yield

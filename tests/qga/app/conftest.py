@@ -13,7 +13,7 @@ from qga.app.run.train import TrainConfig
 
 
 @pytest.fixture(autouse=True)
-def standard_promotion(strict_promotion: None) -> Iterator[None]:
+def standard_promotion(jax_settings: None) -> Iterator[None]:
     """Undo the suite's strict promotion: optax mixes dtypes, as users of this command do."""
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         yield
