@@ -10,8 +10,9 @@ if TYPE_CHECKING:
     from .executable import Executable, load
     from .program import Program
     from .runtime import Device
+    from .tuning.tuner import tune
 
-__all__ = ["Device", "Executable", "Lowered", "Program", "embed", "load", "lower"]
+__all__ = ["Device", "Executable", "Lowered", "Program", "embed", "load", "lower", "tune"]
 
 _HOMES = {
     "Device": "runtime",
@@ -21,6 +22,7 @@ _HOMES = {
     "embed": "embedding",
     "load": "executable",
     "lower": "api",
+    "tune": "tuning.tuner",
 }
 
 

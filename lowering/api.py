@@ -24,6 +24,7 @@ from .program_file import decode, encode
 from .runtime import Device
 from .signature import Signature
 from .stablehlo import import_module
+from .tuning.store import choices_of
 from .verify import VerifiedExecutable
 
 STAGES = ("stablehlo", "graph", "schedule", "spirv")
@@ -71,7 +72,8 @@ class Lowered:
 
     def program(self, capabilities: Capabilities | None = None) -> Program:
         """Return the kernels and the buffer plan for these capabilities, by default the chosen device's."""
-        return compiler.compile_graph(self.graph, _capabilities() if capabilities is None else capabilities)
+        chosen = _capabilities() if capabilities is None else capabilities
+        return compiler.compile_graph(self.graph, chosen, choices=choices_of(chosen))
 
     def as_text(self, stage: str = "schedule", capabilities: Capabilities | None = None) -> str:
         """Print the program at a stage: "stablehlo", "graph", "schedule" or "spirv".
@@ -94,7 +96,7 @@ class Lowered:
             return compiler.clean(self.graph).text()
         chosen = _capabilities() if capabilities is None else capabilities
         if stage == "schedule":
-            return compiler.schedule_text(self.graph, chosen)
+            return compiler.schedule_text(self.graph, chosen, choices_of(chosen))
         return "\n\n".join(kernel.text() for kernel in self.program(chosen).kernels)
 
     def cost(self, capabilities: Capabilities | None = None) -> Mapping[str, float]:
@@ -132,15 +134,16 @@ def compile_module(
     Raises:
         UnsupportedError: the module uses operations, dtypes or features without a lowering; lists all of them.
     """
+    choices = choices_of(device.capabilities)
     if verify:
-        program, watched, fused = compiler.compile_watched(import_module(module), device.capabilities)
+        program, watched, fused = compiler.compile_watched(import_module(module), device.capabilities, choices)
         return VerifiedExecutable(program, watched, fused, device)
     programs = DiskCache("programs") if store is None else store
-    key = hashlib.sha256(b"\0".join([_compiler_digest(), device.capabilities.to_text().encode(), module]))
-    name = key.hexdigest()
+    facts = device.capabilities.to_text().encode()
+    name = hashlib.sha256(b"\0".join([_compiler_digest(), facts, choices.text().encode(), module])).hexdigest()
     program = _cached(programs, name)
     if program is None:
-        program = compiler.compile_graph(import_module(module), device.capabilities)
+        program = compiler.compile_graph(import_module(module), device.capabilities, choices=choices)
         programs.put(name, encode(program))
     return Executable(program, device)
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from shaders.capabilities import Capabilities
 from shaders.kernel import Kernel
 
-from . import schedule as schedules
-from .codegen import bands, dot, kernels, running, scatter, tile, tiles
+from .choices import NO_CHOICES, Choices, choose, fusion_text, tuned
+from .codegen import bands, kernels, tile
 from .graph import Graph, Node, map_regions, regions, verify
 from .passes.degenerate import degenerate
 from .passes.fold_tiles import fold_tiles
@@ -22,28 +22,33 @@ from .passes.split_reduce import split_reduce
 from .plan.assemble import assemble
 from .program import Program
 from .requirements import require_features
-from .schedule import Schedule
 from .watch import watched
 
 
-def compile_graph(graph: Graph, capabilities: Capabilities, *, descriptors: bool = False) -> Program:
+def compile_graph(
+    graph: Graph, capabilities: Capabilities, *, descriptors: bool = False, choices: Choices = NO_CHOICES
+) -> Program:
     """Return the program that computes a graph on a device with these capabilities; needs no device.
 
     Args:
         graph: what to compute.
         capabilities: of the device.
         descriptors: make kernels that synchronization validation can follow; `runtime.descriptors` runs them.
+        choices: schedules that were found by measuring on the device.
 
     Raises:
         UnsupportedError: the device lacks a dtype that the graph needs.
     """
-    return assemble(optimise(graph, capabilities), KernelMaker(capabilities, descriptors=descriptors).kernel_of)
+    maker = KernelMaker(capabilities, descriptors=descriptors, choices=choices)
+    return assemble(optimise(graph, capabilities), maker.kernel_of)
 
 
-def compile_watched(graph: Graph, capabilities: Capabilities) -> tuple[Program, Program, Graph]:
+def compile_watched(
+    graph: Graph, capabilities: Capabilities, choices: Choices = NO_CHOICES
+) -> tuple[Program, Program, Graph]:
     """Return a graph's program, the one that gives out what every kernel computes, and the fused graph of both."""
     fused = optimise(graph, capabilities)
-    maker = KernelMaker(capabilities)
+    maker = KernelMaker(capabilities, choices=choices)
     return assemble(fused, maker.kernel_of), assemble(watched(fused), maker.kernel_of), fused
 
 
@@ -52,7 +57,7 @@ def optimise(graph: Graph, capabilities: Capabilities) -> Graph:
     # Clean first, so that others meet one form of everything; cut before fusing, so that all parts take neighbours in.
 
     def keeps_bands(before: Node, after: Node) -> bool:
-        return bands.fits(after, capabilities) or not bands.fits(before, capabilities)
+        return bands.can_plan(after, capabilities) or not bands.can_plan(before, capabilities)
 
     cleaned = require_features(fold_tiles(read_transposed(clean(graph), keeps_bands), keeps_bands), capabilities)
     cut = split_reduce(split_loops(split_dot(cleaned, capabilities), capabilities), capabilities)
@@ -73,37 +78,38 @@ def _with_clean_cells(graph: Graph) -> Graph:
     return replace(graph, nodes=tuple(cleaned(node) for node in graph.nodes))
 
 
-def schedule_text(graph: Graph, capabilities: Capabilities) -> str:
+def schedule_text(graph: Graph, capabilities: Capabilities, choices: Choices = NO_CHOICES) -> str:
     """Print the fused graph with each fusion's schedule, and the memory plan."""
     fused = optimise(graph, capabilities)
-    program = assemble(fused, KernelMaker(capabilities).kernel_of)
-    lines = [with_schedules(fused, capabilities).text()]
-    lines += _tile_lines(fused, capabilities)
+    program = assemble(fused, KernelMaker(capabilities, choices=choices).kernel_of)
+    lines = [with_schedules(fused, capabilities, choices).text()]
+    lines += _tile_lines(fused, capabilities, choices)
     lines.append(f"kernels: {len(program.kernels)}")
     lines.append(f"arena: {program.arena_bytes} bytes (liveness bound {program.liveness_bound_bytes})")
     return "\n".join(lines)
 
 
-def _tile_lines(graph: Graph, capabilities: Capabilities) -> list[str]:
+def _tile_lines(graph: Graph, capabilities: Capabilities, choices: Choices) -> list[str]:
     """Say where the tiles of each tile kernel live, in regions too."""
     lines: list[str] = []
     for node in graph.nodes:
         if node.op == "fusion" and node.attributes["kind"] == "tile":
-            schedule = choose(node, capabilities)
+            schedule = choose(node, capabilities, choices)
             lines += (bands if schedule.mode == bands.BANDS else tile).describe(node, schedule)
         elif node.op != "fusion":
-            lines += (line for region in regions(node) for line in _tile_lines(region, capabilities))
+            lines += (line for region in regions(node) for line in _tile_lines(region, capabilities, choices))
     return lines
 
 
-def with_schedules(graph: Graph, capabilities: Capabilities) -> Graph:
+def with_schedules(graph: Graph, capabilities: Capabilities, choices: Choices = NO_CHOICES) -> Graph:
     """Return the fused graph with each fusion's schedule among its attributes, for people to read."""
 
     def annotate(node: Node) -> Node:
         if node.op == "fusion":
-            text = f"<{choose(node, capabilities).text()}>"
-            return replace(node, attributes={"schedule": text, **node.attributes})
-        return map_regions(node, lambda region: with_schedules(region, capabilities))
+            found = tuned(node, capabilities, choices)
+            text = f"tuned {found.text()}" if found is not None else choose(node, capabilities).text()
+            return replace(node, attributes={"schedule": f"<{text}>", **node.attributes})
+        return map_regions(node, lambda region: with_schedules(region, capabilities, choices))
 
     return replace(graph, nodes=tuple(annotate(node) for node in graph.nodes))
 
@@ -114,31 +120,14 @@ class KernelMaker:
 
     capabilities: Capabilities
     descriptors: bool = False
+    choices: Choices = NO_CHOICES
     made: dict[tuple[str, str, bool], Kernel] = field(default_factory=dict)
 
     def kernel_of(self, fusion: Node, guarded: bool) -> tuple[Kernel, int]:
         """Return a fusion's kernel and its number of workgroups."""
-        schedule = choose(fusion, self.capabilities)
+        schedule = choose(fusion, self.capabilities, self.choices)
         key = (fusion_text(fusion), schedule.text(), guarded)
         if key not in self.made:
             options = {"guarded": guarded, "descriptors": self.descriptors}
             self.made[key] = kernels.emit_kernel(fusion, schedule, self.capabilities, **options)
         return self.made[key], kernels.groups(fusion, schedule)
-
-
-def choose(fusion: Node, capabilities: Capabilities) -> Schedule:
-    """Return the schedule of a fusion."""
-    special = {
-        "dot": dot.choose, "scatter": scatter.choose, "map": tiles.choose, "window": running.choose,
-        "tile": lambda *given: bands.choose(*given) or tile.choose(*given),
-    }  # fmt: skip
-    kind = fusion.attributes["kind"]
-    chosen = special[kind](fusion, capabilities) if kind in special else None
-    return schedules.choose(fusion, capabilities) if chosen is None else chosen
-
-
-def fusion_text(fusion: Node) -> str:
-    """Return everything that a fusion's kernel depends on, as text."""
-    a = fusion.attributes
-    head = f"{a['kind']} {a['domain']} {a['reduced']} {a['output_axes']} {a['label']}\n"
-    return head + a["body"].text(with_places=False)

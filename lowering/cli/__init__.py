@@ -1,1 +1,1 @@
-"""The subcommands `qga devices`, `qga inspect` and `qga bench`; each module has `add_parser` and `execute`."""
+"""The subcommands `qga devices`, `inspect`, `bench` and `tune`; each module has `add_parser` and `execute`."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from math import gcd, prod
 
 from shaders.capabilities import Capabilities
@@ -82,19 +82,56 @@ def accumulator_dtype(dtype: str) -> str:
 def choose(fusion: Node, capabilities: Capabilities) -> Schedule:
     """Return the tiles of the product on a device."""
     node = dot_node(fusion.attributes["body"])
+    return _schedule(matmul.choose(problem(node), capabilities, **_lies(node)))
+
+
+def candidates(fusion: Node, capabilities: Capabilities) -> Iterator[Schedule]:
+    """Yield the schedules worth measuring; all of them fit the device."""
+    node = dot_node(fusion.attributes["body"])
+    for tiles in matmul.candidates(problem(node), capabilities, **_lies(node)):
+        yield _schedule(tiles)
+
+
+def _lies(node: Node) -> dict[str, bool]:
     lhs, rhs = layouts(node)
-    tiles = matmul.choose(
-        problem(node),
-        capabilities,
-        lhs_depth_contiguous=lhs.depth_is_minor,
-        rhs_column_contiguous=not rhs.depth_is_minor,
-    )
-    size = matmul.subgroup_size(tiles, capabilities)
-    return Schedule("dot", matmul.workgroup(tiles)[0], subgroup=size or 0, tiles=_without_splits(tiles))
+    return {"lhs_depth_contiguous": lhs.depth_is_minor, "rhs_column_contiguous": not rhs.depth_is_minor}
 
 
-def _without_splits(tiles: MatmulTiles) -> MatmulTiles:
-    return tiles if tiles.splits == 1 else replace(tiles, splits=1)
+def _schedule(tiles: MatmulTiles) -> Schedule:
+    return Schedule("dot", matmul.workgroup(tiles)[0], subgroup=matmul.subgroup_size(tiles) or 0, tiles=tiles)
+
+
+def shape_class(fusion: Node) -> str:
+    """Return what products share that one schedule is best for: dtypes, how operands lie, sizes within a quarter.
+
+    An operand's fastest axis stands last; "moved" ones are reversed, sliced or put together on the way.
+    """
+    body: Graph = fusion.attributes["body"]
+    node, sizes = dot_node(body), problem(dot_node(body))
+    lhs, rhs = layouts(node)
+    left = f"{sizes.lhs}[{'rows,depth' if lhs.depth_is_minor else 'depth,rows'}]"
+    right = f"{sizes.rhs}[{'columns,depth' if rhs.depth_is_minor else 'depth,columns'}]"
+    operands = [
+        text if _is_plain(body, operand) else f"moved {text}"
+        for operand, text in zip(node.inputs, (left, right), strict=True)
+    ]
+    names = ("batch", "rows", "columns", "depth")
+    extents = " ".join(f"{name}<={round_up(getattr(sizes, name))}" for name in names)
+    return f"dot {' '.join(operands)} -> {sizes.accumulator} -> {sizes.result} {extents}"
+
+
+def round_up(extent: int) -> int:
+    """Return the next of eight sizes between one power of two and the next but one: 4096 for 3585 to 4096."""
+    step = 1 << max((extent - 1).bit_length() - 3, 0)
+    return -(-extent // step) * step
+
+
+def _is_plain(body: Graph, operand: Value) -> bool:
+    """Tell whether an operand lies in memory, perhaps under another shape."""
+    producers = body.producers()
+    while operand in producers and producers[operand].op == "reshape":
+        operand = producers[operand].inputs[0]
+    return operand not in producers
 
 
 def groups(fusion: Node, schedule: Schedule) -> int:

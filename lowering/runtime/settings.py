@@ -48,6 +48,11 @@ def settings_from_environment(environment: Mapping[str, str] | None = None) -> S
     )
 
 
+def uses_tuning(environment: Mapping[str, str]) -> bool:
+    """Read QGA_TUNING (0, 1): whether schedules that `qga tune` found are used; they are unless it is 0."""
+    return bool(_choice(environment, "QGA_TUNING", {"": "1", "1": "1", "0": ""}))
+
+
 def _choice(source: Mapping[str, str], name: str, allowed: Mapping[str, str]) -> str:
     value = source.get(name, "").strip().lower()
     if value not in allowed:

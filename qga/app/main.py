@@ -16,6 +16,7 @@ start here:
   qga devices                what Vulkan devices there are, what is missing, and how to get it
   qga inspect FILE:FUNCTION  what the compiler makes of a JAX function, stage by stage
   qga bench                  time kernels on a device
+  qga tune FILE:FUNCTION     measure other schedules of its kernels, once, and keep what is faster
 """
 
 _EPILOG = """\
@@ -33,6 +34,7 @@ _SUBCOMMANDS = {
     "devices": ("lowering.cli.devices", "list Vulkan devices, what is missing and the fix"),
     "inspect": ("lowering.cli.inspect", "show what the compiler makes of a JAX function"),
     "bench": ("lowering.cli.bench", "time kernels on a device"),
+    "tune": ("lowering.cli.tune", "measure schedules on a device and keep what wins"),
 }
 
 

@@ -231,9 +231,9 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     compiled: list[str] = []
     original = api.compiler.compile_graph
 
-    def compile_graph(graph: Any, capabilities: Any) -> Any:
+    def compile_graph(graph: Any, capabilities: Any, **options: Any) -> Any:
         compiled.append(graph.name)
-        return original(graph, capabilities)
+        return original(graph, capabilities, **options)
 
     monkeypatch.setattr(api.compiler, "compile_graph", compile_graph)
     return compiled

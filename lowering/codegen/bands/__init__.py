@@ -16,8 +16,18 @@ memory, `emit` the steps.
 """
 
 from .checks import UnfitError
-from .choose import BANDS, choose, fits
+from .choose import BANDS, can_plan, candidates, choose, fits
 from .emit import emit
 from .plan import describe, find_bands
 
-__all__ = ["BANDS", "UnfitError", "choose", "describe", "emit", "find_bands", "fits"]
+__all__ = [
+    "BANDS",
+    "UnfitError",
+    "can_plan",
+    "candidates",
+    "choose",
+    "describe",
+    "emit",
+    "find_bands",
+    "fits",
+]

@@ -28,6 +28,29 @@ _MOST_THREADS = 256
 def choose(fusion: Node, capabilities: Capabilities) -> Schedule | None:
     """Return a schedule in bands, or None where the device, the author or the cell does not allow one."""
     node: Node = fusion.attributes["body"].nodes[-1]
+    for schedules in _schedules(node, capabilities):
+        if schedules and _shared_bytes(node, schedules[0]) <= capabilities.max_shared_bytes:
+            return schedules[0]
+    return None
+
+
+def candidates(fusion: Node, capabilities: Capabilities) -> Iterator[Schedule]:
+    """Yield the schedules worth measuring; `fits` tells which of them the device can run."""
+    node: Node = fusion.attributes["body"].nodes[-1]
+    for schedules in _schedules(node, capabilities):
+        yield from schedules
+
+
+def fits(fusion: Node, schedule: Schedule, capabilities: Capabilities) -> bool:
+    """Tell whether a kernel can be written with a schedule and its chunks fit the device's shared memory."""
+    try:
+        return _shared_bytes(fusion.attributes["body"].nodes[-1], schedule) <= capabilities.max_shared_bytes
+    except UnfitError:
+        return False
+
+
+def _schedules(node: Node, capabilities: Capabilities) -> Iterator[list[Schedule]]:
+    """Yield each plan's schedules: as many subgroups as share its rows evenly, then fewer if the author has no wish."""
     options = dict(node.attributes.get("options", ()))
     size = capabilities.subgroup_size
     most = min(_MOST_THREADS, MOST_SUBGROUPS * size, capabilities.max_invocations)
@@ -35,13 +58,15 @@ def choose(fusion: Node, capabilities: Capabilities) -> Schedule | None:
         parts = options.get("threads", most) // size
         while parts > 1 and bands.rows % (parts * shape.m):
             parts //= 2
-        schedule = Schedule("tile", parts * size, subgroup=size, mode=BANDS, fragments=(shape, thin))
-        if parts and _shared_bytes(node, schedule) <= capabilities.max_shared_bytes:
-            return schedule
-    return None
+        counts = [parts] if "threads" in options else [parts >> halving for halving in range(parts.bit_length())]
+        yield [
+            Schedule("tile", count * size, subgroup=size, mode=BANDS, fragments=(shape, thin))
+            for count in counts
+            if count
+        ]
 
 
-def fits(node: Node, capabilities: Capabilities) -> bool:
+def can_plan(node: Node, capabilities: Capabilities) -> bool:
     """Tell whether a tile kernel can be planned in bands on a device; its shared memory is not counted."""
     return any(True for _ in _plans(node, capabilities))
 

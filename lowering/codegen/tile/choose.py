@@ -41,6 +41,21 @@ def choose(fusion: Node, capabilities: Capabilities) -> Schedule:
     return last
 
 
+def candidates(fusion: Node, capabilities: Capabilities) -> Iterator[Schedule]:
+    """Yield the schedules worth measuring; `fits` tells which of them the device can run."""
+    node = node_of(fusion)
+    for threads in _all_threads(node, capabilities):
+        yield from _schedules(node, capabilities, threads)
+
+
+def fits(fusion: Node, schedule: Schedule, capabilities: Capabilities) -> bool:
+    """Tell whether a schedule's tiles fit the registers of a workgroup and the device's shared memory."""
+    try:
+        return _shared_bytes(node_of(fusion), schedule) <= capabilities.max_shared_bytes
+    except UnsupportedError:
+        return False
+
+
 def _schedules(node: Node, capabilities: Capabilities, threads: int) -> Iterator[Schedule]:
     """Yield the schedules to try, the fastest first."""
     options, size = _options(node), capabilities.subgroup_size
@@ -61,6 +76,15 @@ def _schedules(node: Node, capabilities: Capabilities, threads: int) -> Iterator
 def _options(node: Node) -> dict[str, int]:
     """Return what the kernel's author asks for; see `lowering.pallas.CompilerParams`."""
     return dict(node.attributes.get("options", ()))
+
+
+def _all_threads(node: Node, capabilities: Capabilities) -> list[int]:
+    """Return the sizes of a workgroup to try: the one that the author asks for, else powers of two of subgroups."""
+    size = capabilities.subgroup_size
+    if "threads" in _options(node):
+        return [_threads(node, capabilities)]
+    most = min(MOST_THREADS, capabilities.max_invocations, MOST_SUBGROUPS * size)
+    return [size << doubling for doubling in range((most // size).bit_length())]
 
 
 def _threads(node: Node, capabilities: Capabilities) -> int:

@@ -4,6 +4,7 @@ A caller describes a `MatmulProblem`, asks `choose` for `MatmulTiles`, makes a b
 `tiles.subgroup`, and calls `emit` with a `MatmulAccess` that loads operands and stores results.
 """
 
+from .candidates import candidates
 from .choose import choose
 from .emit import emit
 from .fit import misfit, shared_bytes
@@ -15,6 +16,7 @@ __all__ = [
     "MatmulProblem",
     "MatmulTiles",
     "Plain",
+    "candidates",
     "choose",
     "emit",
     "groups",

@@ -11,10 +11,10 @@ from ...errors import ShaderError
 from ...tuning import device_family, read_rows
 from .fit import find_fragment, misfit
 from .problem import MatmulProblem, transpose_problem
-from .tiles import KERNELS, MatmulTiles, ceil_divide, groups, split_depth
+from .tiles import DEFAULT_BAND, KERNELS, MatmulTiles, ceil_divide, groups, split_depth
 
 KEYS = {
-    "kernel", "transposed", "tile", "part", "subgroups", "lanes", "slices", "split_to", "buffers",
+    "kernel", "transposed", "tile", "part", "subgroups", "lanes", "slices", "split_to", "buffers", "band",
     "operands", "accumulators", "least_rows", "most_rows", "least_columns", "most_columns", "least_depth", "most_depth",
     "most_operations", "least_groups", "lhs_depth_contiguous", "rhs_column_contiguous",
 }  # fmt: skip
@@ -22,9 +22,6 @@ KEYS = {
 
 LEAST_SPLIT_DEPTH = 512
 """A part of a split depth shorter than this costs more to add up than it saves."""
-
-BAND = 8
-"""Rows of tiles in a band; the value that the first measurements on an H100 used."""
 
 
 def choose(
@@ -49,14 +46,7 @@ def choose(
     """
     family, reasons = device_family(capabilities), []
     for row in read_rows(family, "matmul"):
-        turned = row.get("transposed", False)
-        viewed = transpose_problem(problem) if turned else problem
-        lies = (lhs_depth_contiguous, rhs_column_contiguous)
-        if turned:
-            lies = (not rhs_column_contiguous, not lhs_depth_contiguous)
-        if not _applies(row, viewed, lies):
-            continue
-        tiles = tiles_of_row(row, viewed, capabilities)
+        tiles = tiles_where_meant(row, problem, capabilities, (lhs_depth_contiguous, rhs_column_contiguous))
         if tiles is None or groups(problem, tiles)[0] < row.get("least_groups", 0):
             continue
         reason = misfit(problem, tiles, capabilities)
@@ -69,6 +59,23 @@ def choose(
         want=f"a row of shaders/tuning/{family}.toml that applies",
         fix="add a row with smaller tiles.",
     )
+
+
+def tiles_where_meant(
+    row: Mapping[str, Any], problem: MatmulProblem, capabilities: Capabilities, lies: tuple[bool, bool]
+) -> MatmulTiles | None:
+    """Return the schedule that a row describes, or None where it is not meant for the problem or the device lacks it.
+
+    Args:
+        row: of the tuning data.
+        problem: what to compute.
+        capabilities: of the device.
+        lies: `lhs_depth_contiguous` and `rhs_column_contiguous`, as in `MatmulAccess`.
+    """
+    if row.get("transposed", False):
+        lhs, rhs = lies
+        problem, lies = transpose_problem(problem), (not rhs, not lhs)
+    return tiles_of_row(row, problem, capabilities) if _applies(row, problem, lies) else None
 
 
 def _applies(row: Mapping[str, Any], problem: MatmulProblem, lies: tuple[bool, bool]) -> bool:
@@ -101,7 +108,8 @@ def tiles_of_row(row: Mapping[str, Any], problem: MatmulProblem, capabilities: C
     if kernel in ("tiled", "matrix"):
         rows, columns, depth = row["tile"]
         parts = (rows // part_rows) * (columns // part_columns)
-        tiles = MatmulTiles(kernel, rows, columns, depth, part_rows, part_columns, parts, band=BAND, transposed=turned)
+        band = row.get("band", DEFAULT_BAND)
+        tiles = MatmulTiles(kernel, rows, columns, depth, part_rows, part_columns, parts, band=band, transposed=turned)
         if kernel == "tiled":
             return tiles
         fragment = find_fragment(problem, capabilities, (part_rows, part_columns), depth)

@@ -12,6 +12,9 @@ from .problem import MatmulProblem
 KernelName = Literal["registers", "tiled", "matrix", "vector", "slices"]
 KERNELS: tuple[KernelName, ...] = ("registers", "tiled", "matrix", "vector", "slices")
 
+DEFAULT_BAND = 8
+"""Rows of tiles in a band; the value that the first measurements on an H100 used."""
+
 
 @dataclass(frozen=True, slots=True)
 class MatmulTiles:
@@ -46,7 +49,7 @@ class MatmulTiles:
     transposed: bool = False
     splits: int = 1
     buffers: int = 2
-    band: int = 8
+    band: int = DEFAULT_BAND
 
     def __str__(self) -> str:
         """Return one line that names the schedule, as kernels' names and goldens use it."""
@@ -58,6 +61,8 @@ class MatmulTiles:
             text += " fragment " + "x".join(map(str, self.fragment))
         if self.buffers != 2:
             text += f" buffers {self.buffers}"
+        if self.band != DEFAULT_BAND:
+            text += f" band {self.band}"
         if self.transposed:
             text += " transposed"
         return text + (f" splits {self.splits}" if self.splits > 1 else "")
