@@ -24,7 +24,8 @@ from ..errors import OptionError, describe, refuse
 from ..kernels import launch
 from ..kernels.attention import attention_kernel, average_kernel, parts_of, pass_kernel, split_kernel
 from ..kernels.attention_gradient import Backflow, key_gradient_kernel, query_gradient_kernel
-from ..kernels.problem import Problem, Sizes, TilePlan, hide, modify, operands, sizes_of, with_lists
+from ..kernels.pair import hide, modify
+from ..kernels.problem import Problem, Sizes, TilePlan, operands, sizes_of, with_lists
 from ..kernels.score import score_tile
 from ..kernels.visits import Visits
 from ..tiling.cut import split

@@ -17,19 +17,8 @@ from jaxtyping import Array
 
 from ..tiling.state import State, mix_plainly, state_add, state_read
 from .call import Block, Kernel, Place, Promise
-from .problem import (
-    Problem,
-    Sizes,
-    TilePlan,
-    by_query,
-    channels_of,
-    hide,
-    key_tile_of,
-    modify,
-    sizes_of,
-    split_refs,
-    tile_of,
-)
+from .pair import hide, key_tile_of, modify
+from .problem import Problem, Sizes, TilePlan, by_query, channels_of, sizes_of, split_refs, tile_of
 from .score import score_tile
 from .steps import Steps, key_steps, over_tiles
 from .storage import unit_of

@@ -23,22 +23,8 @@ from jaxtyping import Array, Float
 
 from .attention import promise_of
 from .call import Kernel, Place
-from .problem import (
-    STAGED,
-    Problem,
-    Sizes,
-    TilePlan,
-    by_key,
-    by_query,
-    hide,
-    key_tile_of,
-    modify,
-    query_tile_of,
-    sizes_of,
-    split_refs,
-    tile_of,
-    whole,
-)
+from .pair import hide, key_tile_of, modify, query_tile_of
+from .problem import STAGED, Problem, Sizes, TilePlan, by_key, by_query, sizes_of, split_refs, tile_of, whole
 from .score import Planes
 from .steps import key_steps, over_tiles, query_steps
 
