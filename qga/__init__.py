@@ -21,9 +21,9 @@ from . import (
     scale,
     tiling,
 )
-from .adaptive import adaptive_attention
+from .adaptive import adaptive_attention, structured_attention
 from .analysis import analyze, analyze_model
-from .cache import KVCache, PagedKVCache, decode
+from .cache import KVCache, PagedKVCache, PlaneCache, decode
 from .errors import DomainError, OptionError, ShapeError
 from .exact import (
     attention,
@@ -40,6 +40,7 @@ __all__ = [
     "KVCache",
     "OptionError",
     "PagedKVCache",
+    "PlaneCache",
     "ShapeError",
     "adaptive",
     "adaptive_attention",
@@ -67,5 +68,6 @@ __all__ = [
     "ring_attention",
     "routing",
     "scale",
+    "structured_attention",
     "tiling",
 ]

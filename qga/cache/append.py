@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, Int
 from ..errors import OptionError, ShapeError, describe, refuse
 from .cache import Counts, KVCache
 from .paged import NO_PAGE, PagedKVCache, claim_pages
+from .planes import PlaneCache, append_planes, check_planes
 from .storage import has_scales, quantise
 
 # Where rows go that have no place: beyond every array.
@@ -18,7 +19,7 @@ _NOWHERE = 2**30
 
 Rows = Float[Array, "batch rows key_heads width"]
 ValueRows = Float[Array, "batch rows key_heads channels"]
-Cache = TypeVar("Cache", KVCache, PagedKVCache)
+Cache = TypeVar("Cache", KVCache, PagedKVCache, PlaneCache)
 Places = tuple[Int[Array, "batch rows"], Int[Array, "batch rows"]]
 
 
@@ -29,7 +30,8 @@ def append(cache: Cache, key: Rows, value: ValueRows, *, rows: Counts | None = N
     for which there is no room are dropped and nothing that is there is touched; ``lengths`` count them all the same, so
     that ``is_overflowed`` tells. Where lengths are known, outside of traces, such a call is refused.
 
-    In pages, an entry takes free ones as it needs them, the lowest first; one that has lost rows takes no more.
+    In pages, an entry takes free ones as it needs them, the lowest first; one that has lost rows takes no more. In
+    planes, a tile is written once, when it is full.
 
     Args:
         cache: what to append to.
@@ -54,13 +56,18 @@ def append(cache: Cache, key: Rows, value: ValueRows, *, rows: Counts | None = N
         >>> append(cache, jnp.ones((1, 3, 2, 4)), jnp.ones((1, 3, 2, 4))).lengths
         Array([3], dtype=int32)
     """
-    count = _check_rows("append", cache, key, value)
-    counts = check_counts("append", rows, cache.lengths, count)
+    if isinstance(cache, PlaneCache):
+        check_planes(cache, key, value)
+        counts = check_counts("append", rows, cache.lengths, key.shape[1])
+        _refuse_overflow("append", cache._replace(lengths=cache.lengths + counts))
+        return append_planes(cache, key, value, counts)
+    _check_rows("append", cache, key, value)
+    counts = check_counts("append", rows, cache.lengths, key.shape[1])
     longer = cache._replace(lengths=cache.lengths + counts)
     if isinstance(longer, PagedKVCache):
         longer = claim_pages(longer, cache.lengths)
     _refuse_overflow("append", longer)
-    numbers = jnp.arange(count, dtype=jnp.int32)[None]
+    numbers = jnp.arange(key.shape[1], dtype=jnp.int32)[None]
     places = _find(longer, cache.lengths[:, None] + numbers, numbers < counts[:, None])
     is_paged = isinstance(longer, PagedKVCache)
     keys, key_scales = _store(cache.keys, cache.key_scales, key, places, is_paged=is_paged)
@@ -68,7 +75,7 @@ def append(cache: Cache, key: Rows, value: ValueRows, *, rows: Counts | None = N
     return longer._replace(keys=keys, values=values, key_scales=key_scales, value_scales=value_scales)
 
 
-def is_overflowed(cache: KVCache | PagedKVCache) -> Bool[Array, " batch"]:
+def is_overflowed(cache: KVCache | PagedKVCache | PlaneCache) -> Bool[Array, " batch"]:
     """Tell which entries were appended more rows than they have room for; the last ones were dropped.
 
     Example:
@@ -105,8 +112,8 @@ def _store(
     return kept.at[places].set(numbers, mode="drop", unique_indices=True), written
 
 
-def _check_rows(name: str, cache: KVCache | PagedKVCache, key: Array, value: Array) -> int:
-    """Refuse rows that do not fit kept ones; return how many there are."""
+def _check_rows(name: str, cache: KVCache | PagedKVCache, key: Array, value: Array) -> None:
+    """Refuse rows that do not fit kept ones."""
     keys, values, (batch, *_) = cache.keys, cache.values, cache.shape
     fits = key.ndim == value.ndim == 4 and key.shape[:3] == value.shape[:3] and key.shape[0] == batch
     fits = fits and key.shape[2:] == keys.shape[2:] and value.shape[2:] == values.shape[2:]
@@ -121,7 +128,6 @@ def _check_rows(name: str, cache: KVCache | PagedKVCache, key: Array, value: Arr
             want=f"[{batch}, rows, {heads}, {width}] and [{batch}, rows, {heads}, {channels}], {want}",
             fix="append what the cache was made for, or make it of another dtype.",
         )  # fmt: skip
-    return key.shape[1]
 
 
 def check_counts(name: str, rows: Counts | None, lengths: Counts, count: int) -> Counts:
@@ -137,7 +143,7 @@ def check_counts(name: str, rows: Counts | None, lengths: Counts, count: int) ->
     return jnp.clip(rows.astype(lengths.dtype), 0, count)
 
 
-def _refuse_overflow(name: str, cache: KVCache | PagedKVCache) -> None:
+def _refuse_overflow(name: str, cache: KVCache | PagedKVCache | PlaneCache) -> None:
     lengths, room = cache.lengths, cache.room
     if isinstance(lengths, Tracer) or isinstance(room, Tracer) or not bool(jnp.any(lengths > room)):
         return

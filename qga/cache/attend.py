@@ -19,35 +19,42 @@ from ..tiling.state import accumulator_dtype
 from .append import Cache, Rows, ValueRows, append, check_counts
 from .cache import Counts, KVCache
 from .paged import PagedKVCache
+from .planes import PlaneCache
+from .planes_attend import attend_planes
 from .storage import has_scales
 
 Queries = Float[Array, "batch rows heads width"]
 
 
-def attend(cache: KVCache | PagedKVCache, query: Queries, *, rows: Counts | None = None, **options: Any) -> Any:
+def attend(
+    cache: KVCache | PagedKVCache | PlaneCache, query: Queries, *, rows: Counts | None = None, **options: Any
+) -> Any:
     """Mix the values of a cache by the softmax of scores: ``qga.attention`` of the rows that are there.
 
     The queries are those of the last rows that were appended: query i of r has place length - r + i, from which the
     causal rule, the window and ALiBi count, and sees the keys up to its own. Rows of few bits are read as they lie; a
     key's scale multiplies its scores and a value's scale its weight. Of a cache in pages, tiles are found by the table.
+    Of a cache in planes, as much is read as a promise asks for, and the one query of each entry is certified.
 
     Args:
         cache: after ``append``.
         query: one row for each of the last rows; where entries differ, the first ``rows`` of each.
         rows: how many of the queries exist, of each entry; the others get zeros.
         options: of ``qga.attention``, with the capacity for ``keys``; ``is_causal`` is True by default. Lengths and
-            offsets are the cache's own.
+            offsets are the cache's own. Of a cache in planes: ``resolution``, a ``qga.tiling.Certified(eps)`` whose eps
+            is in root mean square lengths of values, and ``scale``.
 
     Returns:
         [batch, rows, heads, channels] in the dtype of ``query``; with ``return_lse`` also log sums, as
-        ``qga.attention``.
+        ``qga.attention``. Of a cache in planes also a ``qga.tiling.Certificate``, [batch, 1, heads]: bounds against
+        the exact softmax of the rows that were appended, and what was read.
 
     Raises:
         ShapeError: shapes or dtypes do not fit together.
         OptionError: an option is out of range; rows of few bits or in pages are asked for another metric than "dot",
             or for a derivative.
 
-    Error: that of ``qga.attention``, and of rows of few bits what ``cache_bounds`` says.
+    Error: that of ``qga.attention``, and of rows of few bits what ``cache_bounds`` says, of planes the certificate.
     Cost: a pass over the rows that are there, and 2 rows lengths (width + channels) operations for each head.
 
     Example:
@@ -58,6 +65,8 @@ def attend(cache: KVCache | PagedKVCache, query: Queries, *, rows: Counts | None
         >>> attend(cache, query, window=(3, 0)).shape
         (1, 2, 4, 4)
     """
+    if isinstance(cache, PlaneCache):
+        return attend_planes(cache, query, **options)
     _check_dtypes(cache, query)
     counts = check_counts("attend", rows, cache.lengths, query.shape[1] if query.ndim == 4 else 0)
     storage = Storage(cache.key_scales, cache.value_scales, cache.table if isinstance(cache, PagedKVCache) else None)

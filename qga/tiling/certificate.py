@@ -23,12 +23,16 @@ class Certificate(NamedTuple):
         out_error: of the length of the output's error, in the unit of the values.
         value_scale: root mean square length of the values, the unit of ``relative_error``.
         tiles_exact: tiles whose keys were scored.
-        tiles_half: tiles whose keys were scored in products of 16-bit numbers that stand for wider ones.
+        tiles_half: tiles whose keys were scored in products of 16-bit numbers that stand for wider ones, or that were
+            read in the high plane of their bits.
         tiles_coarse: tiles that were replaced by one mean key.
         tiles_skipped: tiles that were left out, those without keys among them.
         sound: the bounds are finite and ``total_variation`` is at most what was promised. False where rounding may
             exceed the promise, as it does for numbers that are too large or not numbers at all; the bounds hold still,
-            and a wider dtype makes them smaller.
+            and a wider dtype makes them smaller. Of a cache in planes, ``relative_error`` is what was promised.
+        tiles_mixed: tiles of which both planes of the keys and the high plane of the values were read; None where rows
+            lie in no planes.
+        bytes_read: of the cache, by all queries that share its head; None where nobody counts them.
     """
 
     kl: Numbers
@@ -41,6 +45,8 @@ class Certificate(NamedTuple):
     tiles_coarse: Int[Array, "*batch"]
     tiles_skipped: Int[Array, "*batch"]
     sound: Bool[Array, "*batch"]
+    tiles_mixed: Int[Array, "*batch"] | None = None
+    bytes_read: Int[Array, "*batch"] | None = None
 
     @property
     def relative_error(self) -> Numbers:
@@ -50,7 +56,7 @@ class Certificate(NamedTuple):
     @property
     def saved(self) -> Numbers:
         """Share of the tiles that were not scored: of the operations of dense attention, and of the bytes of keys."""
-        scored = self.tiles_exact + self.tiles_half
+        scored = self.tiles_exact + self.tiles_half + (0 if self.tiles_mixed is None else self.tiles_mixed)
         return 1 - scored / jnp.maximum(scored + self.tiles_coarse + self.tiles_skipped, 1)
 
 
