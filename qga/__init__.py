@@ -21,7 +21,7 @@ from . import (
     scale,
     tiling,
 )
-from .adaptive import adaptive_attention
+from .adaptive import adaptive_attention, structured_attention
 from .analysis import analyze, analyze_model
 from .cache import KVCache, PagedKVCache, PlaneCache, decode
 from .errors import DomainError, OptionError, ShapeError
@@ -68,5 +68,6 @@ __all__ = [
     "ring_attention",
     "routing",
     "scale",
+    "structured_attention",
     "tiling",
 ]

@@ -1,0 +1,197 @@
+"""Attention over points: every bound holds against float64, whatever the points are, and far tiles are replaced."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from qga import OptionError, attention, structured_attention
+from qga.adaptive import expand, point_plan
+from qga.tiling import Certified
+
+QUERIES, KEYS, HEADS, EPS = 1000, 1100, 2, 1e-2
+Points = tuple[np.ndarray, np.ndarray, np.ndarray]
+Result = tuple[Any, Any]
+
+
+def attend(query: Any, key: Any, value: Any, scale: Any) -> Result:
+    return structured_attention(query, key, value, scale=scale, resolution=Certified(EPS))
+
+
+run = jax.jit(attend)
+
+
+def draw(width: int = 2, channels: int = 3, queries: int = QUERIES, keys: int = KEYS) -> Points:
+    random = np.random.default_rng(3)
+    query = random.uniform(size=(1, queries, HEADS, width)).astype(np.float32)
+    key = random.uniform(size=(1, keys, 1, width)).astype(np.float32)
+    value = np.sin(5 * key @ random.normal(size=(width, channels))) + random.normal(size=(1, keys, 1, channels)) / 20
+    return query, key, value.astype(np.float32)
+
+
+def exact_weights(query: np.ndarray, key: np.ndarray, scale: Any) -> np.ndarray:
+    """Weights of all keys in double precision, [batch, queries, heads, keys]."""
+    query, key = (np.asarray(each, np.float64) for each in (query, key))
+    squares = np.sum(np.square(query[:, :, :, None] - np.swapaxes(key, 1, 2)[:, None]), axis=-1)
+    scores = -np.reshape(np.float64(scale), (-1, 1)) / 2 * squares
+    weights = np.exp(scores - np.max(scores, axis=-1, keepdims=True))
+    return weights / np.sum(weights, axis=-1, keepdims=True)
+
+
+def check(points: Points, scale: Any, found: Result) -> None:
+    """Every query's error is below its bound, and the promise is kept."""
+    query, key, value = points
+    out, certificate = found
+    exact = exact_weights(query, key, scale) @ np.float64(value)[:, None, :, 0]
+    errors = np.linalg.norm(np.float64(out) - exact, axis=-1)
+    assert np.all(errors <= np.asarray(certificate.out_error))
+    assert bool(jnp.all(certificate.sound == (certificate.total_variation <= EPS)))
+
+
+def needle(points: Points) -> Points:
+    """One key of a huge value in the middle of the others."""
+    value = points[2].copy()
+    value[0, 500] = 1e4
+    return points[0], points[1], value
+
+
+def duplicates(points: Points) -> Points:
+    query, key, value = (each.copy() for each in points)
+    key[0, 100:600] = key[0, 100]
+    query[0, :300] = key[0, 100]
+    return query, key, value
+
+
+def far_away(points: Points) -> Points:
+    """Points far from the origin, and queries far from every key."""
+    query, key, value = points[0] + 100, points[1] + 100, points[2]
+    query[0, :5] += 30
+    return query, key, value
+
+
+def outliers(points: Points) -> Points:
+    query, key, value = (each.copy() for each in points)
+    key[0, 7], query[0, 9], key[0, 8] = 1e4, -1e6, -1e12
+    return query, key, value
+
+
+def clusters(points: Points) -> Points:
+    query, key, value = points
+    return np.round(2 * query) + 1e-3 * query, np.round(2 * key) + 1e-3 * key, value
+
+
+SETS: dict[str, tuple[Callable[[Points], Points], float]] = {
+    "smooth": (lambda points: points, 10.0), "narrow": (lambda points: points, 4000.0),
+    "flat": (lambda points: points, 0.0), "needle": (needle, 10.0), "duplicates": (duplicates, 30.0),
+    "far away": (far_away, 20.0), "outliers": (outliers, 20.0), "clusters": (clusters, 40.0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_every_query_is_closer_than_its_bound(name: str) -> None:
+    change, scale = SETS[name]
+    points, scales = change(draw()), np.float32([scale, scale / 2])
+    found = run(*points, scales)
+    check(points, scales, found)
+    if name not in ("outliers", "far away"):
+        assert bool(jnp.all(found[1].sound))
+
+
+def test_far_tiles_are_replaced_and_narrow_ones_left_out() -> None:
+    points = draw()
+    smooth, narrow = (run(*points, np.float32([scale, scale]))[1] for scale in (4.0, 4000.0))
+    assert float(jnp.mean(smooth.saved)) > 0.9
+    assert not np.any(np.asarray(smooth.tiles_exact))
+    assert float(jnp.mean(narrow.tiles_skipped)) > 0.3 * 18
+    for certificate in (smooth, narrow):
+        total = certificate.tiles_exact + certificate.tiles_coarse + certificate.tiles_skipped
+        assert np.all(np.asarray(total) == 20)
+
+
+@pytest.mark.parametrize("broken", ["expansion", pytest.param("weight", marks=pytest.mark.exhaustive)])
+def test_what_is_worse_than_its_bound_is_noticed(broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    points, scales = draw(), np.float32([10.0, 300.0])
+    coefficients, reach_of = expand.coefficients, point_plan.reach_of
+    if broken == "expansion":
+        monkeypatch.setattr(expand, "coefficients", lambda *given: coefficients(*given).at[..., 1:].set(0))
+    else:
+        too_low = lambda *given: (lambda reach: reach._replace(upper=reach.upper - 14))(reach_of(*given))  # noqa: E731
+        monkeypatch.setattr(point_plan, "reach_of", too_low)
+    found = jax.jit(lambda *given: attend(*given))(*points, scales)
+    with pytest.raises(AssertionError):
+        check(points, scales, found)
+
+
+def test_weights_are_as_near_as_is_said() -> None:
+    """Values that are all different directions show the weights themselves."""
+    query, key, _ = draw(queries=1024, keys=1024)
+    value = np.eye(1024, dtype=np.float32)[None, :, None]
+    out, certificate = run(query, key, value, np.float32([8.0, 100.0]))
+    weights = exact_weights(query, key, [8.0, 100.0])
+    found = np.float64(out)
+    assert np.all(np.sum(np.abs(found - weights), axis=-1) / 2 <= np.asarray(certificate.total_variation))
+    there = found > 0
+    divergence = np.sum(
+        np.where(there, found * np.log(np.where(there, found / np.maximum(weights, 1e-300), 1)), 0), axis=-1
+    )
+    assert np.all(divergence <= np.asarray(certificate.kl) + 1e-6)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("width", [1, 3, 5, 40])
+def test_every_width_is_within_its_bound(width: int) -> None:
+    points, scales = draw(width), np.float32([6.0, 60.0]) / width
+    check(points, scales, run(*points, scales))
+
+
+@pytest.mark.exhaustive
+def test_a_line_of_few_points_is_scored() -> None:
+    points = draw(1, 1, 5, 7)
+    found = run(*points, np.float32([9.0, 90.0]))
+    check(points, np.float32([9.0, 90.0]), found)
+    np.testing.assert_array_equal(found[1].tiles_exact, 1)
+
+
+@pytest.mark.exhaustive
+def test_half_precision_and_rows_without_batch() -> None:
+    query, key, value = (each.astype(np.float16) for each in draw())
+    out, certificate = run(query[0], key[0], value[0], 10.0)
+    assert out.dtype == jnp.float16
+    check((query, key, value), 10.0, (out[None], jax.tree.map(lambda each: each[None], certificate)))
+
+
+def test_vulkan_makes_the_same_plan(vulkan: jax.Device) -> None:
+    points, scales = draw(), np.float32([40.0, 400.0])
+    cpu, other = (
+        run(*(jax.device_put(each, device) for each in (*points, scales))) for device in (jax.devices("cpu")[0], vulkan)
+    )
+    assert other[0].devices() == {vulkan}
+    np.testing.assert_array_equal(cpu[1].tiles_coarse, other[1].tiles_coarse)
+    np.testing.assert_array_equal(cpu[1].tiles_skipped, other[1].tiles_skipped)
+    check(points, scales, other)
+    np.testing.assert_allclose(other[0], cpu[0], atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("resolution", "scale", "got"),
+    [(Certified(0.0), 1.0, "eps=0.0"), (0.5, 1.0, "0.5"), (Certified(1e-2), -1.0, "scale=-1.0"),
+     (Certified(1e-2, products="half"), 1.0, "half")],
+)  # fmt: skip
+def test_impossible_options_are_refused(resolution: Any, scale: float, got: str) -> None:
+    with pytest.raises(OptionError) as failure:
+        structured_attention(*draw(queries=8, keys=8), scale=scale, resolution=resolution)
+    assert got in str(failure.value)
+    assert "pass resolution=qga.tiling.Certified(1e-2)" in str(failure.value)
+
+
+def test_results_are_those_of_attention() -> None:
+    points = draw()
+    out, _ = run(*points, np.float32([10.0, 10.0]))
+    np.testing.assert_allclose(
+        out, jax.jit(lambda *rows: attention(*rows, metric="gauss", scale=10.0))(*points), atol=1e-2
+    )
