@@ -179,8 +179,8 @@ def table(rows: Sequence[dict[str, Any]]) -> list[str]:
         lines.append(
             f"{row['name']:20} {row['size']:>18} {row['dtype']:>5} {row['layout']:>4} {default.median_us:>6.0f} µs "
             f"{tuned.median_us:>6.0f} µs {default.median_us / tuned.median_us:>5.2f} "
-            f"{max(default.spread, tuned.spread):>6.0%} {row['default_tflop_per_s']:>8.2f} "
-            f"{row['tuned_tflop_per_s']:>8.2f} {share:>9} {row['tuned_gb_per_s']:>6.0f}"
+            f"{max(default.spread, tuned.spread):>6.0%} {row['default_tflop_per_s']:>8.3g} "
+            f"{row['tuned_tflop_per_s']:>8.3g} {share:>9} {row['tuned_gb_per_s']:>6.0f}"
         )
     return lines
 

@@ -84,7 +84,8 @@ def _all_threads(node: Node, capabilities: Capabilities) -> list[int]:
     if "threads" in _options(node):
         return [_threads(node, capabilities)]
     most = min(MOST_THREADS, capabilities.max_invocations, MOST_SUBGROUPS * size)
-    return [size << doubling for doubling in range((most // size).bit_length())]
+    # The largest first: the fewer invocations, the more code each of them has, and the longer drivers compile.
+    return [size << doubling for doubling in reversed(range((most // size).bit_length()))]
 
 
 def _threads(node: Node, capabilities: Capabilities) -> int:
