@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -48,14 +47,14 @@ def attend_planes(
     # Tiles that do not exist are read where the first one lies, once.
     places = jnp.where(exists, places, 0)
     queries = jnp.swapaxes(asked.rows.reshape(*asked.rows.shape[:3], -1, WORD), 3, 4)
-    scores = _by_head(score_tiles, (0, None, 0))(queries, places, cache.keys)
+    scores = score_tiles(queries, places, cache.keys)
     recent, slack, size = _recent(cache, asked)
     bounds = _bound(cache, asked, jnp.where(exists[:, None, None, :, None], scores, -jnp.inf))
     bounds = bounds._replace(recent=recent.peak + jnp.log(recent.mass), recent_error=slack, recent_size=size)
     unit, grid = _value_scale(cache), 2 / cache.tile
     levels = choose_levels(bounds, resolution.eps * unit, grid=grid, dtype=query.dtype)
     levels = jnp.where(exists[:, None], levels, SKIP)
-    parts = _by_head(sum_tiles, (0, None, 0, 0, 0))(queries, places, levels, scores, (cache.keys, cache.values))
+    parts = sum_tiles(queries, places, levels, scores, (cache.keys, cache.values))
     found = state_merge(_join(State(*parts)), recent)
     # What is left out keeps its weight, at a value of zero, so that the others keep theirs.
     skipped = logsumexp(jnp.where(levels[:, :, None] == SKIP, bounds.log_sums, -jnp.inf), axis=3)
@@ -129,11 +128,6 @@ def _join(parts: State) -> State:
     factors = jnp.exp(parts.peak - jnp.where(peak == -jnp.inf, 0, peak)[:, :, None])
     mass = jnp.sum(factors * parts.mass, axis=2)
     return State(peak, mass, jnp.sum(factors[..., None] * parts.total, axis=2))
-
-
-def _by_head(function: Callable[..., Any], axes: tuple[int | None, ...]) -> Callable[..., Any]:
-    """Map a function of one head over heads, of which places have no axis, and entries."""
-    return jax.vmap(jax.vmap(function, in_axes=axes))
 
 
 def _bytes_read(cache: PlaneCache, levels: Levels, exists: Bool[Array, "batch tiles"]) -> Int[Array, "batch key_heads"]:

@@ -14,7 +14,6 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from ..kernels.call import Block, Kernel, Place, launch
-from ..kernels.problem import tile_of, whole
 from .planes import WORD, Planes, unpack, unpack_centres, unpack_steps
 
 SKIP, HIGH, FINE, BOTH = 0, 1, 2, 3
@@ -27,29 +26,34 @@ SUMMED = 32
 # Tiles that a program scores.
 _SCORED = 4
 
-Asking = Float[Array, "queries four words"]
-Places = Int[Array, " tiles"]
+Asking = Float[Array, "batch key_heads group four words"]
+Places = Int[Array, "batch tiles"]
+OfRows = Float[Array, "batch key_heads group tiles tile"]
+OfParts = Float[Array, "batch key_heads parts group"]
 
 
 @jax.jit
-def score_tiles(queries: Asking, places: Places, keys: Planes) -> Float[Array, "queries tiles tile"]:
+def score_tiles(queries: Asking, places: Places, keys: Planes) -> OfRows:
     """Score the keys of tiles by their high plane.
 
     Args:
-        queries: of the heads that share the keys, scaled; channels in the order of ``unpack``.
+        queries: scaled; channels in the order of ``unpack``.
         places: where tiles lie; those that do not exist may lie anywhere.
-        keys: of one head.
+        keys: of the cache.
     """
-    tiles, tile, words = keys.high.shape
-    group, count = len(queries), min(_SCORED, len(places))
+    (batch, heads, _, tile, _), tiles = keys.high.shape, places.shape[1]
+    group, count = queries.shape[2], min(_SCORED, tiles)
     kernel = Kernel(
         partial(_score, count=count),
-        (-(-len(places) // count),),
-        [tile_of(count), whole(group, WORD, words), whole(tiles, tile, words), whole(tiles, 2, words)],
-        [Block((group, count, tile), lambda i: (0, i, 0))],
-        [jax.ShapeDtypeStruct((group, len(places), tile), jnp.float32)],
+        (batch, heads, -(-tiles // count)),
+        [
+            Block((None, count), lambda entry, head, part: (entry, part)),
+            _of_head(queries), _all(keys.high), _all(keys.grid),
+        ],
+        [Block((None, None, group, count, tile), lambda entry, head, part: (entry, head, 0, part, 0))],
+        [jax.ShapeDtypeStruct((batch, heads, group, tiles, tile), jnp.float32)],
         "plane_scores",
-    )
+    )  # fmt: skip
     return launch(kernel, places, queries, keys.high, keys.grid)[0]
 
 
@@ -57,10 +61,10 @@ def score_tiles(queries: Asking, places: Places, keys: Planes) -> Float[Array, "
 def sum_tiles(
     queries: Asking,
     places: Places,
-    levels: Int[Array, " tiles"],
-    scores: Float[Array, "queries tiles tile"],
+    levels: Int[Array, "batch key_heads tiles"],
+    scores: OfRows,
     planes: tuple[Planes, Planes],
-) -> tuple[Float[Array, "parts queries"], Float[Array, "parts queries"], Float[Array, "parts queries channels"]]:
+) -> tuple[OfParts, OfParts, Float[Array, "batch key_heads parts group channels"]]:
     """Return peak, mass and total of the softmax state of each query for each part of the tiles.
 
     Args:
@@ -68,38 +72,50 @@ def sum_tiles(
         places: likewise.
         levels: what is read of each tile.
         scores: of ``score_tiles``.
-        planes: keys and values of one head.
+        planes: keys and values of the cache.
     """
     keys, values = planes
-    (tiles, tile, words), channels = keys.high.shape, values.high.shape[2]
-    group, count = len(queries), min(SUMMED, len(places))
-    parts = -(-len(places) // count)
-    stored = [whole(tiles, tile, words), whole(tiles, 2, words)]
+    (batch, heads, tiles), group, words = levels.shape, queries.shape[2], values.high.shape[4]
+    count = min(SUMMED, tiles)
+    parts = -(-tiles // count)
+    shapes = [(batch, heads, parts, group, *last) for last in ((), (), (WORD, words))]
+    stored = keys.low, keys.grid, values.high, values.low, values.grid
     kernel = Kernel(
         partial(_sum, count=count),
-        (parts,),
+        (batch, heads, parts),
         [
-            tile_of(count), tile_of(count), whole(group, WORD, words),
-            whole(*scores.shape), *stored, *[whole(tiles, tile, channels)] * 2, whole(tiles, 2, channels),
+            Block((None, None, count), lambda entry, head, part: (entry, head, part)),
+            Block((None, count), lambda entry, head, part: (entry, part)),
+            _of_head(queries), _all(scores), *map(_all, stored),
         ],
-        [Block((None, group), lambda i: (i, 0))] * 2
-        + [Block((None, group, WORD, channels), lambda i: (i, 0, 0, 0))],
-        [jax.ShapeDtypeStruct((parts, group, *last), jnp.float32) for last in ((), (), (WORD, channels))],
+        [Block((None, None, None, *shape[3:]), partial(_part, len(shape))) for shape in shapes],
+        [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes],
         "plane_sums",
     )  # fmt: skip
-    peak, mass, total = launch(
-        kernel, levels, places, queries, scores, keys.low, keys.grid, values.high, values.low, values.grid
-    )
-    return peak, mass, jnp.swapaxes(total, 2, 3).reshape(parts, group, WORD * channels)
+    peak, mass, total = launch(kernel, levels, places, queries, scores, *stored)
+    return peak, mass, jnp.swapaxes(total, 4, 5).reshape(batch, heads, parts, group, WORD * words)
+
+
+def _all(array: Array) -> Block:
+    """Give every program the whole array, of which it reads what it finds by its place."""
+    return Block(array.shape, lambda entry, head, part: (0,) * array.ndim)
+
+
+def _of_head(array: Array) -> Block:
+    return Block((None, None, *array.shape[2:]), lambda entry, head, part: (entry, head, *(0,) * (array.ndim - 2)))
+
+
+def _part(rank: int, entry: Any, head: Any, part: Any) -> tuple[Any, ...]:
+    return (entry, head, part, *(0,) * (rank - 3))
 
 
 def _score(place: Place, places: Any, queries: Any, high: Any, grid: Any, scores: Any, *, count: int) -> None:
-    del place
+    entry, head, _ = place
     asking = [[queries[row, part] for part in range(WORD)] for row in range(queries.shape[0])]
     for number in range(count):
         at = places[number]
-        codes = grid[at]
-        parts, steps, centres = unpack(high[at]), unpack_steps(codes[0]), unpack_centres(codes[1])
+        codes = grid[entry, head, at]
+        parts, steps, centres = unpack(high[entry, head, at]), unpack_steps(codes[0]), unpack_centres(codes[1])
         for row, query in enumerate(asking):
             factors = [each * step for each, step in zip(query, steps, strict=True)]
             terms = _dot(factors, centres)[None] + _dot([each[None] for each in factors], parts)
@@ -107,8 +123,9 @@ def _score(place: Place, places: Any, queries: Any, high: Any, grid: Any, scores
 
 
 def _sum(place: Place, levels: Any, places: Any, queries: Any, scores: Any, *refs: Any, count: int) -> None:
-    *given, peak, mass, total = refs
-    group, (tile, words) = queries.shape[0], given[2].shape[1:]
+    key_low, key_grid, high, low, grid, peak, mass, total = refs
+    entry, head, part = place
+    group, (tile, words) = queries.shape[0], high.shape[3:]
     nothing = (
         jnp.full((tile,), -jnp.inf, jnp.float32),
         jnp.zeros((tile,), jnp.float32),
@@ -116,13 +133,14 @@ def _sum(place: Place, levels: Any, places: Any, queries: Any, scores: Any, *ref
     )
 
     def step(number: Array, states: Any) -> Any:
-        at, first = places[number], place[0] * count
+        at = entry, head, places[number]
 
         def read(level: int, states: Any) -> Any:
-            found = [scores[row, first + number] for row in range(group)]
+            found = [scores[entry, head, row, part * count + number] for row in range(group)]
             if level >= FINE:
-                found = [score + _low_scores(at, queries, row, *given[:2]) for row, score in enumerate(found)]
-            return _add(states, found, _values(at, *given[2:], is_whole=level == BOTH))
+                added = _low_scores(queries, key_low[at], key_grid[at][0])
+                found = [score + more for score, more in zip(found, added, strict=True)]
+            return _add(states, found, _values(high[at], low[at] if level == BOTH else None, grid[at]))
 
         branches = lambda states: states, *(partial(read, level) for level in (HIGH, FINE, BOTH))
         return lax.switch(levels[number], branches, states)
@@ -132,23 +150,22 @@ def _sum(place: Place, levels: Any, places: Any, queries: Any, scores: Any, *ref
         highest = jnp.max(peaks)
         factors = jnp.exp(peaks - _finite(highest))
         peak[row], mass[row] = highest, jnp.sum(factors * masses)
-        for part, each in enumerate(totals):
-            total[row, part] = jnp.sum(factors[:, None] * each, axis=0)
+        for channel, each in enumerate(totals):
+            total[row, channel] = jnp.sum(factors[:, None] * each, axis=0)
 
 
-def _low_scores(at: Array, queries: Any, row: int, low: Any, grid: Any) -> Array:
-    """Return what the low plane of a tile adds to its scores."""
-    steps = unpack_steps(grid[at, 0])
-    factors = [queries[row, part] * (step * (1 / 256)) for part, step in enumerate(steps)]
-    return jnp.sum(_dot([each[None] for each in factors], unpack(low[at])), axis=1)
+def _low_scores(queries: Any, low: Array, codes: Array) -> list[Array]:
+    """Return what the low plane of a tile adds to the scores of each query."""
+    parts, steps = unpack(low), [step * (1 / 256) for step in unpack_steps(codes)]
+    factors = [[queries[row, part] * step for part, step in enumerate(steps)] for row in range(queries.shape[0])]
+    return [jnp.sum(_dot([each[None] for each in query], parts), axis=1) for query in factors]
 
 
-def _values(at: Array, high: Any, low: Any, grid: Any, *, is_whole: bool) -> list[Array]:
+def _values(high: Array, low: Array | None, codes: Array) -> list[Array]:
     """Read the values of a tile."""
-    codes = grid[at]
-    parts, steps, centres = unpack(high[at]), unpack_steps(codes[0]), unpack_centres(codes[1])
-    if is_whole:
-        parts = [part + rest * (1 / 256) for part, rest in zip(parts, unpack(low[at]), strict=True)]
+    parts, steps, centres = unpack(high), unpack_steps(codes[0]), unpack_centres(codes[1])
+    if low is not None:
+        parts = [part + rest * (1 / 256) for part, rest in zip(parts, unpack(low), strict=True)]
     return [step[None] * (centre[None] + part) for part, step, centre in zip(parts, steps, centres, strict=True)]
 
 
