@@ -11,7 +11,7 @@ from ...tuning import device_family, read_rows
 from .choose import tiles_where_meant
 from .fit import misfit
 from .problem import MatmulProblem
-from .tiles import MatmulTiles, tile_counts
+from .tiles import MatmulTiles, ceil_divide, tile_counts
 
 ALTERNATIVES = ("depth", "buffers", "tile", "part", "subgroups", "lanes", "slices", "band", "transposed")
 """What a sweep may list alternatives of; the last varies fastest."""
@@ -66,6 +66,9 @@ def sweep_rows(sweep: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 def _is_sound(problem: MatmulProblem, tiles: MatmulTiles, capabilities: Capabilities) -> bool:
     """Tell whether parts fill their tile, tiles do not make much more than the result, and the device can run them."""
     if tiles.rows % tiles.part_rows or tiles.columns % tiles.part_columns:
+        return False
+    rounds = problem.depth if tiles.kernel != "vector" else ceil_divide(problem.depth, tiles.subgroup or 1)
+    if capabilities.loop_rounds is not None and rounds > capabilities.loop_rounds:
         return False
     down, across = tile_counts(problem, tiles)
     made = down * tiles.rows * across * tiles.columns

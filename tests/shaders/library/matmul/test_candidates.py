@@ -16,7 +16,8 @@ from shaders.tuning import read_rows
 from shaders.tuning.rows import FAMILIES
 from tests.shaders.library.matmul.support import Case, make_kernel, product
 
-H100 = Capabilities.from_text((Path(__file__).parents[2] / "capabilities" / "h100.json").read_text())
+FIXTURES = Path(__file__).parents[2] / "capabilities"
+H100, LAVAPIPE = (Capabilities.from_text((FIXTURES / f"{name}.json").read_text()) for name in ("h100", "lavapipe22"))
 PROBLEMS = {
     "square": (256, 256, 256), "ragged": (65, 67, 129), "few rows": (3, 4096, 512), "one row": (1, 4096, 4096),
     "few columns": (4096, 4, 512), "head": (512, 64, 512),
@@ -54,6 +55,12 @@ def test_a_smaller_device_has_fewer_candidates() -> None:
     problem = product(256, 256, 256, "f16")
     small = replace(H100, max_shared_bytes=16384)
     assert 0 < len(candidates(problem, small)) < len(candidates(problem, H100))
+
+
+@pytest.mark.parametrize(("depth", "kernels"), [(65535, {"registers", "vector"}), (65536, {"vector"})])
+def test_no_loop_goes_round_more_often_than_the_driver_lets_it(depth: int, kernels: set[str]) -> None:
+    found = candidates(product(4, 64, depth), LAVAPIPE)
+    assert {tiles.kernel for tiles in found} == kernels
 
 
 def test_candidates_depend_on_how_operands_lie() -> None:
