@@ -28,6 +28,8 @@ from .machine import head_of_record
 
 RECORDS = Path(__file__).parent / "records"
 PROMISES = 1e-2, 1e-1
+# Rows that are appended at a time.
+CHUNK = 1024
 LEVELS = {"skipped": "tiles_skipped", "high": "tiles_half", "mixed": "tiles_mixed", "both": "tiles_exact"}
 Numbers = dict[str, Any]
 
@@ -41,7 +43,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--rows", help="file of python -m tests.bench.model_rows")
     parser.add_argument("--gaussian", action="store_true", help="random rows, whatever is installed")
     parser.add_argument("--documents", type=int, nargs="+", default=[1, 4], help="of a context (default: 1 and 4)")
-    parser.add_argument("--queries", type=int, default=8, help="places of each layer that ask (default: 8)")
+    parser.add_argument(
+        "--queries", type=int, default=8, help="places of each layer that ask in the longest context (default: 8)"
+    )
     parser.add_argument("--tile", type=int, default=16, help="rows of a tile (default: 16)")
     parser.add_argument("--platform", default="vulkan", help="of the device (default: vulkan)")
     parser.add_argument("--untimed", action="store_true", help="leave times out")
@@ -78,7 +82,9 @@ def measure(options: argparse.Namespace, device: Any, rows: model_rows.Rows) -> 
     """Measure both contexts, for single heads and for groups."""
     found: list[Numbers] = []
     for documents in options.documents:
-        query, key, value, lengths = entries_of(rows, documents, options.queries)
+        # As many bytes in every context, as far as there are places that ask.
+        queries = min(model_rows.ASKING, options.queries * max(options.documents) // documents)
+        query, key, value, lengths = entries_of(rows, documents, queries)
         group = query.shape[2] // key.shape[2]
         caches = fill(options, device, key, value, lengths)
         for asked in (query[:, :, ::group], query):
@@ -93,11 +99,13 @@ def fill(options: argparse.Namespace, device: Any, key: np.ndarray, value: np.nd
     from qga.cache import append, empty_cache, empty_plane_cache
 
     (batch, capacity, heads, width), write = key.shape, jax.jit(append, donate_argnums=0)
-    given = [jax.device_put(each, device) for each in (key, value)]
-    counts = jax.device_put(lengths, device)
     dense = empty_cache(batch, capacity, heads, width, dtype=np.float16)
     planes = empty_plane_cache(batch, capacity, heads, width, tile=options.tile)
-    return tuple(write(each, *given, rows=counts) for each in (dense, planes))
+    for first in range(0, capacity, CHUNK):
+        rows = [jax.device_put(each[:, first : first + CHUNK], device) for each in (key, value)]
+        counts = jax.device_put(np.clip(lengths - first, 0, CHUNK), device)
+        dense, planes = (write(each, *rows, rows=counts) for each in (dense, planes))
+    return dense, planes
 
 
 def compare(
