@@ -6,11 +6,10 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
-from ..kernels.visits import Listed
 from .expansion import Expansion, coefficients, monomials, truncation_error
-from .point_plan import Balls, Points
+from .point_plan import Balls, Chosen, Points
 
 # Rows whose products are added up at a time, so that sums of many do not round like sums of many.
 BLOCK = 256
@@ -40,9 +39,9 @@ def no_sums(queries: Points, columns: int) -> Sums:
 
 def add_expanded(
     sums: Sums, points: tuple[Points, Points], balls: tuple[Balls, Balls], columns: Float[Array, "heads keys columns"],
-    listed: Listed, scale: Float[Array, " heads"], known: Expansion,
+    expanded: Chosen, scale: Float[Array, " heads"], known: Expansion,
 ) -> Sums:  # fmt: skip
-    """Add what the tiles of keys weigh that each tile of queries lists.
+    """Add what tiles of keys weigh for tiles of queries, by expansions.
 
     q = a + e,  k = c + d:   -scale / 2 |q - k|^2 = -scale / 2 |a - k|^2 - scale / 2 (|e|^2 + 2 e.(a - c)) + scale e.d
 
@@ -53,7 +52,7 @@ def add_expanded(
         points: queries and keys, in tiles of equal numbers of rows.
         balls: of their tiles, of keys for each key head.
         columns: 1 and the values of each key; zeros where there is none.
-        listed: tiles of keys for each tile of queries.
+        expanded: which pairs of tiles are added.
         scale: inverse temperature.
         known: the expansion.
     """
@@ -68,9 +67,11 @@ def add_expanded(
     head = (jnp.arange(heads, dtype=jnp.int32) // group)[:, None]
     reshaped = lambda each: each.reshape(heads, tiles, -1, *each.shape[2:])  # noqa: E731
 
+    lists, lengths = _list(expanded)
+
     def add(place: Array, state: Sums) -> Sums:
-        chosen = lax.dynamic_index_in_dim(listed.tiles, place, axis=2, keepdims=False)
-        is_there = place < listed.stop
+        chosen = lax.dynamic_index_in_dim(lists, place, axis=2, keepdims=False)
+        is_there = place < lengths
         taken, radius = rows[head, chosen], balls[1].radius[head, chosen]
         between = balls[0].center - balls[1].center[head, chosen]
         away, other, held = jnp.split(taken, (width, width + known.terms), axis=3)
@@ -82,12 +83,24 @@ def add_expanded(
         own = peak[..., None] - half[..., None] * jnp.sum(step * (step + 2 * between[:, :, None]), axis=3)
         error = truncation_error(length, known.order)
         found = jnp.matmul(powers, moments, precision=lax.Precision.HIGHEST)
+        # A list that has ended names a tile that may not even be of numbers.
+        found = jnp.where(is_there[..., None, None], found, 0)
         own = jnp.where(is_there[..., None], own, -jnp.inf)
         return _add(state, own, found, jnp.where(is_there, error / (1 - error), 0)[..., None])
 
     state = Sums(*map(reshaped, sums))
-    state = lax.fori_loop(0, jnp.max(listed.stop), add, state)
+    state = lax.fori_loop(0, jnp.max(lengths), add, state)
     return Sums(*(each.reshape(whole.shape) for each, whole in zip(state, sums, strict=True)))
+
+
+def _list(chosen: Chosen) -> tuple[Int[Array, "heads tiles others"], Int[Array, "heads tiles"]]:
+    """List the keys' tiles that each tile of queries has chosen, and say how many these are."""
+    reached = jnp.cumsum(chosen, axis=2, dtype=jnp.int32)
+    heads, tiles, others = (jnp.arange(size, dtype=jnp.int32) for size in chosen.shape)
+    places = jnp.where(chosen, reached - 1, len(others))
+    numbers = jnp.broadcast_to(others[None, None], chosen.shape)
+    lists = jnp.zeros_like(reached).at[heads[:, None, None], tiles[None, :, None], places].set(numbers, mode="drop")
+    return lists, reached[..., -1]
 
 
 def _add(state: Sums, own: Array, found: Array, error: Array) -> Sums:

@@ -15,7 +15,7 @@ from ..exact.grouped import Options, attend_grouped
 from ..exact.multi_head import Attended, Heads, KeyHeads, ValueHeads
 from ..exact.prepare import prepare
 from ..kernels.problem import DEFAULT_TILE
-from ..kernels.visits import Visits, list_visits
+from ..kernels.visits import Visits
 from ..tiling.certificate import Certificate
 from ..tiling.plan import Certified
 from ..tiling.state import accumulator_dtype
@@ -98,12 +98,12 @@ def structured_attention(
 
 def _attend(points: Arranged, scale: Array, resolution: Certified, options: Options) -> tuple[Array, Certificate]:
     held = lax.stop_gradient(scale)
-    known, plans, scored = _plan(points, held, resolution)
+    known = expansion_of(points.keys.shape[2], resolution)
+    plans, scored = plan_of(points, held, resolution)
     sums = no_sums(points.queries, points.columns.shape[2])
     rows = points.queries, points.keys
     for plan, asking, keys in zip(plans, points.query_balls, points.key_balls, strict=True):
-        listed = jax.vmap(lambda chosen: list_visits(Visits(chosen, chosen)))(plan.expanded)
-        sums = add_expanded(sums, rows, (asking, keys), points.columns, listed, scale, known)
+        sums = add_expanded(sums, rows, (asking, keys), points.columns, plan.expanded, scale, known)
     sums = Sums(*(each[:, : points.counts[0]] for each in sums))
     scored = scored[:, : points.tiles[0], : points.tiles[1]]
     near = _score(points, scale, options, scored)
@@ -111,17 +111,27 @@ def _attend(points: Arranged, scale: Array, resolution: Certified, options: Opti
     return _merge(sums, near), certificate
 
 
-def _plan(points: Arranged, scale: Array, resolution: Certified) -> tuple[Expansion, list[LevelPlan], Chosen]:
+def expansion_of(width: int, resolution: Certified) -> Expansion:
+    """Return the expansion that a promise is kept with."""
+    return expansion(width, best_order(width, _shares(resolution)[1] / 2))
+
+
+def plan_of(points: Arranged, scale: Float[Array, " heads"], resolution: Certified) -> tuple[list[LevelPlan], Chosen]:
+    """Return what is done at each level, and the pairs of the finest tiles that are scored."""
     width, channels = points.keys.shape[2], points.columns.shape[2] - 1
-    eps = resolution.eps * (1 - _ROUNDING_SHARE)
-    share = resolution.skip_share * eps, (1 - resolution.skip_share) * eps
-    known = expansion(width, best_order(width, share[1] / 2))
+    known = expansion_of(width, resolution)
     keys = [Balls(*(jnp.repeat(each, points.group, axis=0) for each in balls)) for balls in points.key_balls]
     longest = longest_of(points.queries, points.keys)
     # Two products with the moments, against two with the keys and the values.
     pays = [2 * known.terms * (channels + 1) <= size * (width + channels) for size in points.sizes]
-    plans, scored = plan_points(points.query_balls, keys, scale, longest, order=known.order, pays=pays, share=share)
-    return known, plans, scored
+    share = _shares(resolution)
+    return plan_points(points.query_balls, keys, scale, longest, order=known.order, pays=pays, share=share)
+
+
+def _shares(resolution: Certified) -> tuple[float, float]:
+    """Share out a promise: to what is left out, and to expansions."""
+    eps = resolution.eps * (1 - _ROUNDING_SHARE)
+    return resolution.skip_share * eps, (1 - resolution.skip_share) * eps
 
 
 def _score(points: Arranged, scale: Array, options: Options, visited: Chosen) -> tuple[Array, Array]:
