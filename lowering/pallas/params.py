@@ -29,6 +29,7 @@ class CompilerParams:
         matrix_units: whether products may run on matrix units.
         bands: whether tiles may live in matrices of subgroups from beginning to end, each with a band of rows. By
             default a GPU does so where it can, and a CPU driver does not.
+        band: rows of the band of a subgroup, in bands; by default a workgroup has as many subgroups as it may.
         nan_in_extrema: whether maxima and minima hand on NaN, as they do by default. False promises that nothing is
             lost if they do not, since NaN reaches every result on another way; in bands it is faster.
         driver_exp: whether an exponential of f32 may be the driver's own, off by up to 3 + 2 |x| units in the last
@@ -39,7 +40,7 @@ class CompilerParams:
     Example:
         >>> CompilerParams(dimension_semantics=("parallel", "arbitrary"), threads=128)
         CompilerParams(dimension_semantics=('parallel', 'arbitrary'), threads=128, staging=None, matrix_units=None,
-        bands=None, nan_in_extrema=None, driver_exp=None, last_first=None)
+        bands=None, band=None, nan_in_extrema=None, driver_exp=None, last_first=None)
     """
 
     dimension_semantics: tuple[Semantics, ...] | None = None
@@ -47,6 +48,7 @@ class CompilerParams:
     staging: bool | None = None
     matrix_units: bool | None = None
     bands: bool | None = None
+    band: int | None = None
     nan_in_extrema: bool | None = None
     driver_exp: bool | None = None
     last_first: bool | None = None
@@ -55,7 +57,7 @@ class CompilerParams:
         """Return what is said about code, as integers."""
         said = {
             "threads": self.threads, "staging": self.staging, "matrix_units": self.matrix_units, "bands": self.bands,
-            "nan_in_extrema": self.nan_in_extrema, "driver_exp": self.driver_exp,
+            "band": self.band, "nan_in_extrema": self.nan_in_extrema, "driver_exp": self.driver_exp,
             "last_first": self.last_first,
         }  # fmt: skip
         return {name: int(value) for name, value in said.items() if value is not None}

@@ -50,7 +50,9 @@ class Checks:
             raise UnfitError("a constant of several numbers")
         if step.op == "while":
             self._loop(step)
-        if step.op in ("while", "constant", "iota"):
+        if step.op == "case" and any(value not in self.memory.arrays for value in step.outputs):
+            raise UnfitError("a branch that gives out tiles or numbers")
+        if step.op in ("while", "case", "constant", "iota"):
             return
         if any(value.dtype in dtypes.COMPLEX for value in step.outputs):
             raise UnfitError("complex numbers")

@@ -150,6 +150,8 @@ class Emitter:
         bands = self.bands
         if step.op == "while":
             self._loop(step)
+        elif step.op == "case":
+            self._branch(step)
         elif step.op == "dot_general":
             if step.outputs[0] not in bands.added:
                 zero = self.builder.const(self.matrix_type(step.outputs[0]), 0.0)
@@ -189,13 +191,17 @@ class Emitter:
         left, right = step.inputs
         (result,) = step.outputs
         along = layouts(step.node)[1].contract == (1,)
-        copy = self.copies.get(right) or self._copy_now(right)
+        copy, is_brought = self.copies.get(right), right in self.copies
+        copy = copy or self._copy_now(right)
         first = self.held[left]
         assert isinstance(first.dtype, MatrixType)
         if first.dtype.use != "a":
             first = self.builder.matrix_convert(first, first.dtype._replace(use="a"))
         dtype = self.builder.matrix_type(right.dtype, left.shape[1], self.bands.columns(result), "b")
         second = copy.factor(self.builder, dtype, is_transposed=along)
+        if not is_brought:
+            # Whoever copies next waits for all invocations first.
+            self.free.append(self.copies.pop(right).memory)
         return self.builder.matrix_multiply_add(first, second, total)
 
     def _reduce(self, step: Step) -> None:
@@ -221,6 +227,16 @@ class Emitter:
             self.bind(step.outputs[place], register)
         # Whoever copies next waits for all invocations first.
         self.free.extend(self.copies.pop(value).memory for value in loop.taken)
+
+    def _branch(self, step: Step) -> None:
+        """Write the branches: all that one of them gives out is in memory."""
+        index = self.scalars.at(step.inputs[0])
+        for number, block in enumerate(step.blocks):
+            outer = dict(self.held), dict(self.spread), dict(self.scalars.known)
+            is_taken = index == number if number + 1 < len(step.blocks) else index >= number
+            if block.steps:
+                self.builder.when(is_taken, lambda block=block: self.block(block))
+            self.held, self.spread, self.scalars.known = outer
 
     def bind(self, value: Value, register: Register) -> None:
         """Say which register holds a carried value."""

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from ...graph import Node, Value
-from ..tile.blocks import Block, Memory, Step
+from ..tile.blocks import Block, Memory, Step, without_dead
 from ..tile.roles import is_elementwise
 
 _WINDOWS = ("dynamic_slice", "slice")
@@ -19,7 +19,7 @@ _MOVES = (*_WINDOWS, "reshape", "transpose")
 def sink_windows(cell: Block) -> Block:
     """Return the cell with windows taken before arithmetic, and without what nobody reads."""
     producers = {value: step for step, _ in cell.walk() for value in step.outputs}
-    return _without_dead(_Sinker(producers, 1 + max(value.id for value in _values(cell))).block(cell))
+    return without_dead(_Sinker(producers, 1 + max(value.id for value in _values(cell))).block(cell))
 
 
 def _values(cell: Block) -> Iterator[Value]:
@@ -116,26 +116,3 @@ class _Sinker:
 
 def _step(node: Node, inputs: tuple[Value, ...], result: Value) -> Step:
     return Step(Node(node.op, inputs, (result,), node.attributes, node.where), inputs, (result,))
-
-
-def _without_dead(cell: Block) -> Block:
-    """Return a block without the steps whose results nobody reads."""
-    while True:
-        read = set(cell.outputs)
-        for step, _ in cell.walk():
-            read.update(step.inputs)
-            for block in step.blocks:
-                read.update(block.outputs)
-        thin = _kept(cell, read)
-        if sum(1 for _ in thin.walk()) == sum(1 for _ in cell.walk()):
-            return thin
-        cell = thin
-
-
-def _kept(block: Block, read: set[Value]) -> Block:
-    steps = tuple(
-        replace(step, blocks=tuple(_kept(inner, read) for inner in step.blocks))
-        for step in block.steps
-        if step.blocks or any(value in read for value in step.outputs)
-    )
-    return Block(block.inputs, steps, block.outputs)

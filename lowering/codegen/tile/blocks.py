@@ -8,7 +8,7 @@ A loop's condition and body share their carry.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ...graph import Graph, Node, Value
 
@@ -87,6 +87,29 @@ def open_cell(cell: Graph) -> Block:
     opener = _Opener()
     inputs = tuple(map(opener.fresh, cell.inputs))
     return opener.block(cell, dict(zip(cell.inputs, inputs, strict=True)), inputs)
+
+
+def without_dead(cell: Block) -> Block:
+    """Return the cell without the steps whose results nobody reads."""
+    while True:
+        read = set(cell.outputs)
+        for step, _ in cell.walk():
+            read.update(step.inputs)
+            for block in step.blocks:
+                read.update(block.outputs)
+        thin = _kept(cell, read)
+        if sum(1 for _ in thin.walk()) == sum(1 for _ in cell.walk()):
+            return thin
+        cell = thin
+
+
+def _kept(block: Block, read: set[Value]) -> Block:
+    steps = tuple(
+        replace(step, blocks=tuple(_kept(inner, read) for inner in step.blocks))
+        for step in block.steps
+        if step.blocks or any(value in read for value in step.outputs)
+    )
+    return Block(block.inputs, steps, block.outputs)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

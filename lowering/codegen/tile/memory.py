@@ -16,6 +16,7 @@ from math import prod
 from ...errors import UnsupportedError, message
 from ...graph import Node, Value
 from .blocks import Block, Memory, Step, open_cell
+from .branches import write_in_branches
 
 WRITERS = ("dynamic_update_slice", "scatter")
 # Whole arrays up to this size are reduced side by side, larger ones in order: a tile's elements are written out.
@@ -29,7 +30,7 @@ def prepare(node: Node) -> tuple[Block, Memory]:
         UnsupportedError: several workgroups would each write an output as a whole.
     """
     grid = node.attributes["grid"]
-    cell = open_cell(node.attributes["cell"])
+    cell = write_in_branches(open_cell(node.attributes["cell"]))
     memory = find_memory(cell, len(grid), node.attributes["updates"])
     if prod(grid) > 1:
         _require_parts(node, cell, memory)

@@ -1,0 +1,103 @@
+"""Updates that follow a branch are made inside of it: who takes the other branch neither reads nor writes.
+
+w = window of s at p                        s1 = case(c): no -> s,  yes -> update of s at p by f(w)
+t = case(c): no -> w, yes -> f(w)     ->
+s1 = update of s at p by t
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ...graph import Node, Value
+from .blocks import Block, Step, without_dead
+
+
+def write_in_branches(cell: Block) -> Block:
+    """Return the cell with updates of its arguments moved into the branches that give what they write."""
+    for step in cell.steps:
+        if step.op == "case":
+            cell = _Mover(cell, step).moved()
+    return without_dead(cell)
+
+
+class _Mover:
+    """Moves the updates behind one branch."""
+
+    def __init__(self, cell: Block, case: Step) -> None:
+        self.cell = cell
+        self.case = case
+        self.producers = {value: step for step in cell.steps for value in step.outputs}
+        self.known = {*cell.inputs}
+        for step in cell.steps:
+            if step is case:
+                break
+            self.known.update(step.outputs)
+        self.next_id = 1 + max(value.id for step, block in cell.walk() for value in (*step.outputs, *block.inputs))
+
+    def moved(self) -> Block:
+        """Return the cell."""
+        updates = [self._update_of(value) for value in self.case.outputs]
+        gone = {update for update in updates if update is not None}
+        if not gone:
+            return self.cell
+        blocks = tuple(self._with_updates(block, updates) for block in self.case.blocks)
+        outputs = tuple(
+            value if update is None else update.outputs[0]
+            for value, update in zip(self.case.outputs, updates, strict=True)
+        )
+        case = Step(replace(self.case.node, outputs=outputs), self.case.inputs, outputs, blocks)
+        steps = tuple(case if step is self.case else step for step in self.cell.steps if step not in gone)
+        return replace(self.cell, steps=steps)
+
+    def _update_of(self, value: Value) -> Step | None:
+        """Return the update of an argument that alone reads a value, perhaps in another shape."""
+        step = self._reader(value)
+        while step is not None and step.op == "reshape":
+            step = self._reader(step.outputs[0])
+        if step is None or step.op != "dynamic_update_slice":
+            return None
+        target, _, *starts = step.inputs
+        return step if target in self.cell.inputs and self.known.issuperset(starts) else None
+
+    def _reader(self, value: Value) -> Step | None:
+        readers = [step for step in self.cell.steps if value in step.inputs or _captures(step, value)]
+        is_single = len(readers) == 1 and not readers[0].blocks and value not in self.cell.outputs
+        return readers[0] if is_single else None
+
+    def _with_updates(self, block: Block, updates: list[Step | None]) -> Block:
+        steps, outputs = list(block.steps), list(block.outputs)
+        for place, update in enumerate(updates):
+            if update is None:
+                continue
+            target, written, *starts = update.inputs
+            if self._is_window(outputs[place], target, starts):
+                outputs[place] = target
+                continue
+            if outputs[place].shape != written.shape:
+                outputs[place] = self._add(steps, "reshape", (outputs[place],), written)
+            outputs[place] = self._add(steps, update.op, (target, outputs[place], *starts), target, update)
+        return Block(block.inputs, tuple(steps), tuple(outputs))
+
+    def _is_window(self, value: Value, target: Value, starts: list[Value]) -> bool:
+        """Tell whether a value is what lies in the target at the starts."""
+        step = self.producers.get(value)
+        while step is not None and step.op == "reshape":
+            step = self.producers.get(step.inputs[0])
+        return step is not None and step.op == "dynamic_slice" and step.inputs == (target, *starts)
+
+    def _add(
+        self, steps: list[Step], op: str, inputs: tuple[Value, ...], like: Value, model: Step | None = None
+    ) -> Value:
+        made = Value(self.next_id, like.dtype, like.shape)
+        self.next_id += 1
+        attributes, where = ({}, "") if model is None else (model.node.attributes, model.node.where)
+        steps.append(Step(Node(op, inputs, (made,), attributes, where), inputs, (made,)))
+        return made
+
+
+def _captures(step: Step, value: Value) -> bool:
+    return any(
+        value in block.outputs or any(value in inner.inputs or _captures(inner, value) for inner in block.steps)
+        for block in step.blocks
+    )
