@@ -10,7 +10,7 @@ from shaders.capabilities import MatrixShape
 from ... import dtypes
 from ...graph import Value
 from ..dot import layouts
-from ..tile.blocks import Memory, Step
+from ..tile.blocks import Memory, Step, captured
 from ..tile.roles import is_elementwise
 from ..tile.vectors import GROUP_BYTES
 from .views import View
@@ -50,8 +50,8 @@ class Checks:
             raise UnfitError("a constant of several numbers")
         if step.op == "while":
             self._loop(step)
-        if step.op == "case" and any(value not in self.memory.arrays for value in step.outputs):
-            raise UnfitError("a branch that gives out tiles or numbers")
+        if step.op == "case":
+            self._branch(step)
         if step.op in ("while", "case", "constant", "iota"):
             return
         if any(value.dtype in dtypes.COMPLEX for value in step.outputs):
@@ -79,6 +79,14 @@ class Checks:
         for inner in step.blocks[1].steps:
             if inner.op == "while" and any(value.size == 1 for value in inner.outputs if value in self.read):
                 raise UnfitError("a number that an inner loop makes")
+
+    def _branch(self, step: Step) -> None:
+        """Refuse branches that tiles go into or come out of: matrices do not live through one."""
+        if any(value not in self.memory.arrays for value in step.outputs):
+            raise UnfitError("a branch that gives out tiles or numbers")
+        tiles = [value for value in captured(step.blocks) if value.size > 1 and value not in self.memory.arrays]
+        if any(value not in self.views for value in tiles):
+            raise UnfitError("a branch that reads a tile")
 
     def _number(self, step: Step) -> None:
         moves = step.op in ("reshape", "broadcast_in_dim")

@@ -56,9 +56,15 @@ def _schedules(node: Node, capabilities: Capabilities) -> Iterator[list[Schedule
     most = min(_MOST_THREADS, MOST_SUBGROUPS * size, capabilities.max_invocations)
     for shape, thin, bands in _plans(node, capabilities):
         parts = options.get("threads", most) // size
+        if "band" in options:
+            parts = min(parts, max(1, bands.rows // options["band"]))
         while parts > 1 and bands.rows % (parts * shape.m):
             parts //= 2
-        counts = [parts] if "threads" in options else [parts >> halving for halving in range(parts.bit_length())]
+        counts = (
+            [parts]
+            if {"threads", "band"} & set(options)
+            else [parts >> halving for halving in range(parts.bit_length())]
+        )
         yield [
             Schedule("tile", count * size, subgroup=size, mode=BANDS, fragments=(shape, thin))
             for count in counts

@@ -148,10 +148,11 @@ class Emitter:
             if line.isdigit():
                 self.builder.source(file, int(line))
         bands = self.bands
-        if step.op == "while":
-            self._loop(step)
-        elif step.op == "case":
-            self._branch(step)
+        rule = {
+            "while": self._loop, "case": self._branch, "reduce": self._reduce, "dynamic_update_slice": self._store
+        }.get(step.op)  # fmt: skip
+        if rule is not None:
+            rule(step)
         elif step.op == "dot_general":
             if step.outputs[0] not in bands.added:
                 zero = self.builder.const(self.matrix_type(step.outputs[0]), 0.0)
@@ -160,10 +161,6 @@ class Emitter:
             other = step.inputs[1] if product.outputs[0] == step.inputs[0] else step.inputs[0]
             total = self.matrix(other, bands.columns(step.outputs[0]))
             self.held[step.outputs[0]] = self._product(product, total)
-        elif step.op == "reduce":
-            self._reduce(step)
-        elif step.op == "dynamic_update_slice":
-            self._store(step)
         elif step.outputs[0] in bands.settled:
             self._settle(step)
 

@@ -7,7 +7,7 @@ A loop's condition and body share their carry.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from ...graph import Graph, Node, Value
@@ -87,6 +87,18 @@ def open_cell(cell: Graph) -> Block:
     opener = _Opener()
     inputs = tuple(map(opener.fresh, cell.inputs))
     return opener.block(cell, dict(zip(cell.inputs, inputs, strict=True)), inputs)
+
+
+def captured(blocks: Iterable[Block]) -> set[Value]:
+    """Return what blocks read of the values around them."""
+    found: set[Value] = set()
+    for block in blocks:
+        own = set(block.inputs)
+        for step in block.steps:
+            found |= {*step.inputs, *captured(step.blocks)} - own
+            own.update(step.outputs)
+        found |= set(block.outputs) - own
+    return found
 
 
 def without_dead(cell: Block) -> Block:

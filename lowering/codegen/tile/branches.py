@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ...graph import Node, Value
-from .blocks import Block, Step, without_dead
+from .blocks import Block, Step, captured, without_dead
 
 
 def write_in_branches(cell: Block) -> Block:
@@ -61,7 +61,7 @@ class _Mover:
         return step if target in self.cell.inputs and self.known.issuperset(starts) else None
 
     def _reader(self, value: Value) -> Step | None:
-        readers = [step for step in self.cell.steps if value in step.inputs or _captures(step, value)]
+        readers = [step for step in self.cell.steps if value in step.inputs or value in captured(step.blocks)]
         is_single = len(readers) == 1 and not readers[0].blocks and value not in self.cell.outputs
         return readers[0] if is_single else None
 
@@ -94,10 +94,3 @@ class _Mover:
         attributes, where = ({}, "") if model is None else (model.node.attributes, model.node.where)
         steps.append(Step(Node(op, inputs, (made,), attributes, where), inputs, (made,)))
         return made
-
-
-def _captures(step: Step, value: Value) -> bool:
-    return any(
-        value in block.outputs or any(value in inner.inputs or _captures(inner, value) for inner in block.steps)
-        for block in step.blocks
-    )

@@ -15,7 +15,7 @@ from math import prod
 
 from ...errors import UnsupportedError, message
 from ...graph import Node, Value
-from .blocks import Block, Memory, Step, open_cell
+from .blocks import Block, Memory, Step, captured, open_cell
 from .branches import write_in_branches
 
 WRITERS = ("dynamic_update_slice", "scatter")
@@ -98,20 +98,20 @@ class _Finder:
     def _loop(self, step: Step, arrays: dict[Value, int], written: set[int], after: frozenset[Value]) -> None:
         """A carry is memory if it starts as an array, every round hands on the same one, and nobody misses the old."""
         condition, body = step.blocks
-        captured = frozenset(_captured(step.blocks))
+        outer = frozenset(captured(step.blocks))
         candidates = {place: arrays[value] for place, value in enumerate(step.inputs) if value in arrays}
         while True:
             trial, touched = dict(arrays), set[int]()
             for place, number in candidates.items():
                 trial[body.inputs[place]] = trial[condition.inputs[place]] = number
-            self.block(body, trial, touched, after | captured)
+            self.block(body, trial, touched, after | outer)
             numbers = list(candidates.values())
             kept = {
                 place: number
                 for place, number in candidates.items()
                 if trial.get(body.outputs[place]) == number
                 and not (
-                    number in touched and (numbers.count(number) > 1 or _is_seen(number, arrays, after | captured))
+                    number in touched and (numbers.count(number) > 1 or _is_seen(number, arrays, after | outer))
                 )
             }
             if kept == candidates:
@@ -131,21 +131,9 @@ def _last_reads(block: Block) -> dict[Value, int]:
     """Return the place of the last step that reads each value; what the block gives out is read after all steps."""
     last: dict[Value, int] = {}
     for place, step in enumerate(block.steps):
-        last.update(dict.fromkeys((*step.inputs, *_captured(step.blocks)), place))
+        last.update(dict.fromkeys((*step.inputs, *captured(step.blocks)), place))
     last.update(dict.fromkeys(block.outputs, len(block.steps)))
     return last
-
-
-def _captured(blocks: Iterable[Block]) -> set[Value]:
-    """Return what blocks read of the values around them."""
-    found: set[Value] = set()
-    for block in blocks:
-        own = set(block.inputs)
-        for step in block.steps:
-            found |= {*step.inputs, *_captured(step.blocks)} - own
-            own.update(step.outputs)
-        found |= set(block.outputs) - own
-    return found
 
 
 def with_reads(cell: Block, memory: Memory) -> Block:

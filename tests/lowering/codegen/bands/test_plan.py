@@ -62,7 +62,7 @@ OF_SCORES: dict[str, tuple[Callable[[Any], Any], Any]] = {
     "a number made of a tile": (lambda s: s.max(1) + s.sum(), COLUMN),
     "an update of a tile": (lambda s: s.at[0:8].set(1.0) * s, None),
     "reverse": (lambda s: s[::-1], None),
-    "case": (lambda s: lax.cond(pl.program_id(0) == 0, lambda: jnp.exp(s), lambda: s), None),
+    "a branch that reads a tile": (lambda s: lax.cond(pl.program_id(0) == 0, lambda: jnp.exp(s), lambda: s), None),
     "a reshape that mixes axes": (lambda s: s.reshape(16, 8, 4), typed(F32, 32, 8, 4)),
     "complex numbers": (lambda s: jnp.real(lax.complex(s, s) * lax.complex(s, s)), None),
     "a reduction by a rule of its own": (lambda s: jnp.argmax(s, 1).astype(I32), ROUND),
@@ -318,6 +318,11 @@ def test_subgroups_share_the_rows(rows: int, subgroups: int, h100: Capabilities)
 
 def test_author_chooses_the_threads(h100: Capabilities) -> None:
     assert schedule_of(h100, 128, threads=64).workgroup == 64
+
+
+@pytest.mark.parametrize(("rows", "band", "subgroups"), [(128, 32, 4), (128, 64, 2), (32, 64, 1), (256, 16, 8)])
+def test_author_chooses_the_rows_of_a_band(rows: int, band: int, subgroups: int, h100: Capabilities) -> None:
+    assert schedule_of(h100, rows, band=band).workgroup == subgroups * h100.subgroup_size
 
 
 def test_fragments_have_the_dtype_of_the_factors(h100: Capabilities) -> None:
