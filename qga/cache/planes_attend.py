@@ -47,9 +47,9 @@ def attend_planes(
     # Tiles that do not exist are read where the first one lies, once.
     places = jnp.where(exists, places, 0)
     queries = jnp.swapaxes(asked.rows.reshape(*asked.rows.shape[:3], -1, WORD), 3, 4)
-    scores = score_tiles(queries, places, cache.keys)
+    scores, log_sums = score_tiles(queries, places, cache.keys)
     recent, slack, size = _recent(cache, asked)
-    bounds = _bound(cache, asked, jnp.where(exists[:, None, None, :, None], scores, -jnp.inf))
+    bounds = _bound(cache, asked, jnp.where(exists[:, None, None], log_sums, -jnp.inf))
     bounds = bounds._replace(recent=recent.peak + jnp.log(recent.mass), recent_error=slack, recent_size=size)
     unit, grid = _value_scale(cache), 2 / cache.tile
     levels = choose_levels(bounds, resolution.eps * unit, grid=grid, dtype=query.dtype)
@@ -101,9 +101,8 @@ def _recent(cache: PlaneCache, asked: _Asked) -> tuple[State, Array, Array]:
     return state, slack, jnp.broadcast_to(size[..., None], slack.shape)
 
 
-def _bound(cache: PlaneCache, asked: _Asked, scores: Float[Array, "batch key_heads group tiles tile"]) -> Bounds:
+def _bound(cache: PlaneCache, asked: _Asked, log_sums: Float[Array, "batch key_heads group tiles"]) -> Bounds:
     """Bound what tiles may contribute; of recent rows nothing is known here."""
-    log_sums = logsumexp(scores, axis=4)
     length, keys, values = asked.length[..., None], cache.keys, cache.values
     # Two products, three sums of what lies in a word and of the centre, and the sum of the words.
     rounding = (keys.high.shape[4] + 8) * _UNIT * length * keys.size[:, :, None]

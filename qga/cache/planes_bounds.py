@@ -93,7 +93,8 @@ def _errors(bounds: Bounds, budget: Float[Array, "batch key_heads"], narrow: flo
     most = jnp.minimum(weight * jnp.exp(bounds.coarse + bounds.fine), 1)
     longest = jnp.maximum(jnp.max(bounds.size, axis=3), bounds.recent_size)
     average = jnp.minimum(jnp.sum(most * bounds.size, axis=3) + bounds.recent_size, longest)[..., None]
-    reach, exists = bounds.size + average, bounds.log_sums > -jnp.inf
+    # What is no number exists.
+    reach, exists = bounds.size + average, ~(bounds.log_sums == -jnp.inf)
     finest = jnp.expm1(bounds.fine) * reach + bounds.missing_both
     floor = jnp.minimum(jnp.max(jnp.where(exists, finest, 0), axis=3), jnp.sum(most * finest, axis=3))
     floor += jnp.expm1(bounds.recent_error) * (bounds.recent_size + average[..., 0])
@@ -136,7 +137,7 @@ def certify(
         dtype: that averages are rounded to.
     """
     out, log_sums = found
-    exists, level = bounds.log_sums > -jnp.inf, levels[:, :, None]
+    exists, level = ~(bounds.log_sums == -jnp.inf), levels[:, :, None]
     skip, high, fine, both = (exists & (level == each) for each in (SKIP, HIGH, FINE, BOTH))
     rounding, length = _rounding_of_sums(levels.shape[2]), jnp.sqrt(jnp.sum(jnp.square(out), axis=3))
     weight = jnp.exp(bounds.log_sums - (log_sums - rounding - ROUNDED_LOG * jnp.abs(log_sums))[..., None])

@@ -29,12 +29,13 @@ _SCORED = 4
 Asking = Float[Array, "batch key_heads group four words"]
 Places = Int[Array, "batch tiles"]
 OfRows = Float[Array, "batch key_heads group tiles tile"]
+OfTiles = Float[Array, "batch key_heads group tiles"]
 OfParts = Float[Array, "batch key_heads parts group"]
 
 
 @jax.jit
-def score_tiles(queries: Asking, places: Places, keys: Planes) -> OfRows:
-    """Score the keys of tiles by their high plane.
+def score_tiles(queries: Asking, places: Places, keys: Planes) -> tuple[OfRows, OfTiles]:
+    """Score the keys of tiles by their high plane; return also the log of what each tile weighs.
 
     Args:
         queries: scaled; channels in the order of ``unpack``.
@@ -50,11 +51,15 @@ def score_tiles(queries: Asking, places: Places, keys: Planes) -> OfRows:
             Block((None, count), lambda entry, head, part: (entry, part)),
             _of_head(queries), _all(keys.high), _all(keys.grid),
         ],
-        [Block((None, None, group, count, tile), lambda entry, head, part: (entry, head, 0, part, 0))],
-        [jax.ShapeDtypeStruct((batch, heads, group, tiles, tile), jnp.float32)],
+        [
+            Block((None, None, group, count, tile), lambda entry, head, part: (entry, head, 0, part, 0)),
+            Block((None, None, group, count), lambda entry, head, part: (entry, head, 0, part)),
+        ],
+        [jax.ShapeDtypeStruct((batch, heads, group, tiles, *last), jnp.float32) for last in ((tile,), ())],
         "plane_scores",
     )  # fmt: skip
-    return launch(kernel, places, queries, keys.high, keys.grid)[0]
+    scores, log_sums = launch(kernel, places, queries, keys.high, keys.grid)
+    return scores, log_sums
 
 
 @jax.jit
@@ -109,8 +114,8 @@ def _part(rank: int, entry: Any, head: Any, part: Any) -> tuple[Any, ...]:
     return (entry, head, part, *(0,) * (rank - 3))
 
 
-def _score(place: Place, places: Any, queries: Any, high: Any, grid: Any, scores: Any, *, count: int) -> None:
-    entry, head, _ = place
+def _score(place: Place, places: Any, queries: Any, high: Any, grid: Any, *results: Any, count: int) -> None:
+    (entry, head, _), (scores, log_sums) = place, results
     asking = [[queries[row, part] for part in range(WORD)] for row in range(queries.shape[0])]
     for number in range(count):
         at = places[number]
@@ -119,7 +124,10 @@ def _score(place: Place, places: Any, queries: Any, high: Any, grid: Any, scores
         for row, query in enumerate(asking):
             factors = [each * step for each, step in zip(query, steps, strict=True)]
             terms = _dot(factors, centres)[None] + _dot([each[None] for each in factors], parts)
-            scores[row, number] = jnp.sum(terms, axis=1)
+            score = jnp.sum(terms, axis=1)
+            peak = jnp.max(score)
+            scores[row, number] = score
+            log_sums[row, number] = peak + jnp.log(jnp.sum(jnp.exp(score - peak)))
 
 
 def _sum(place: Place, levels: Any, places: Any, queries: Any, scores: Any, *refs: Any, count: int) -> None:
