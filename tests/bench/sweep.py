@@ -1,43 +1,34 @@
 """Time a matrix product under many schedules, so that rows of the tuning data can be chosen from one run.
 
-A candidate is a row as shaders/tuning/*.toml writes it, and a band; both go into the record.
+A candidate is a row as shaders/tuning/*.toml writes it; it goes into the record.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from lowering import lower
+from lowering.choices import choose
 from lowering.codegen import dot, kernels
-from lowering.compiler import KernelMaker, choose, optimise
+from lowering.compiler import KernelMaker, optimise
 from lowering.graph import Graph, Node
 from lowering.plan.assemble import assemble
 from lowering.program import Program
 from lowering.runtime import Buffer, Device
 from shaders.capabilities import Capabilities
 from shaders.kernel import Kernel
-from shaders.library.matmul import MatmulProblem, MatmulTiles, misfit, subgroup_size, workgroup
-from shaders.library.matmul.choose import tiles_of_row
-from shaders.library.matmul.problem import transpose_problem
+from shaders.library import matmul
+from shaders.library.matmul import MatmulProblem, MatmulTiles, subgroup_size, workgroup
+from shaders.library.matmul.candidates import sweep_rows
+from shaders.library.matmul.choose import tiles_where_meant
+from shaders.tuning import device_family, read_rows
 
 from .cases import Case
 from .check import checked_run, difference, reference
 from .kernels import times_of, upload
-
-MATRIX_TILES = ((128, 128), (256, 128), (128, 256), (64, 128), (128, 64), (64, 64))
-MATRIX_PARTS = ((64, 32), (64, 64), (32, 64), (32, 32))
-MATRIX_SLABS = ((64, 1), (32, 2), (32, 1), (16, 2))
-"""Depth and buffers."""
-TILED_TILES = ((128, 128), (128, 64), (64, 128), (64, 64), (256, 128))
-TILED_PARTS = ((8, 8), (8, 4), (4, 8), (16, 8), (4, 4))
-REGISTER_PARTS = ((16, 8), (8, 8), (8, 4), (24, 6))
-BANDS = (8, 4, 16, 1)
-MOST_SUBGROUPS = 16
 
 
 @dataclass(slots=True)
@@ -70,38 +61,16 @@ class TilesMaker(KernelMaker):
 
 
 def candidates(problem: MatmulProblem, capabilities: Capabilities, *, is_quick: bool) -> list[dict[str, Any]]:
-    """List the rows to try: those that the device can run, the most promising shapes first."""
-    rows: list[dict[str, Any]] = []
-    for row in _rows(capabilities, narrow=problem.lhs in ("f16", "bf16")):
-        tiles = tiles_of(row, problem, capabilities)
-        if tiles is not None and misfit(problem, tiles, capabilities) is None:
-            rows.append(row)
+    """List the rows of the device family's sweeps that the device can run, the most promising shapes first."""
+    wanted = set(matmul.candidates(problem, capabilities))
+    swept = (row for sweep in read_rows(device_family(capabilities), "sweep") for row in sweep_rows(sweep))
+    rows = [row for row in swept if tiles_of(row, problem, capabilities) in wanted]
     return rows[:3] if is_quick else rows
-
-
-def _rows(capabilities: Capabilities, *, narrow: bool) -> Iterator[dict[str, Any]]:
-    if capabilities.is_cpu:
-        yield from ({"kernel": "registers", "part": list(part)} for part in REGISTER_PARTS)
-        return
-    if narrow and capabilities.matrices:
-        for (depth, buffers), tile, part in itertools.product(MATRIX_SLABS, MATRIX_TILES, MATRIX_PARTS):
-            subgroups = (tile[0] // part[0]) * (tile[1] // part[1])
-            if 2 <= subgroups <= MOST_SUBGROUPS:
-                yield {"kernel": "matrix", "tile": [*tile, depth], "part": list(part), "buffers": buffers}
-        yield from ({"kernel": "matrix", "tile": [128, 128, 32], "part": [64, 32], "band": band} for band in BANDS[1:])
-        return
-    for depth, tile, part in itertools.product((16, 8, 32), TILED_TILES, TILED_PARTS):
-        if 64 <= (tile[0] // part[0]) * (tile[1] // part[1]) <= 512:
-            yield {"kernel": "tiled", "tile": [*tile, depth], "part": list(part)}
-    yield from ({"kernel": "tiled", "tile": [128, 128, 16], "part": [8, 8], "band": band} for band in BANDS[1:])
 
 
 def tiles_of(row: dict[str, Any], problem: MatmulProblem, capabilities: Capabilities) -> MatmulTiles | None:
     """Return the schedule that a candidate describes, None where the device lacks its matrix product."""
-    plain = {key: value for key, value in row.items() if key != "band"}
-    viewed = transpose_problem(problem) if row.get("transposed") else problem
-    tiles = tiles_of_row(plain, viewed, capabilities)
-    return tiles if tiles is None or "band" not in row else replace(tiles, band=row["band"])
+    return tiles_where_meant(row, problem, capabilities, (True, True))
 
 
 def prepare(device: Device, case: Case, seed: int) -> Prepared:
