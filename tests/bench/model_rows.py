@@ -62,6 +62,16 @@ def load_model() -> tuple[Any, Any, Any]:
     return smollm2.Llama(file), lambda text: np.asarray(tokenizer.encode(text).ids, np.int32), weights
 
 
+def project(model: Any, weights: Any, name: str, hidden: Any) -> tuple[Any, Any, Any]:
+    """Return queries, keys and values of a layer, [rows, heads, width], with positions in them."""
+    query, key, value = (hidden @ weights[f"{name}.attn_{part}.weight"].T for part in "qkv")
+    query, key = (
+        model.rotate(each.reshape(len(hidden), heads, -1))
+        for each, heads in ((query, model.heads), (key, model.key_heads))
+    )
+    return query, key, value.reshape(len(hidden), model.key_heads, -1)
+
+
 def observe(model: Any, weights: Any, tokens: Any, layers: tuple[int, ...]) -> tuple[Any, ...]:
     """Return queries, keys and values of some layers, [layers, rows, heads, width], as the model attends to them."""
     import jax
@@ -72,13 +82,7 @@ def observe(model: Any, weights: Any, tokens: Any, layers: tuple[int, ...]) -> t
     kept: dict[str, tuple[Any, ...]] = {}
 
     def attend(weights: Any, name: str, hidden: Any) -> Any:
-        query, key, value = (hidden @ weights[f"{name}.attn_{part}.weight"].T for part in "qkv")
-        query, key = (
-            model.rotate(each.reshape(len(hidden), heads, -1))
-            for each, heads in ((query, model.heads), (key, model.key_heads))
-        )
-        value = value.reshape(len(hidden), model.key_heads, -1)
-        kept[name] = query, key, value
+        query, key, value = kept[name] = project(model, weights, name, hidden)
         mixed = qga.attention(query[None], key[None], value[None], is_causal=True)[0]
         return mixed.reshape(hidden.shape) @ weights[f"{name}.attn_output.weight"].T
 
