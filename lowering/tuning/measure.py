@@ -26,6 +26,8 @@ FINALISTS = 4
 FIRST_SAMPLES = 3
 SAMPLES = range(5, 22)
 """Of the last round: at least the first number, up to the last as time allows."""
+LEAST_GAIN = 0.02
+"""Of the default's time; what wins less is not kept, however little times spread."""
 SHARE_OF_FIRST_ROUND = 0.6
 WARM_S = 0.1
 """Work before a GPU is timed that has waited for the host."""
@@ -98,8 +100,8 @@ class Result:
 
     @property
     def is_better(self) -> bool:
-        """Whether the best beats the default by more than the spread."""
-        return self.default_us - self.best_us > self.spread_us
+        """Whether the best beats the default by more than the spread and by a share worth an entry."""
+        return self.default_us - self.best_us > max(self.spread_us, LEAST_GAIN * self.default_us)
 
 
 def measure(device: Device, site: Site, seconds: float, progress: Callable[[str], None]) -> Result:

@@ -174,6 +174,14 @@ def test_the_default_stays_where_a_candidate_is_faster_by_less(
     assert "default stays" in report.text()
 
 
+@pytest.mark.parametrize(
+    ("best_us", "spread_us", "is_better"), [(97.0, 0.0, True), (99.0, 0.0, False), (97.0, 4.0, False)]
+)
+def test_a_winner_beats_the_spread_and_a_fiftieth(best_us: float, spread_us: float, is_better: bool) -> None:
+    row = Result("a class", "dot", "x", "y", 100.0, best_us, spread_us, 3, 0, ())
+    assert row.is_better == is_better
+
+
 def test_nothing_is_written_where_nothing_is_to_be_kept(
     device: Device, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
