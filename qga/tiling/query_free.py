@@ -93,26 +93,48 @@ def static_merge(keys: Keys, exists: Exists, *, metric: Metric, scale: float, cu
     return StaticMerge(oscillation, excess)
 
 
+def query_free_center(keys: Keys, exists: Exists, *, metric: Literal["cosine", "fidelity"]) -> Keys:
+    """Return the centre that ``query_free_oscillation`` bounds each tile around, [tiles, 1, width]; zero without keys.
+
+    Args:
+        keys: tiles from ``split``.
+        exists: True where a key exists.
+        metric: ``cosine``, whose centre is the mean of the keys at length 1, or ``fidelity``.
+    """
+    if metric == "cosine":
+        return _mean(_units(keys), exists)
+    center = _ray_center(_states(keys), exists)
+    return jnp.concatenate([jnp.real(center), jnp.imag(center)], axis=-1)
+
+
 def _cosine_radius(keys: Keys, exists: Exists, curvature: float) -> Float[Array, "tiles tile"]:
     del curvature
-    size = jnp.sum(jnp.square(keys), axis=-1, keepdims=True)
-    units = keys * lax.rsqrt(jnp.maximum(size, jnp.finfo(keys.dtype).tiny))
+    units = _units(keys)
     return _length(units - _mean(units, exists)) + _rounding(keys)
+
+
+def _units(keys: Keys) -> Keys:
+    size = jnp.sum(jnp.square(keys), axis=-1, keepdims=True)
+    return keys * lax.rsqrt(jnp.maximum(size, jnp.finfo(keys.dtype).tiny))
 
 
 def _ray_radius(keys: Keys, exists: Exists, curvature: float) -> Float[Array, "tiles tile"]:
     """Compute sqrt(1 - F) as |k - c <c|k>|, which near keys do not lose to rounding."""
     del curvature
     states = _states(keys)
+    center = _ray_center(states, exists)
+    away = states - center * jnp.sum(center.conj() * states, axis=-1, keepdims=True)
+    # A key of zeros has no ray; its fidelity is zero with every query, so it lies as far as a ray can.
+    return jnp.where(_length(states) > 0.5, _length(away), 1) + _rounding(keys)
+
+
+def _ray_center(states: Array, exists: Exists) -> Array:
     # Any centre is sound. This one is the mean in the phases of the first key, which no eigenvalue solver has to find.
     first = states[:, :1]
     aligned = states * jnp.sum(states.conj() * first, axis=-1, keepdims=True)
     total = jnp.sum(jnp.where(exists[..., None], aligned, 0), axis=1, keepdims=True)
     size = _length(total)[..., None]
-    center = total / jnp.where(size > 0, size, 1).astype(total.dtype)
-    away = states - center * jnp.sum(center.conj() * states, axis=-1, keepdims=True)
-    # A key of zeros has no ray; its fidelity is zero with every query, so it lies as far as a ray can.
-    return jnp.where(_length(states) > 0.5, _length(away), 1) + _rounding(keys)
+    return total / jnp.where(size > 0, size, 1).astype(total.dtype)
 
 
 def _hyperbolic_radius(keys: Keys, exists: Exists, curvature: float) -> Float[Array, "tiles tile"]:

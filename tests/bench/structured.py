@@ -80,7 +80,7 @@ def time_exact(arrays: list[Any], bandwidth: float) -> float:
     start = time.perf_counter()
     exact(*arrays).block_until_ready()
     taken = 1e3 * (time.perf_counter() - start)
-    return taken if taken > 2000 else time_one(lambda: exact(*arrays))["median_ms"]
+    return taken if taken > 300 else time_one(lambda: exact(*arrays))["median_ms"]
 
 
 def compare(arrays: list[Any], bandwidth: float, eps: float, exact_ms: float | None) -> dict[str, Any]:
