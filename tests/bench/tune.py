@@ -41,8 +41,8 @@ from .machine import head_of_record
 from .timing import Timing, timing_of
 
 RECORDS = Path(__file__).parent / "records"
-SAMPLES, LEAD_S = 21, 0.002
-"""Samples of each program, and the work before each of them, so that a GPU runs at its clock."""
+SAMPLES, LEAD_S, WARM_S = 21, 0.002, 0.2
+"""Samples of each program, and the work before each and before the first of them, so that a GPU runs at its clock."""
 QUICK = 16
 """Divisor of the sizes for a software driver."""
 
@@ -152,6 +152,8 @@ def in_turn(device: Device, graph: Graph, inputs: Sequence[Buffer], choices: Seq
     """Time a program compiled with several choices, in turn, so that the clock's changes fall on all."""
     loaded = [device.load(compile_graph(graph, device.capabilities, choices=each)) for each in choices]
     samples: list[list[float]] = [[] for _ in loaded]
+    for each in loaded:
+        _run(device, each, inputs, WARM_S)
     for _ in range(SAMPLES):
         for each, taken in zip(loaded, samples, strict=True):
             taken.append(_sample_us(device, each, inputs))
@@ -159,10 +161,15 @@ def in_turn(device: Device, graph: Graph, inputs: Sequence[Buffer], choices: Seq
 
 
 def _sample_us(device: Device, loaded: LoadedProgram, inputs: Sequence[Buffer]) -> float:
-    end = time.perf_counter() + LEAD_S
+    _run(device, loaded, inputs, LEAD_S)
+    return sum(each.total_ns for each in loaded.profile(inputs)) / 1e3
+
+
+def _run(device: Device, loaded: LoadedProgram, inputs: Sequence[Buffer], seconds: float) -> None:
+    """Run a program for a while."""
+    end = time.perf_counter() + seconds
     while time.perf_counter() < end:
         device.wait(max(buffer.ready for buffer in loaded.run(inputs)))
-    return sum(each.total_ns for each in loaded.profile(inputs)) / 1e3
 
 
 def table(rows: Sequence[dict[str, Any]]) -> list[str]:
