@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+_COMMON = ("VK_KHR_", "VK_EXT_")
+# The end of a structure's name that an extension of one vendor defines.
+_VENDOR = re.compile(r"[a-z0-9](?!KHR$|EXT$)[A-Z]{2,}$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +87,12 @@ class DeviceFacts:
     def has(self, struct: str, feature: str) -> bool:
         """Return whether a feature is offered."""
         return feature in self.features.get(struct, ())
+
+    def without_vendors(self) -> DeviceFacts:
+        """Return the facts without what extensions of single vendors offer: what every vendor's driver may have."""
+        extensions = frozenset(name for name in self.extensions if name.startswith(_COMMON))
+        features = {struct: names for struct, names in self.features.items() if not _VENDOR.search(struct)}
+        return replace(self, extensions=extensions, features=features, flexible_matrices=())
 
     @property
     def device_bytes(self) -> int:

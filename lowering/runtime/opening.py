@@ -60,6 +60,7 @@ def _candidates_of(entries: list[EntryPoint], settings: Settings) -> tuple[list[
             instance.close()
         for physical in physical_devices:
             facts = query_device(instance, physical)
+            facts = facts if settings.has_vendors else facts.without_vendors()
             found.append(Candidate(instance, physical, facts, _record(len(found), facts, entry.source)))
     return found, failures
 

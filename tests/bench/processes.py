@@ -23,6 +23,7 @@ DROPPED = (
     "QGA_VERIFY",
     "QGA_VALIDATION",
     "QGA_LABELS",
+    "QGA_VENDOR_EXTENSIONS",
 )
 
 
