@@ -110,9 +110,7 @@ class _Finder:
                 place: number
                 for place, number in candidates.items()
                 if trial.get(body.outputs[place]) == number
-                and not (
-                    number in touched and (numbers.count(number) > 1 or _is_seen(number, arrays, after | outer))
-                )
+                and not (number in touched and (numbers.count(number) > 1 or _is_seen(number, arrays, after | outer)))
             }
             if kept == candidates:
                 break
