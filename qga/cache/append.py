@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Int
 from ..errors import OptionError, ShapeError, describe, refuse
 from .cache import Counts, KVCache
 from .paged import NO_PAGE, PagedKVCache, claim_pages
-from .planes import PlaneCache, append_planes, check_planes
+from .planes import PlaneCache, append_planes, check_planes, claim_tiles
 from .storage import has_scales, quantise
 
 # Where rows go that have no place: beyond every array.
@@ -59,8 +59,9 @@ def append(cache: Cache, key: Rows, value: ValueRows, *, rows: Counts | None = N
     if isinstance(cache, PlaneCache):
         check_planes(cache, key, value)
         counts = check_counts("append", rows, cache.lengths, key.shape[1])
-        _refuse_overflow("append", cache._replace(lengths=cache.lengths + counts))
-        return append_planes(cache, key, value, counts)
+        longer = claim_tiles(cache, counts)
+        _refuse_overflow("append", longer)
+        return append_planes(cache, longer, key, value)
     _check_rows("append", cache, key, value)
     counts = check_counts("append", rows, cache.lengths, key.shape[1])
     longer = cache._replace(lengths=cache.lengths + counts)

@@ -6,7 +6,7 @@ it, and it is free again when the last of them is released.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,9 @@ from jaxtyping import Array, Bool, Float, Int
 from ..errors import OptionError, refuse
 from .cache import Counts, KVCache
 from .storage import SCALE_DTYPE, check_dtype, has_scales
+
+if TYPE_CHECKING:
+    from .planes import PlaneCache
 
 # In a table: no page.
 NO_PAGE = -1
@@ -56,6 +59,9 @@ class PagedKVCache(NamedTuple):
         """Batch entries, keys that each may have, and heads."""
         batch, entry_pages = self.table.shape
         return batch, entry_pages * self.page_rows, self.keys.shape[2]
+
+
+Paged = TypeVar("Paged", PagedKVCache, "PlaneCache")
 
 
 def empty_paged_cache(
@@ -106,7 +112,7 @@ def empty_paged_cache(
     return PagedKVCache(keys, values, table, jnp.zeros((batch,), jnp.int32), *scales)
 
 
-def release(cache: PagedKVCache, entries: Bool[Array, " batch"]) -> PagedKVCache:
+def release(cache: Paged, entries: Bool[Array, " batch"]) -> Paged:
     """Empty some entries; pages that no other entry has are free again.
 
     Args:
@@ -120,12 +126,11 @@ def release(cache: PagedKVCache, entries: Bool[Array, " batch"]) -> PagedKVCache
         >>> release(cache, jnp.array([True])).table
         Array([[-1, -1, -1, -1]], dtype=int32)
     """
-    return cache._replace(
-        table=jnp.where(entries[:, None], NO_PAGE, cache.table), lengths=jnp.where(entries, 0, cache.lengths)
-    )
+    table = jnp.where(entries[:, None], NO_PAGE, _table_of("release", cache))
+    return cache._replace(table=table, lengths=jnp.where(entries, 0, cache.lengths))
 
 
-def share_prefix(cache: PagedKVCache, source: int, target: int, rows: int) -> PagedKVCache:
+def share_prefix(cache: Paged, source: int, target: int, rows: int) -> Paged:
     """Let an empty entry begin with the first rows of another one: their tables name the same pages.
 
     Whole pages are shared, and nobody writes into them again, since rows are appended behind them.
@@ -161,10 +166,18 @@ def share_prefix(cache: PagedKVCache, source: int, target: int, rows: int) -> Pa
             fix="append the rest; release the target first.",
         )  # fmt: skip
     pages = jnp.minimum(rows, lengths[source]) // cache.page_rows
-    shared = jnp.where(jnp.arange(cache.table.shape[1], dtype=jnp.int32) < pages, cache.table[source], NO_PAGE)
-    return cache._replace(
-        table=cache.table.at[target].set(shared), lengths=lengths.at[target].set(pages * cache.page_rows)
-    )
+    table = _table_of("share_prefix", cache)
+    shared = jnp.where(jnp.arange(table.shape[1], dtype=jnp.int32) < pages, table[source], NO_PAGE)
+    return cache._replace(table=table.at[target].set(shared), lengths=lengths.at[target].set(pages * cache.page_rows))
+
+
+def _table_of(name: str, cache: PagedKVCache | PlaneCache) -> Int[Array, "batch entry_pages"]:
+    if cache.table is None:
+        refuse(
+            OptionError, f"{name}: entries share out the pages of a cache.", got="a cache whose tiles lie in order",
+            want="a cache in pages", fix="make it with empty_plane_cache(..., pages=n).",
+        )  # fmt: skip
+    return cache.table
 
 
 def in_order(cache: PagedKVCache) -> KVCache:
@@ -185,11 +198,23 @@ def claim_pages(cache: PagedKVCache, before: Counts) -> PagedKVCache:
         cache: with the lengths that are wanted.
         before: the lengths up to which rows were appended; an entry that has lost some of them gets no page.
     """
-    pages, entry_pages = cache.keys.shape[0], cache.table.shape[1]
     has = jnp.sum(cache.table != NO_PAGE, axis=1, dtype=jnp.int32)
-    wanted = jnp.clip(-(-cache.lengths // cache.page_rows), has, entry_pages)
+    wanted = -(-cache.lengths // cache.page_rows)
     wanted = jnp.where(before > has * cache.page_rows, has, wanted)
-    named = jnp.where(cache.table == NO_PAGE, pages, cache.table)
+    return cache._replace(table=claim(cache.table, cache.keys.shape[0], wanted))
+
+
+def claim(table: Int[Array, "batch entry_pages"], pages: int, wanted: Counts) -> Int[Array, "batch entry_pages"]:
+    """Fill tables with free pages, the lowest first, in the order of entries.
+
+    Args:
+        table: of all entries.
+        pages: how many there are.
+        wanted: pages that each entry shall have, as far as its table is long; never fewer than it has.
+    """
+    entry_pages, has = table.shape[1], jnp.sum(table != NO_PAGE, axis=1, dtype=jnp.int32)
+    wanted = jnp.clip(wanted, has, entry_pages)
+    named = jnp.where(table == NO_PAGE, pages, table)
     is_free = jnp.ones((pages,), bool).at[named.reshape(-1)].set(False, mode="drop")
     rank = jnp.cumsum(is_free, dtype=jnp.int32)
     free = (
@@ -202,4 +227,4 @@ def claim_pages(cache: PagedKVCache, before: Counts) -> PagedKVCache:
     order = others[:, None] + numbers - has[:, None]
     is_new = (numbers >= has[:, None]) & (numbers < wanted[:, None])
     taken = free.at[jnp.where(is_new, order, pages)].get(mode="fill", fill_value=NO_PAGE)
-    return cache._replace(table=jnp.where(is_new, taken, cache.table))
+    return jnp.where(is_new, taken, table)

@@ -16,6 +16,8 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from ..errors import OptionError, ShapeError, describe, refuse
+from .cache import Counts
+from .paged import NO_PAGE, claim
 
 WORD = 4
 """Bytes of a word, and channels in it: planes are read as 32-bit numbers by every device."""
@@ -67,16 +69,19 @@ class PlaneCache(NamedTuple):
         values: likewise.
         recent_keys: rows of the tile that is not full, as they were appended.
         recent_values: likewise.
-        value_squares: sum of the squares of all values that are kept, for their scale.
+        squares: sum of the squares of the values of each tile, for their scale.
         lengths: how many rows were appended to each entry. Above the capacity, the last ones were dropped.
+        table: where the tiles of each entry lie, if all entries share them out: the arrays of tiles have one entry
+            then; -1 where there is none yet. None where tiles lie in order.
     """
 
     keys: Planes
     values: Planes
     recent_keys: Float[Array, "batch key_heads tile width"]
     recent_values: Float[Array, "batch key_heads tile channels"]
-    value_squares: Float[Array, "batch key_heads"]
-    lengths: Int[Array, " batch"]
+    squares: OfTile
+    lengths: Counts
+    table: Int[Array, "batch tiles"] | None = None
 
     @property
     def tile(self) -> int:
@@ -86,7 +91,12 @@ class PlaneCache(NamedTuple):
     @property
     def tiles(self) -> int:
         """Tiles that an entry has room for."""
-        return self.keys.high.shape[2]
+        return self.keys.high.shape[2] if self.table is None else self.table.shape[1]
+
+    @property
+    def page_rows(self) -> int:
+        """Rows of a page, which is a tile."""
+        return self.tile
 
     @property
     def capacity(self) -> int:
@@ -94,25 +104,32 @@ class PlaneCache(NamedTuple):
         return self.tiles * self.tile
 
     @property
-    def room(self) -> Int[Array, " batch"]:
-        """Rows that each entry has room for."""
-        return jnp.full_like(self.lengths, self.capacity)
+    def places(self) -> Counts:
+        """Tiles that each entry has places for."""
+        if self.table is None:
+            return jnp.full_like(self.lengths, self.tiles)
+        return jnp.sum(self.table != NO_PAGE, axis=1, dtype=jnp.int32)
+
+    @property
+    def room(self) -> Counts:
+        """Rows that each entry has room for: in its places, and in the tile that is not full."""
+        return jnp.minimum((self.places + 1) * self.tile - 1, self.capacity)
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """Batch entries, keys that each may have, and heads."""
-        batch, heads = self.value_squares.shape
+        batch, heads = self.recent_keys.shape[:2]
         return batch, self.capacity, heads
 
     @property
-    def full_tiles(self) -> Int[Array, " batch"]:
+    def full_tiles(self) -> Counts:
         """Tiles of each entry that are full."""
-        return jnp.minimum(self.lengths, self.capacity) // self.tile
+        return jnp.minimum(self.lengths // self.tile, self.places)
 
     @property
-    def recent(self) -> Int[Array, " batch"]:
+    def recent(self) -> Counts:
         """Rows of each entry that fill no tile."""
-        return jnp.where(self.lengths < self.capacity, self.lengths % self.tile, 0)
+        return jnp.where(self.lengths <= self.room, self.lengths % self.tile, 0)
 
 
 def empty_plane_cache(
@@ -124,6 +141,7 @@ def empty_plane_cache(
     *,
     dtype: jax.typing.DTypeLike = jnp.float16,
     tile: int = _TILE,
+    pages: int | None = None,
 ) -> PlaneCache:
     """Make a cache in two planes, without rows.
 
@@ -136,11 +154,13 @@ def empty_plane_cache(
         dtype: of the rows that are appended: float16, bfloat16 or float32. Steps between numbers of a tile go from
             2^-22 to 960, which is all that float16 needs; larger numbers are cut off, as the certificate says.
         tile: rows of a tile. Its grid takes 2 (width + channels) bytes.
+        pages: tiles that all entries share out, each taking the lowest free one when it has filled one; None where each
+            has its own, in order.
 
     Raises:
         OptionError: the dtype is none of these, or a size is out of range.
 
-    Cost: as many bytes as rows of 16 bits, 1 / tile more for grids, and 24 for each tile.
+    Cost: as many bytes as rows of 16 bits, 1 / tile more for grids, and 28 for each tile.
 
     Example:
         >>> cache = empty_plane_cache(2, 128, 4, 64)
@@ -148,7 +168,12 @@ def empty_plane_cache(
         (65536, 8192)
     """
     sizes = batch, capacity, key_heads, width, width if channels is None else channels
-    if jnp.dtype(dtype) not in KEPT or min(*sizes, tile - 1) < 0 or capacity % tile or any(n % WORD for n in sizes[3:]):
+    if (
+        jnp.dtype(dtype) not in KEPT
+        or min(*sizes, tile - 1, pages or 0) < 0
+        or capacity % tile
+        or any(n % WORD for n in sizes[3:])
+    ):
         refuse(
             OptionError, "empty_plane_cache: rows lie in whole tiles and whole words.",
             got=f"sizes {sizes}, tile={tile}, dtype={jnp.dtype(dtype).name}",
@@ -156,47 +181,58 @@ def empty_plane_cache(
             f"{', '.join(each.name for each in KEPT)}",
             fix="round the capacity up to whole tiles, or keep the rows in an empty_cache.",
         )  # fmt: skip
-    tiles = capacity // tile
+    shape = (batch, key_heads, capacity // tile) if pages is None else (1, key_heads, pages)
 
     def planes(width: int) -> Planes:
         # One array for each, so that all can be donated.
-        high, low = (jnp.zeros((batch, key_heads, tiles, tile, width // WORD), jnp.int32) for _ in range(2))
-        grid = jnp.zeros((batch, key_heads, tiles, 2, width // WORD), jnp.int32)
-        one, both, size = (jnp.zeros((batch, key_heads, tiles), jnp.float32) for _ in range(3))
+        high, low = (jnp.zeros((*shape, tile, width // WORD), jnp.int32) for _ in range(2))
+        grid = jnp.zeros((*shape, 2, width // WORD), jnp.int32)
+        one, both, size = (jnp.zeros(shape, jnp.float32) for _ in range(3))
         return Planes(high, low, grid, one, both, size)
 
     recent_keys, recent_values = (jnp.zeros((batch, key_heads, tile, last), dtype) for last in sizes[3:])
-    squares, lengths = jnp.zeros((batch, key_heads), jnp.float32), jnp.zeros((batch,), jnp.int32)
-    return PlaneCache(planes(sizes[3]), planes(sizes[4]), recent_keys, recent_values, squares, lengths)
+    squares, lengths = jnp.zeros(shape, jnp.float32), jnp.zeros((batch,), jnp.int32)
+    table = None if pages is None else jnp.full((batch, capacity // tile), NO_PAGE, jnp.int32)
+    return PlaneCache(planes(sizes[3]), planes(sizes[4]), recent_keys, recent_values, squares, lengths, table)
 
 
-def append_planes(cache: PlaneCache, key: Array, value: Array, counts: Int[Array, " batch"]) -> PlaneCache:
+def claim_tiles(cache: PlaneCache, counts: Counts) -> PlaneCache:
+    """Lengthen a cache, and give its entries places for the tiles that fill; one that has lost rows takes no more."""
+    lengths = cache.lengths + counts
+    if cache.table is None:
+        return cache._replace(lengths=lengths)
+    wanted = jnp.where(cache.lengths > cache.room, cache.places, lengths // cache.tile)
+    return cache._replace(lengths=lengths, table=claim(cache.table, cache.keys.high.shape[2], wanted))
+
+
+def append_planes(cache: PlaneCache, longer: PlaneCache, key: Array, value: Array) -> PlaneCache:
     """Append rows, [batch, rows, key_heads, ...]: whole tiles are written once, the rest is kept as it is.
 
     Args:
         cache: what to append to.
-        key: new rows; of each entry the first ``counts`` exist.
+        longer: with the lengths and places that it has then.
+        key: new rows; of each entry as many as it grows by exist.
         value: likewise.
-        counts: how many there are.
     """
-    new = [jnp.swapaxes(each, 1, 2) for each in (key, value)]
-    places = jnp.arange(key.shape[1], dtype=jnp.int32)[None]
-    exists = (places < counts[:, None]) & (cache.lengths[:, None] + places < cache.capacity)
-    squares = jnp.sum(jnp.square(new[1].astype(jnp.float32)), axis=3)
-    squares = jnp.sum(jnp.where(exists[:, None], squares, 0), axis=2)
-    cut_keys, cut_values = (
-        _cut(cache, recent, rows) for recent, rows in ((cache.recent_keys, new[0]), (cache.recent_values, new[1]))
+    keys, values = (
+        _cut(cache, recent, jnp.swapaxes(rows, 1, 2))
+        for recent, rows in ((cache.recent_keys, key), (cache.recent_values, value))
     )
-    ends = cache.recent + counts
-    last = jnp.minimum(ends // cache.tile, cut_keys.shape[2] - 1)[:, None, None, None, None]
-    recent_keys, recent_values = (jnp.take_along_axis(each, last, axis=2)[:, :, 0] for each in (cut_keys, cut_values))
-    return PlaneCache(
-        _write(cache, cache.keys, _key_planes(cut_keys), ends),
-        _write(cache, cache.values, _value_planes(cut_values), ends),
-        recent_keys,
-        recent_values,
-        cache.value_squares + squares,
-        cache.lengths + counts,
+    ends = cache.recent + longer.lengths - cache.lengths
+    last = jnp.minimum(ends // cache.tile, keys.shape[2] - 1)[:, None, None, None, None]
+    places = _find(cache, longer, ends, keys.shape[2])
+    squares = jnp.sum(jnp.square(values.astype(jnp.float32)), axis=(3, 4))
+
+    def put(kept: Array, new: Array) -> Array:
+        return kept.at[places[0], :, places[1]].set(jnp.swapaxes(new, 1, 2), mode="drop", unique_indices=True)
+
+    recent_keys, recent_values = (jnp.take_along_axis(each, last, axis=2)[:, :, 0] for each in (keys, values))
+    return longer._replace(
+        keys=jax.tree.map(put, cache.keys, _key_planes(keys)),
+        values=jax.tree.map(put, cache.values, _value_planes(values)),
+        recent_keys=recent_keys,
+        recent_values=recent_values,
+        squares=put(cache.squares, squares),
     )
 
 
@@ -211,20 +247,19 @@ def _cut(cache: PlaneCache, recent: Array, new: Array) -> Float[Array, "batch he
     return taken.reshape(*new.shape[:2], count, tile, new.shape[3])
 
 
-def _write(cache: PlaneCache, kept: Planes, new: Planes, ends: Int[Array, " batch"]) -> Planes:
-    """Write tiles that are full and have a place."""
-    batch, tiles = len(ends), new.high.shape[2]
+def _find(cache: PlaneCache, longer: PlaneCache, ends: Counts, tiles: int) -> tuple[Array, Array]:
+    """Return where in the arrays tiles go, [batch, tiles]: those that are full and have a place."""
+    batch = len(ends)
     numbers = jnp.arange(tiles, dtype=jnp.int32)[None]
     first = jnp.broadcast_to(jnp.arange(batch, dtype=jnp.int32)[:, None], (batch, tiles))
     places = (cache.lengths // cache.tile)[:, None] + numbers
-    is_full = ((numbers + 1) * cache.tile <= ends[:, None]) & (places < cache.tiles)
+    is_full = ((numbers + 1) * cache.tile <= ends[:, None]) & (places < longer.full_tiles[:, None])
     # No two tiles go to one place, not even beyond the arrays.
-    places = jnp.where(is_full, places, cache.tiles + first * tiles + numbers)
-
-    def put(kept: Array, new: Array) -> Array:
-        return kept.at[first, :, places].set(jnp.swapaxes(new, 1, 2), mode="drop", unique_indices=True)
-
-    return jax.tree.map(put, kept, new)
+    nowhere = cache.keys.high.shape[2] + first * tiles + numbers
+    if longer.table is None:
+        return first, jnp.where(is_full, places, nowhere)
+    pages = jnp.take_along_axis(longer.table, places, axis=1, mode="fill", fill_value=NO_PAGE)
+    return jnp.zeros_like(first), jnp.where(is_full, pages, nowhere)
 
 
 def _key_planes(rows: Rows) -> Planes:

@@ -14,7 +14,7 @@ from ..errors import OptionError, ShapeError, describe, refuse
 from ..tiling.certificate import Certificate, rounding_of_exp
 from ..tiling.plan import Certified
 from ..tiling.state import State, state_merge, state_read
-from .planes import WORD, PlaneCache
+from .planes import WORD, PlaneCache, Planes
 from .planes_bounds import ROUNDED_LOG, Bounds, Levels, certify, choose_levels
 from .planes_kernel import BOTH, FINE, HIGH, SKIP, score_tiles, sum_tiles
 
@@ -22,8 +22,8 @@ from .planes_kernel import BOTH, FINE, HIGH, SKIP, score_tiles, sum_tiles
 _UNIT = 2.0**-23
 # Room for the rounding of lengths.
 _MARGIN = 1 + 2.0**-16
-# Numbers of 32 bits that are read of each tile for its bounds: three of keys and three of values.
-_MEASURES = 6
+# Numbers of 32 bits that are read of each tile for its bounds: three of keys and four of values.
+_MEASURES = 7
 
 
 class _Asked(NamedTuple):
@@ -45,13 +45,14 @@ def attend_planes(
     asked, places = _ask(cache, query, scale), jnp.arange(cache.tiles, dtype=jnp.int32)[None]
     exists = places < cache.full_tiles[:, None]
     # Tiles that do not exist are read where the first one lies, once.
-    places = jnp.where(exists, places, 0)
+    places = jnp.where(exists, places if cache.table is None else cache.table, 0)
     queries = jnp.swapaxes(asked.rows.reshape(*asked.rows.shape[:3], -1, WORD), 3, 4)
     scores, log_sums = score_tiles(queries, places, cache.keys)
     recent, slack, size = _recent(cache, asked)
-    bounds = _bound(cache, asked, jnp.where(exists[:, None, None], log_sums, -jnp.inf))
+    planes = _measured(cache, cache.keys, places), _measured(cache, cache.values, places)
+    bounds = _bound(planes, asked, jnp.where(exists[:, None, None], log_sums, -jnp.inf))
     bounds = bounds._replace(recent=recent.peak + jnp.log(recent.mass), recent_error=slack, recent_size=size)
-    unit, grid = _value_scale(cache), 2 / cache.tile
+    unit, grid = _value_scale(cache, places, exists), 2 / cache.tile
     levels = choose_levels(bounds, resolution.eps * unit, grid=grid, dtype=query.dtype)
     levels = jnp.where(exists[:, None], levels, SKIP)
     parts = sum_tiles(queries, places, levels, scores, (cache.keys, cache.values))
@@ -101,9 +102,22 @@ def _recent(cache: PlaneCache, asked: _Asked) -> tuple[State, Array, Array]:
     return state, slack, jnp.broadcast_to(size[..., None], slack.shape)
 
 
-def _bound(cache: PlaneCache, asked: _Asked, log_sums: Float[Array, "batch key_heads group tiles"]) -> Bounds:
+def _of_entries(cache: PlaneCache, each: Float[Array, "some key_heads any"], places: Array) -> Array:
+    """Return what is known of tiles as entries have them, [batch, key_heads, tiles]."""
+    return each if cache.table is None else jnp.moveaxis(jnp.take(each[0], places, axis=1), 0, 1)
+
+
+def _measured(cache: PlaneCache, planes: Planes, places: Array) -> Planes:
+    """Return planes with the measures of the tiles of each entry."""
+    names = "error_high", "error_both", "size"
+    return planes._replace(**{name: _of_entries(cache, getattr(planes, name), places) for name in names})
+
+
+def _bound(
+    planes: tuple[Planes, Planes], asked: _Asked, log_sums: Float[Array, "batch key_heads group tiles"]
+) -> Bounds:
     """Bound what tiles may contribute; of recent rows nothing is known here."""
-    length, keys, values = asked.length[..., None], cache.keys, cache.values
+    length, (keys, values) = asked.length[..., None], planes
     # Two products, three sums of what lies in a word and of the centre, and the sum of the words.
     rounding = (keys.high.shape[4] + 8) * _UNIT * length * keys.size[:, :, None]
     rounding += rounding_of_exp(jnp.dtype(jnp.float32))
@@ -115,10 +129,14 @@ def _bound(cache: PlaneCache, asked: _Asked, log_sums: Float[Array, "batch key_h
     return Bounds(log_sums, coarse, fine, size, missing, missing_both, nothing, nothing, nothing)
 
 
-def _value_scale(cache: PlaneCache) -> Float[Array, "batch key_heads"]:
+def _value_scale(cache: PlaneCache, places: Array, exists: Array) -> Float[Array, "batch key_heads"]:
     """Return the root of the mean square of the lengths of values."""
-    count = jnp.clip(cache.lengths, 1, max(1, cache.capacity)).astype(jnp.float32)
-    return jnp.sqrt(cache.value_squares / count[:, None])
+    squares = jnp.where(exists[:, None], _of_entries(cache, cache.squares, places), 0)
+    is_recent = jnp.arange(cache.tile, dtype=jnp.int32)[None] < cache.recent[:, None]
+    recent = jnp.sum(jnp.square(cache.recent_values.astype(jnp.float32)), axis=3)
+    total = jnp.sum(squares, axis=2) + jnp.sum(jnp.where(is_recent[:, None], recent, 0), axis=2)
+    count = jnp.maximum(cache.full_tiles * cache.tile + cache.recent, 1).astype(jnp.float32)
+    return jnp.sqrt(total / count[:, None])
 
 
 def _join(parts: State) -> State:

@@ -42,7 +42,7 @@ def score_tiles(queries: Asking, places: Places, keys: Planes) -> tuple[OfRows, 
         places: where tiles lie; those that do not exist may lie anywhere.
         keys: of the cache.
     """
-    (batch, heads, _, tile, _), tiles = keys.high.shape, places.shape[1]
+    (_, heads, _, tile, _), (batch, tiles) = keys.high.shape, places.shape
     group, count = queries.shape[2], min(_SCORED, tiles)
     kernel = Kernel(
         partial(_score, count=count),
@@ -116,11 +116,12 @@ def _part(rank: int, entry: Any, head: Any, part: Any) -> tuple[Any, ...]:
 
 def _score(place: Place, places: Any, queries: Any, high: Any, grid: Any, *results: Any, count: int) -> None:
     (entry, head, _), (scores, log_sums) = place, results
+    owner = _owner(entry, high)
     asking = [[queries[row, part] for part in range(WORD)] for row in range(queries.shape[0])]
     for number in range(count):
         at = places[number]
-        codes = grid[entry, head, at]
-        parts, steps, centres = unpack(high[entry, head, at]), unpack_steps(codes[0]), unpack_centres(codes[1])
+        codes = grid[owner, head, at]
+        parts, steps, centres = unpack(high[owner, head, at]), unpack_steps(codes[0]), unpack_centres(codes[1])
         for row, query in enumerate(asking):
             factors = [each * step for each, step in zip(query, steps, strict=True)]
             terms = _dot(factors, centres)[None] + _dot([each[None] for each in factors], parts)
@@ -141,7 +142,7 @@ def _sum(place: Place, levels: Any, places: Any, queries: Any, scores: Any, *ref
     )
 
     def step(number: Array, states: Any) -> Any:
-        at = entry, head, places[number]
+        at = _owner(entry, high), head, places[number]
 
         def read(level: int, states: Any) -> Any:
             found = [scores[entry, head, row, part * count + number] for row in range(group)]
@@ -160,6 +161,11 @@ def _sum(place: Place, levels: Any, places: Any, queries: Any, scores: Any, *ref
         peak[row], mass[row] = highest, jnp.sum(factors * masses)
         for channel, each in enumerate(totals):
             total[row, channel] = jnp.sum(factors[:, None] * each, axis=0)
+
+
+def _owner(entry: Any, tiles: Any) -> Any:
+    """Return the first index of an entry's tiles in arrays that have one entry where all share them."""
+    return entry if tiles.shape[0] > 1 else 0
 
 
 def _low_scores(queries: Any, low: Array, codes: Array) -> list[Array]:

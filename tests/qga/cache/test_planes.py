@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qga import OptionError, ShapeError
-from qga.cache import PlaneCache, append, attend, decode, empty_plane_cache, is_overflowed
+from qga.cache import PlaneCache, append, attend, decode, empty_plane_cache, is_overflowed, release, share_prefix
 from qga.cache.planes import Planes
 from qga.tiling import Certified
 
@@ -262,9 +262,53 @@ def test_rows_without_room_are_dropped_and_counted(random: np.random.Generator) 
     longer = jax.jit(append)(cache, drawn.key[:, :7], drawn.value[:, :7])
     assert is_overflowed(longer).tolist() == [True, False, False, False]
     assert all(np.array_equal(one[0], other[0]) for one, other in zip(cache.keys, longer.keys, strict=True))
-    assert longer.value_squares[0].tolist() == cache.value_squares[0].tolist()
+    assert np.array_equal(longer.squares[0], cache.squares[0])
     assert not np.array_equal(cache.keys.high[1], longer.keys.high[1])
     assert np.array_equal(run(longer, drawn.query)[0][0], run(cache, drawn.query)[0][0])
+
+
+def test_tiles_that_entries_share_out_say_the_same(vulkan: Any, random: np.random.Generator) -> None:
+    drawn = graded(random)
+
+    @jax.jit
+    def share(drawn: Drawn) -> PlaneCache:
+        cache = empty_plane_cache(BATCH, CAPACITY, KEY_HEADS, WIDTH, CHANNELS, tile=TILE, pages=30)
+        for first in (0, 24):
+            rows = jnp.clip(jnp.asarray(LENGTHS) - first, 0, 24)
+            cache = append(cache, drawn.key[:, first : first + 24], drawn.value[:, first : first + 24], rows=rows)
+        return cache
+
+    want = run(filled(drawn.key, drawn.value), drawn.query)
+    with jax.default_device(vulkan):
+        cache = share(drawn)
+        got = run(cache, drawn.query)
+    assert cache.table[1].tolist() == [6, 7, 8, 9, 10, 11, 19, *[-1] * 5]
+    assert np.allclose(got[0], want[0], atol=2e-3)
+    for one, other in zip(got[1], want[1], strict=True):
+        assert np.allclose(one, other, rtol=1e-2, atol=1e-6)
+    # Another tile is another value.
+    swapped = cache._replace(table=cache.table.at[0, 11].set(7))
+    with jax.default_device(vulkan):
+        assert not np.allclose(run(swapped, drawn.query)[0][0], want[0][0], atol=2e-3)
+
+
+def test_tiles_are_shared_released_and_run_out(random: np.random.Generator) -> None:
+    drawn = draw(random)
+    empty = empty_plane_cache(2, 16, KEY_HEADS, WIDTH, CHANNELS, tile=TILE, pages=4)
+    write = jax.jit(append)
+    rows = drawn.key[:2, :12], drawn.value[:2, :12]
+    cache = write(empty, *rows, rows=jnp.array([10, 0]))
+    cache = share_prefix(cache, 0, 1, 8)
+    assert cache.table.tolist() == [[0, 1, -1, -1]] * 2
+    cache = write(cache, *rows, rows=jnp.array([2, 12]))
+    # The second entry gets the last tile that is free, and loses what it has no place for.
+    assert cache.table.tolist() == [[0, 1, 2, -1], [0, 1, 3, -1]]
+    assert is_overflowed(cache).tolist() == [False, True]
+    assert (cache.full_tiles.tolist(), cache.recent.tolist()) == ([3, 3], [0, 0])
+    cache = release(cache, jnp.array([False, True]))
+    assert cache.table.tolist() == [[0, 1, 2, -1], [-1] * 4]
+    cache = write(cache, *rows, rows=jnp.array([4, 3]))
+    assert (cache.table[0].tolist(), cache.recent.tolist()) == ([0, 1, 2, 3], [0, 3])
 
 
 def test_numbers_that_are_none_are_not_lost(random: np.random.Generator) -> None:
@@ -285,7 +329,7 @@ def test_bytes_are_those_of_what_is_read(random: np.random.Generator) -> None:
     certificate = run(filled(drawn.key, drawn.value), drawn.query)[1]
     read = {name: np.asarray(each)[:, 0] for name, each in certificate._asdict().items()}
     keys, values, grid = TILE * WIDTH, TILE * CHANNELS, 2 * CHANNELS
-    want = (LENGTHS // TILE * (keys + 2 * WIDTH + 24) + LENGTHS % TILE * 2 * (WIDTH + CHANNELS))[:, None]
+    want = (LENGTHS // TILE * (keys + 2 * WIDTH + 28) + LENGTHS % TILE * 2 * (WIDTH + CHANNELS))[:, None]
     want = want + read["tiles_half"] * (values + grid) + read["tiles_mixed"] * (keys + values + grid)
     want += read["tiles_exact"] * (keys + 2 * values + grid)
     assert np.array_equal(read["bytes_read"], want)
@@ -310,3 +354,5 @@ def test_planes_say_what_they_are_asked_for_wrongly() -> None:
         attend(cache, jnp.ones((1, 2, 1, 4), jnp.float16), resolution=Certified(0.1))
     with pytest.raises(OptionError, match="rows need room"):
         append(cache, jnp.ones((1, 9, 1, 4), jnp.float16), jnp.ones((1, 9, 1, 4), jnp.float16))
+    with pytest.raises(OptionError, match="release: entries share out the pages of a cache"):
+        release(cache, jnp.array([True]))
