@@ -25,7 +25,9 @@ FORMAT = 1
 """Of the file; one of another format is ignored."""
 
 IDENTITY = ("device_name", "vendor_id", "device_id", "driver_name", "driver_version")
-"""What a device and its driver are known by: a result counts for no other."""
+"""What a device and its driver are known by, beside all that they can do: a result counts for no other."""
+DIGITS = 8
+"""Hexadecimal digits that tell what a device can do, and files apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,7 @@ def choices_of(capabilities: Capabilities, environment: Mapping[str, str] | None
 
 def path_of(capabilities: Capabilities, folder: Path) -> Path:
     """Return the file of a device in the folder of the caches."""
-    digest = hashlib.sha256(json.dumps(_identity(capabilities)).encode()).hexdigest()[:8]
+    digest = hashlib.sha256(json.dumps(_identity(capabilities)).encode()).hexdigest()[:DIGITS]
     slug = re.sub(r"[^a-z0-9]+", "-", capabilities.device_name.lower()).strip("-")[:40]
     return folder / "tuning" / f"{slug}-{digest}.json"
 
@@ -105,7 +107,9 @@ def keep(capabilities: Capabilities, folder: Path, found: Mapping[str, Winner | 
 
 
 def _identity(capabilities: Capabilities) -> dict[str, Any]:
-    return {name: getattr(capabilities, name) for name in IDENTITY}
+    # Settings may hide what a device can do: what wins without matrix units says nothing about how it is with them.
+    digest = hashlib.sha256(capabilities.to_text().encode()).hexdigest()[:DIGITS]
+    return {name: getattr(capabilities, name) for name in IDENTITY} | {"capabilities": digest}
 
 
 def _winners(content: dict[str, Any], capabilities: Capabilities) -> dict[str, Winner]:

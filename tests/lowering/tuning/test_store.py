@@ -51,7 +51,14 @@ def test_a_default_that_won_takes_its_entry_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"driver_version": "1.2.3"}, {"device_id": 7}, {"vendor_id": 7}, {"driver_name": "nvk"}]
+    "changes",
+    [
+        {"driver_version": "1.2.3"},
+        {"device_id": 7},
+        {"vendor_id": 7},
+        {"driver_name": "nvk"},
+        {"features_nv": frozenset()},
+    ],
 )
 def test_results_of_another_device_or_driver_are_not_used(changes: dict[str, Any], tmp_path: Path) -> None:
     _ = keep(H100, tmp_path, {"a": WINNER})
