@@ -2,7 +2,9 @@
 
 python -m tests.bench.attention                    batch 4, 16 heads, 4,096 rows, float16, on the Vulkan device
 python -m tests.bench.attention --rows 512 --heads 2
+python -m tests.bench.attention --metric cosine    scores with a known bound, against the others' inner products
 python -m tests.bench.attention --record           also writes a record beside those of python -m tests.bench
+QGA_VENDOR_EXTENSIONS=0 python -m tests.bench.attention          without extensions of single vendors
 
 Every row of the table is timed in the same process: batches of calls by the host's clock, the median of them and the
 distance of their quartiles. A product of queries and keys and one of weights and values make 4 rows^2 width operations
@@ -29,6 +31,7 @@ RECORDS = Path(__file__).parent / "records"
 SECONDS = 0.5
 WARM = 60
 BACKWARD = 2.5
+COSINE_SCALE = 8.0
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -41,6 +44,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--heads", type=int, default=16, help="heads of each (default: 16)")
     parser.add_argument("--rows", type=int, default=4096, help="queries, and keys, of each head (default: 4096)")
     parser.add_argument("--widths", type=int, nargs="+", default=[64, 128], help="of a row (default: 64 128)")
+    parser.add_argument("--metric", choices=["dot", "cosine"], default="dot", help="of qga's scores (default: dot)")
     parser.add_argument("--record", action="store_true", help="also write a record")
     return parser.parse_args(arguments)
 
@@ -68,14 +72,19 @@ def of_jax(attend: Callable[..., Any], arrays: list[Any]) -> tuple[Callable[[], 
     return lambda: forward(*arrays), lambda: backward(pull, out)
 
 
-def contestants(arrays: list[np.ndarray], *, is_causal: bool) -> Iterator[tuple[str, Any, Callable[[Any], object]]]:
+def contestants(
+    arrays: list[np.ndarray], metric: str, *, is_causal: bool
+) -> Iterator[tuple[str, Any, Callable[[Any], object]]]:
     """Yield names, forward with backward, and how to wait."""
     import jax
 
     import qga
 
-    def ours(queries: Any, keys: Any, values: Any) -> Any:
-        return qga.dot_attention(queries, keys, values, is_causal=is_causal, derivatives="reverse")
+    def ours(*given: Any) -> Any:
+        if metric == "dot":
+            return qga.dot_attention(*given, is_causal=is_causal, derivatives="reverse")
+        rows_first = (array.swapaxes(1, 2) for array in given)
+        return qga.attention(*rows_first, metric="cosine", scale=COSINE_SCALE, is_causal=is_causal).swapaxes(1, 2)
 
     def theirs(*given: Any, implementation: str) -> Any:
         rows_first = (array.swapaxes(1, 2) for array in given)
@@ -84,7 +93,7 @@ def contestants(arrays: list[np.ndarray], *, is_causal: bool) -> Iterator[tuple[
 
     devices = {platform: jax.devices(platform)[0] for platform in os.environ["JAX_PLATFORMS"].split(",")}
     put = lambda platform: [jax.device_put(array, devices[platform]) for array in arrays]  # noqa: E731
-    yield "qga through Vulkan", of_jax(ours, put("vulkan")), jax.block_until_ready
+    yield f"qga through Vulkan, {metric}", of_jax(ours, put("vulkan")), jax.block_until_ready
     if "cuda" in devices:
         for name in ("xla", "cudnn"):
             attend = lambda *given, name=name: theirs(*given, implementation=name)  # noqa: E731
@@ -120,7 +129,7 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
         for is_causal in (False, True):
             want = truth(*(array[0, 0].astype(float) for array in arrays), is_causal=is_causal)
             operations = 4.0 * options.batch * options.heads * options.rows**2 * width * (0.5 if is_causal else 1)
-            for name, calls, wait in contestants(arrays, is_causal=is_causal):
+            for name, calls, wait in contestants(arrays, options.metric, is_causal=is_causal):
                 for way, call, factor in zip(("forward", "backward"), calls, (1, BACKWARD), strict=True):
                     # The first calls with new arrays are several times slower: their memory has not been used.
                     for _ in range(WARM):
@@ -133,7 +142,7 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
                         "width": width, "is_causal": is_causal, "who": name, "way": way,
                         "median_ms": timing.median_us / 1e3,
                         "spread": timing.spread, "tflop_per_s": factor * operations / timing.median_us / 1e6,
-                        "errors": [_error(one, other) for one, other in zip(got, exact, strict=True)],
+                        "errors": [] if name.endswith("cosine") else list(map(_error, got, exact)),
                     }  # fmt: skip
                     rows.append(row)
                     print(_line(row), flush=True)
@@ -154,6 +163,15 @@ def _line(row: dict[str, Any]) -> str:
     )
 
 
+def name_of(options: argparse.Namespace, device: str, date: str) -> str:
+    """Name a record by what was measured, where that is not the usual."""
+    shape = f"b{options.batch}h{options.heads}n{options.rows}"
+    parts = [] if shape == "b4h16n4096" else [shape]
+    parts += [] if options.metric == "dot" else [options.metric]
+    parts += [] if os.environ.get("QGA_VENDOR_EXTENSIONS", "1") != "0" else ["khr"]
+    return "-".join(["attention", *parts, device.lower().replace(" ", "-"), date]) + ".json"
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Measure, print the table, and keep it where asked."""
     options = parse(arguments)
@@ -168,8 +186,9 @@ def main(arguments: list[str] | None = None) -> int:
     numbers = {"rows": measure(options), "device": device.device_kind, "jax": jax.__version__, "options": vars(options)}
     record = head_of_record(numbers, "attention")
     if options.record:
-        name = f"attention-{device.device_kind.lower().replace(' ', '-')}-{record['date'][:10]}.json"
-        RECORDS.joinpath(name).write_text(json.dumps(record, indent=1) + "\n")
+        RECORDS.joinpath(name_of(options, device.device_kind, record["date"][:10])).write_text(
+            json.dumps(record, indent=1) + "\n"
+        )
     print(json.dumps({key: value for key, value in record.items() if key != "rows"}), file=sys.stderr)
     return 0
 
