@@ -289,7 +289,7 @@ def _attend(
 def _attend_head(
     plan: TilePlan, queries: Array, keys: Array, values: Array, scale: Array, mask: Array | None, peak: Array | None
 ) -> tuple[Array, Array]:
-    return attend(plan, Problem(plan.score.lift(queries, scale), keys, values, scale, mask), peak)
+    return attend(plan, Problem((queries,), keys, values, scale, mask), peak)
 
 
 def _spread(name: str, role: str, array: Array, shape: tuple[int, ...]) -> Array:

@@ -240,8 +240,8 @@ def _map(
     arrays, structure = jax.tree.flatten(Given() if cut is None else cut.given)
     has: list[Any] = [] if cut is None else [each for part in cut.axes for each in part]
     scale = jnp.broadcast_to(jnp.asarray(member.scale, accumulator_dtype(member.queries)), (batch, shape.heads))
-    scale, asking = scale.reshape(batch, *split), _by_program(shape, (member.queries, known))
-    rows, row_axes = _heads_in_front(member, values)
+    scale, asking = scale.reshape(batch, *split), _by_group(shape, (member.queries, known))
+    rows, row_axes = _rows_of_heads(member, values)
     is_grouped = shape.group > 1 and not shape.is_folded
     if visits is not None:
         visits = jax.tree.map(
@@ -255,52 +255,47 @@ def _map(
     def one(
         asking: tuple, rows: tuple[Array, Array, Storage], scale: Array, arrays: list[Array], visits: Any, span: Any
     ) -> Results:
-        given, planes = jax.tree.unflatten(structure, arrays), plan.score.lift(asking[0], scale)
-        problem = Problem(planes, *rows[:2], scale, None, given, span, visits, rows[2])
+        given = jax.tree.unflatten(structure, arrays)
+        problem = Problem((asking[0],), *rows[:2], scale, None, given, span, visits, rows[2])
         return attend(plan, problem) if asking[1] is None else attend_known(plan, problem, asking[1])
 
     by_batch, by_head = ([0 if flag[number] else None for flag in has] for number in (0, 1))
+    # Heads stay where they are, behind the rows: who cuts them out may do so in place.
+    at = 0 if shape.is_folded else 1
     function: Any = one
     if is_grouped:
-        function = jax.vmap(function, (0, None, 0, by_head, 0, None))
-    function = jax.vmap(function, (0, (0, 0, Storage(0, 0, None)), 0, by_head, 0, None))  # type: ignore[arg-type]
+        function = jax.vmap(function, (at, None, 0, by_head, 0, None), at)
+    function = jax.vmap(function, (at, (1, 1, Storage(0, 0, None)), 0, by_head, 0, None), at)  # type: ignore[arg-type]
     function = jax.vmap(function, (0, row_axes, 0, by_batch, 0, span_axis))
     out, log_sums = function(asking, rows, scale, arrays, visits, span)
-    if not shape.is_folded:
-        out, log_sums = (jnp.moveaxis(each, 2 + is_grouped, 1) for each in (out, log_sums))
     return out.reshape(batch, queries, shape.heads, out.shape[-1]), log_sums.reshape(batch, queries, shape.heads)
 
 
-def _by_program(shape: _Shape, rows: Any) -> Any:
-    """Move what has rows of queries and heads, [batch, queries, heads, ...], to where programs find it."""
+def _by_group(shape: _Shape, rows: Any) -> Any:
+    """Split heads of what has rows of queries, [batch, queries, heads, ...], by groups where they have several."""
 
-    def move(each: Array) -> Array:
+    def divide(each: Array) -> Array:
         if shape.group == 1:
-            return jnp.swapaxes(each, 1, 2)
+            return each
         each = each.reshape(*each.shape[:2], shape.groups, shape.group, *each.shape[3:])
         # One query for each row of a group, or the rows of each head of a group.
-        return each[:, 0] if shape.is_folded else jnp.moveaxis(each, 1, 3)
+        return each[:, 0] if shape.is_folded else each
 
-    return jax.tree.map(move, rows)
+    return jax.tree.map(divide, rows)
 
 
-def _heads_in_front(member: Member, values: Array) -> tuple[tuple[Array, Array, Storage], Any]:
-    """Move heads in front of rows; return what each entry and head has of them, and the axes of entries."""
+def _rows_of_heads(member: Member, values: Array) -> tuple[tuple[Array, Array, Storage], Any]:
+    """Return keys and values as [entries, rows, heads, ...], or without entries, and the axes of entries."""
     storage = member.storage
     is_paged = storage.pages is not None
-
-    def move(each: Array) -> Array:
-        # Pages belong to all entries, and their rows follow one another.
-        return jnp.moveaxis(each.reshape(-1, *each.shape[2:]), 1, 0) if is_paged else jnp.swapaxes(each, 1, 2)
-
-    # Scales have heads in front already.
+    # Pages belong to all entries, and their rows follow one another. Scales have heads in front.
+    keys, values = (each.reshape(-1, *each.shape[2:]) if is_paged else each for each in (member.keys, values))
     key_scales, value_scales = (
         each.reshape(each.shape[0], -1) if is_paged and each is not None else each for each in storage[:2]
     )
     axis: Any = None if is_paged else 0
     axes: Any = Storage(axis, axis, 0)  # type: ignore[arg-type]
-    rows = move(member.keys), move(values), Storage(key_scales, value_scales, storage.pages)
-    return rows, (axis, axis, axes)
+    return (keys, values, Storage(key_scales, value_scales, storage.pages)), (axis, axis, axes)
 
 
 def _split_heads(array: Array, flag: tuple[bool, bool], split: tuple[int, int]) -> Array:

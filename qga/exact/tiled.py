@@ -21,12 +21,12 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from ..errors import OptionError, describe, refuse
-from ..kernels import launch
 from ..kernels.attention import attention_kernel, average_kernel, parts_of, pass_kernel, split_kernel
-from ..kernels.attention_gradient import Backflow, key_gradient_kernel, query_gradient_kernel
+from ..kernels.attention_gradient import Backflow, pull_by_kernels, pull_in_loop
 from ..kernels.pair import hide, modify
-from ..kernels.problem import Problem, Sizes, TilePlan, operands, sizes_of, with_lists
+from ..kernels.problem import Problem, Sizes, TilePlan, channels_of, entries_at_once, operands, sizes_of, with_lists
 from ..kernels.score import score_tile
+from ..kernels.target import Target, on_target
 from ..kernels.visits import Visits
 from ..tiling.cut import split
 from ..tiling.state import State, state_add, state_merge, state_read
@@ -45,15 +45,30 @@ def attention_state(plan: TilePlan, problem: Problem, peak: Float[Array, " queri
 
     Args:
         plan: how.
-        problem: of what.
+        problem: of what, with queries as planes.
         peak: of each row, where it is known; any finite number not far below the row's largest score.
 
     Returns:
         peak, mass and total of each query, in the dtype of ``problem.scale``.
     """
+    (rows, _), channels, dtype = problem.planes[0].shape, channels_of(plan, problem), problem.scale.dtype
+    results = [jax.ShapeDtypeStruct(shape, dtype) for shape in ((rows,), (rows,), (rows, channels))]
+    return State(*on_target(partial(_lifted, _state, plan), results, problem, peak, at_once=entries_at_once(problem)))
+
+
+def lift(plan: TilePlan, problem: Problem) -> Problem:
+    """Return the problem with its queries lifted, as kernels read it."""
+    return problem._replace(planes=plan.score.lift(problem.planes[0], problem.scale))
+
+
+def _lifted(function: Callable[..., Any], plan: TilePlan, target: Target, problem: Problem, *rest: Any) -> Any:
+    return function(plan, target, lift(plan, problem), *rest)
+
+
+def _state(plan: TilePlan, target: Target, problem: Problem, peak: Array | None) -> State:
     if peak is None:
-        return State(*launch(attention_kernel(plan, problem), *operands(problem)))
-    return State(peak, *launch(pass_kernel(plan, problem), *operands(problem), peak))
+        return State(*target.launch(attention_kernel(plan, problem, target), *operands(problem)))
+    return State(peak, *target.launch(pass_kernel(plan, problem, target), *operands(problem), peak))
 
 
 def attend(plan: TilePlan, problem: Problem, peak: Float[Array, " queries"] | None = None) -> Outputs:
@@ -61,7 +76,7 @@ def attend(plan: TilePlan, problem: Problem, peak: Float[Array, " queries"] | No
 
     Args:
         plan: how.
-        problem: of what.
+        problem: of what, with queries as planes; they are lifted where the problem is read.
         peak: as in ``attention_state``; no result depends on it.
 
     Returns:
@@ -144,14 +159,21 @@ attend_known.defvjp(_know, _attend_backwards)
 
 @partial(jax.jit, static_argnums=0)
 def _read(plan: TilePlan, problem: Problem, peak: Array | None) -> Outputs:
+    (rows, _), channels, wide = problem.planes[0].shape, channels_of(plan, problem), problem.scale.dtype
+    dtype = problem.dtype if plan.products == "given" else wide
+    results = jax.ShapeDtypeStruct((rows, channels), dtype), jax.ShapeDtypeStruct((rows,), wide)
+    return on_target(partial(_lifted, _average, plan), results, problem, peak, at_once=entries_at_once(problem))
+
+
+def _average(plan: TilePlan, target: Target, problem: Problem, peak: Array | None) -> Outputs:
     problem = with_lists(problem)
     if peak is not None:
-        out, log_sums = state_read(attention_state(plan, problem, peak))
-    elif parts_of(plan, sizes_of(plan, problem)) > 1:
-        parts = State(*launch(split_kernel(plan, problem), *operands(problem)))
+        out, log_sums = state_read(_state(plan, target, problem, peak))
+    elif target is Target.VULKAN and parts_of(plan, sizes_of(plan, problem)) > 1:
+        parts = State(*target.launch(split_kernel(plan, problem), *operands(problem)))
         out, log_sums = state_read(merge_parts(parts))
     else:
-        out, log_sums = launch(average_kernel(plan, problem), *operands(problem))
+        out, log_sums = target.launch(average_kernel(plan, problem, target), *operands(problem))
     return out.astype(problem.dtype if plan.products == "given" else log_sums.dtype), log_sums
 
 
@@ -168,7 +190,7 @@ def merge_parts(parts: State) -> State:
 
 def _define_rounded(plan: TilePlan, problem: Problem, numbers: Bars) -> Outputs:
     """Compute ``_define`` of a problem with other numbers in it, in the dtype of the values."""
-    out, log_sums = _define(plan, _fill(problem, numbers, keep=True))
+    out, log_sums = _define(plan, lift(plan, _fill(problem, numbers, keep=True)))
     return out.astype(problem.values.dtype), log_sums
 
 
@@ -239,7 +261,7 @@ def _pull(plan: TilePlan, known: Known, bars: Outputs) -> Bars:
     # What a modifier is given has no kernel of its own yet: the loop pulls it back.
     def define(numbers: Bars) -> Outputs:
         part = problem._replace(given=_fill(problem.given, numbers, keep=True))
-        average, logs = _recall(plan, part, out.astype(log_sums.dtype), log_sums)
+        average, logs = _recall(plan, lift(plan, part), out.astype(log_sums.dtype), log_sums)
         return average.astype(problem.values.dtype), logs
 
     return [*pulled, *jax.vjp(define, given)[1](bars)[0]]
@@ -270,20 +292,29 @@ def _pull_jvp(plan: TilePlan, primals: tuple, tangents: tuple) -> tuple[Bars, Ba
 
 @partial(jax.jit, static_argnums=0)
 def _pull_by_kernels(plan: TilePlan, known: Known, bars: Outputs) -> Bars:
-    """Return the cotangents of planes, keys, values and scale."""
+    """Return the cotangents of queries, keys, values and scale."""
+    problem = known[0]
+    moving = (*problem.planes, problem.keys, problem.values, problem.scale)
+    results = [jax.ShapeDtypeStruct(each.shape, each.dtype) for each in moving]
+    return on_target(partial(_pull_on, plan), results, known, bars, at_once=entries_at_once(problem))
+
+
+def _pull_on(plan: TilePlan, target: Target, known: Known, bars: Outputs) -> Bars:
     (problem, out, log_sums), (out_bar, log_sum_bar) = known, bars
+    planes, pull_lift = jax.vjp(plan.score.lift, problem.planes[0], problem.scale)
     wide = out_bar.astype(log_sums.dtype)
     offsets = log_sum_bar - jnp.sum(out.astype(log_sums.dtype) * wide, axis=1)
     # 16-bit cotangents of scores keep their bits only if they are about 1: a power of two is taken out and put back.
     is_narrow = problem.values.dtype.itemsize == 2
     unit = _power_of_two_below(jnp.max(jnp.abs(wide), initial=0)) if is_narrow else jnp.ones_like(problem.scale)
     back = Backflow((wide / unit).astype(problem.values.dtype), log_sums, offsets / unit)
-    of_queries, of_keys = (with_lists(problem, by_key=by_key) for by_key in (False, True))
-    by_query = launch(query_gradient_kernel(plan, of_queries), *operands(of_queries), *back)
-    plane_bars, scale_bars = by_query[: len(problem.planes)], by_query[len(problem.planes) :]
-    key_bars = launch(key_gradient_kernel(plan, of_keys), *operands(of_keys), *back)
-    pulled = [(unit * bar.astype(unit.dtype)).astype(bar.dtype) for bar in (*plane_bars, *key_bars)]
-    return [*pulled, unit * sum(map(jnp.sum, scale_bars), jnp.zeros_like(problem.scale))]
+    pull = pull_by_kernels if target is Target.VULKAN else pull_in_loop
+    number_bars, scale_bars = pull(plan, problem._replace(planes=planes), back)
+    *plane_bars, key_bar, value_bar = ((unit * bar.astype(unit.dtype)).astype(bar.dtype) for bar in number_bars)
+    query_bar, scale_bar = pull_lift(tuple(plane_bars))
+    if not plan.scale_moves:
+        scale_bar = jnp.zeros_like(problem.scale)
+    return [query_bar, key_bar, value_bar, unit * sum(map(jnp.sum, scale_bars), jnp.zeros_like(scale_bar)) + scale_bar]
 
 
 def _power_of_two_below(size: Float[Array, ""]) -> Float[Array, ""]:

@@ -22,6 +22,7 @@ from .problem import Problem, Sizes, TilePlan, by_query, channels_of, sizes_of, 
 from .score import score_tile
 from .steps import Steps, key_steps, over_tiles
 from .storage import unit_of
+from .target import Target
 
 # Weights that stand for wider numbers go up to 2^14, far below the largest number of 16 bits and far from the smallest.
 _HEADROOM = 14.0
@@ -34,13 +35,13 @@ def promise_of(problem: Problem) -> Promise:
     return Promise(driver_exp=problem.dtype.itemsize == 2)
 
 
-def attention_kernel(plan: TilePlan, problem: Problem) -> Kernel:
+def attention_kernel(plan: TilePlan, problem: Problem, target: Target = Target.VULKAN) -> Kernel:
     """Return the kernel that computes the softmax state of each query: peak, mass, total.
 
     Error: a state of n keys rounds like n / tile merges of sums of tile terms (docs/theory/softmax_state.md).
     Source: Milakov and Gimelshein 2018; Rabe and Staats 2021; Dao 2022.
     """
-    sizes, dtype = sizes_of(plan, problem), problem.scale.dtype
+    sizes, dtype = sizes_of(plan, problem, target), problem.scale.dtype
     rows, columns = problem.planes[0].shape[0], channels_of(plan, problem)
     return Kernel(
         partial(_attend, plan=plan, sizes=sizes),
@@ -53,9 +54,9 @@ def attention_kernel(plan: TilePlan, problem: Problem) -> Kernel:
     )
 
 
-def average_kernel(plan: TilePlan, problem: Problem) -> Kernel:
+def average_kernel(plan: TilePlan, problem: Problem, target: Target = Target.VULKAN) -> Kernel:
     """Return the kernel that computes the averaged values and log sum of each query: ``attention_kernel``, read."""
-    sizes, dtype = sizes_of(plan, problem), problem.scale.dtype
+    sizes, dtype = sizes_of(plan, problem, target), problem.scale.dtype
     rows, columns = problem.planes[0].shape[0], channels_of(plan, problem)
     return Kernel(
         partial(_average, plan=plan, sizes=sizes),
@@ -72,13 +73,13 @@ def average_kernel(plan: TilePlan, problem: Problem) -> Kernel:
     )
 
 
-def pass_kernel(plan: TilePlan, problem: Problem) -> Kernel:
+def pass_kernel(plan: TilePlan, problem: Problem, target: Target = Target.VULKAN) -> Kernel:
     """Return the kernel that computes mass and total of each query relative to a known peak, one more operand.
 
     It is one pass of an attention operator: no maximum is followed, nothing is rescaled. The peak may be any number
     that is not far below the largest score of its row, such as the row's log sum.
     """
-    sizes, dtype = sizes_of(plan, problem), problem.scale.dtype
+    sizes, dtype = sizes_of(plan, problem, target), problem.scale.dtype
     rows, columns = problem.planes[0].shape[0], channels_of(plan, problem)
     return Kernel(
         partial(_pass, plan=plan, sizes=sizes),

@@ -13,11 +13,11 @@ from .call import Block
 from .modify import Given, Modifier
 from .score import Planes, Score
 from .storage import Storage, largest_divisor
+from .target import Target
 from .visits import Listed, Visits, list_visits
 
 # Rows of a tile at most, by bytes of a number: the weights of a pair of tiles take half of 32 KiB, the shared memory
-# that nearly every device gives a workgroup, or all of it for numbers of 2 bytes, which matrix units hold. On the CPU
-# tiles of 128 rows of 4 bytes would be up to a third faster.
+# that nearly every device gives a workgroup, or all of it for numbers of 2 bytes, which matrix units hold.
 _ROWS = {2: 128, 4: 64, 8: 32}
 # Keys and values of a tile, in numbers of 2 bytes: what passes through shared memory at a time.
 STAGED = 16384
@@ -25,9 +25,32 @@ STAGED = 16384
 _FEW = 16
 # Numbers at most that a program carries through its loop, in each of its results.
 _CARRIED = 16384
+# Bytes of the tables of all entries of a batch that a loop takes at a time.
+_TABLES = 1 << 22
 
-DEFAULT_TILE = 128
+DEFAULT_TILE = 2048
 """Keys scored at a time, at most, where nobody says."""
+
+
+class Longest(NamedTuple):
+    """How long the tiles of a loop are at most: products that large keep all cores busy.
+
+    Attributes:
+        queries: rows of a tile of queries.
+        keys: of a tile of keys.
+        hiding: of both, where some keys are hidden: longer tiles would be looked at in vain.
+        bytes: of a table of scores.
+    """
+
+    queries: int
+    keys: int
+    hiding: int
+    bytes: int
+
+
+# Tiles of a short window are no shorter, for the same reason.
+_SHORT = 128
+_LOOP = Longest(queries=1024, keys=2048, hiding=512, bytes=1 << 23)
 
 Derivatives = Literal["all", "reverse"]
 Products = Literal["given", "half", "split"]
@@ -104,7 +127,7 @@ class Problem(NamedTuple):
     """The arrays of one head: what a kernel reads.
 
     Attributes:
-        planes: the lifted queries.
+        planes: the queries; where a kernel reads them, lifted.
         keys: one row for each place looked at; all rows of all pages where there are pages.
         values: what each place holds, likewise.
         scale: inverse temperature, in the dtype that sums are taken in.
@@ -177,14 +200,32 @@ def program_rows(bytes_each: int, width: int, channels: int) -> int:
     return fitting
 
 
-def sizes_of(plan: TilePlan, problem: Problem) -> Sizes:
-    """Cut a problem: tiles are as long as fits a workgroup, and key tiles no longer than the plan says.
+def sizes_of(plan: TilePlan, problem: Problem, target: Target = Target.VULKAN) -> Sizes:
+    """Cut a problem: tiles are as long as suits a target, and key tiles no longer than the plan says.
 
-    With visits the tiles of both sides are as long as fits, however few rows there are.
+    With visits the tiles of both sides are as long as fits a workgroup, however few rows there are.
     """
     (queries, width), (rows, channels) = problem.planes[0].shape, problem.values.shape
-    bytes_each, pages = problem.dtype.itemsize, problem.storage.pages
+    pages = problem.storage.pages
     keys = rows if pages is None or plan.page_rows is None else pages.shape[0] * plan.page_rows
+    cut = _fit_workgroup if target is Target.VULKAN or problem.visits is not None else fit_loop
+    query_tile, key_tile = cut(plan, problem, queries, keys)
+    page_tiles = 0
+    if plan.page_rows is not None:
+        key_tile = largest_divisor(plan.page_rows, key_tile)
+        page_tiles = plan.page_rows // key_tile
+    present = len(problem.planes), problem.mask is not None
+    # A block has at least one element; what an empty array lacks is padded with zeros.
+    axes = queries, keys, max(1, width), max(1, channels), query_tile, key_tile
+    given = tuple(map(len, problem.given))
+    has = problem.span is not None, plan.modifier is not None, problem.visits is not None
+    scales = problem.storage.count_scales()
+    return Sizes(*present, *axes, given, *has, scales, page_tiles, rows if page_tiles else None)
+
+
+def _fit_workgroup(plan: TilePlan, problem: Problem, queries: int, keys: int) -> tuple[int, int]:
+    """Return the rows of a tile of queries and of keys for a workgroup and its shared memory."""
+    width, channels, bytes_each = problem.planes[0].shape[1], problem.values.shape[1], problem.dtype.itemsize
     fitting = program_rows(bytes_each, width // 3 if plan.products == "split" else width, channels_of(plan, problem))
     least = _FEW if bytes_each == 2 else 1
     query_tile, key_tile = max(least, min(fitting, queries)), max(1, min(fitting, plan.tile, keys))
@@ -198,17 +239,30 @@ def sizes_of(plan: TilePlan, problem: Problem) -> Sizes:
     key_tile = min(key_tile, 64) if plan.products == "split" else key_tile
     while bytes_each == 2 and key_tile > least and key_tile * (width + channels) > staged:
         key_tile //= 2
-    page_tiles = 0
-    if plan.page_rows is not None:
-        key_tile = largest_divisor(plan.page_rows, key_tile)
-        page_tiles = plan.page_rows // key_tile
-    present = len(problem.planes), problem.mask is not None
-    # A block has at least one element; what an empty array lacks is padded with zeros.
-    axes = queries, keys, max(1, width), max(1, channels), query_tile, key_tile
-    given = tuple(map(len, problem.given))
-    has = problem.span is not None, plan.modifier is not None, problem.visits is not None
-    scales = problem.storage.count_scales()
-    return Sizes(*present, *axes, given, *has, scales, page_tiles, rows if page_tiles else None)
+    return query_tile, key_tile
+
+
+def fit_loop(plan: TilePlan, problem: Problem, queries: int, keys: int, longest: Longest = _LOOP) -> tuple[int, int]:
+    """Return the rows of a tile of queries and of keys for a loop; tiles of a side are as even as they can be."""
+    query_rows, key_rows = longest[:2]
+    if plan.ahead is not None or plan.back is not None or problem.span is not None:
+        is_near = plan.ahead is not None and plan.back is not None
+        reach = max(_SHORT, plan.ahead + plan.back) if is_near else longest.hiding
+        query_rows = key_rows = min(longest.hiding, reach)
+    key_tile = _even(keys, min(key_rows, plan.tile))
+    fitting = longest.bytes // problem.scale.dtype.itemsize // key_tile
+    return _even(queries, max(1, min(query_rows, fitting))), key_tile
+
+
+def _even(rows: int, longest: int) -> int:
+    """Return the length of the shortest tiles that are as few as tiles of the longest."""
+    return max(1, -(-rows // max(1, -(-rows // longest))))
+
+
+def entries_at_once(problem: Problem) -> int:
+    """Return how many entries of a batch a loop takes at a time: as many as have small tables together."""
+    rows = max(1, problem.planes[0].shape[0]) * max(1, problem.keys.shape[0])
+    return _TABLES // (rows * problem.scale.dtype.itemsize)
 
 
 class Operand(NamedTuple):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import qga
 from qga.exact.scores import DOT, FIDELITY, lift_to_rays
-from qga.exact.tiled import attend, attention_state
+from qga.exact.tiled import attend, attention_state, lift
 from qga.kernels import Kernel, call_pallas, execute
 from qga.kernels.attention import attention_kernel, pass_kernel
 from qga.kernels.attention_gradient import key_gradient_kernel, query_gradient_kernel
@@ -39,8 +39,7 @@ def draw(random: np.random.Generator, metric: str, queries: int, keys: int, *, m
     if metric == "fidelity":
         rows, places = lift_to_rays(jnp.asarray(rows)), lift_to_rays(jnp.asarray(places))
     scale = jnp.float32(SCALE)
-    planes = plan_of(metric).score.lift(jnp.asarray(rows), scale)
-    return Problem(planes, jnp.asarray(places), jnp.asarray(values), scale, mask)
+    return Problem((jnp.asarray(rows),), jnp.asarray(places), jnp.asarray(values), scale, mask)
 
 
 def plan_of(metric: str, tile: int = 8, *, is_causal: bool = False) -> TilePlan:
@@ -52,12 +51,13 @@ def truth(metric: str, problem: Problem, *, is_causal: bool) -> np.ndarray:
     visible = np.ones((len(queries), len(keys)), bool) if problem.mask is None else np.asarray(problem.mask)
     if is_causal:
         visible = visible & np.tri(len(queries), len(keys), dtype=bool)
-    weigh = partial(dot_weights, scale=1.0) if metric == "dot" else partial(fidelity_weights, beta=SCALE)
+    weigh = partial(dot_weights, scale=SCALE) if metric == "dot" else partial(fidelity_weights, beta=SCALE)
     return weigh(queries, keys, visible=visible) @ values
 
 
 @partial(jax.jit, static_argnums=(0, 1))
 def run(kernel_of: object, plan: TilePlan, problem: Problem, *rest: jax.Array) -> tuple[list[jax.Array], ...]:
+    problem = lift(plan, problem)
     kernel: Kernel = kernel_of(plan, problem)
     arrays = *operands(problem), *rest
     return execute(kernel, *arrays), call_pallas(kernel, *arrays, interpret=True)
@@ -110,7 +110,7 @@ def test_gradient_kernels_are_the_transpose_of_the_dense_derivative(
         weights = jnp.where(visible, jnp.exp(scores), 0) / jnp.where(mass == 0, 1, mass)[:, None]
         return weights @ values, jnp.log(jnp.where(mass == 0, 1, mass))
 
-    inputs = problem.planes, problem.keys, problem.values, problem.scale
+    inputs = lift(plan, problem).planes, problem.keys, problem.values, problem.scale
     (out, log_sums), pull = jax.vjp(dense, *inputs)
     back = bars[0], log_sums, bars[1] - jnp.sum(bars[0] * out, axis=1)
     want = pull(bars)

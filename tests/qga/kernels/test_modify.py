@@ -142,11 +142,12 @@ def test_values_of_arrays_are_no_part_of_a_modifier() -> None:
 
 def test_a_function_that_is_written_again_makes_no_kernel_again(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[Any] = []
-    monkeypatch.setattr(tiled, "average_kernel", lambda *each: made.append(each[0]) or average_kernel(*each))
-    rows = jnp.ones((1, 6, 2, 4))
-    for cap, count in ((3.0, 1), (3.0, 1), (4.0, 2)):
+    monkeypatch.setattr(tiled, "average_kernel", lambda *each: made.append(each) or average_kernel(*each))
+    rows, counts = jnp.ones((1, 6, 2, 4)), [0]
+    for cap in (3.0, 3.0, 4.0):
         attention(rows, rows, rows, score_mod=lambda s, *places, cap=cap: cap * jnp.tanh(s / cap))
-        assert len(made) == count
+        counts.append(len(made))
+    assert 0 == counts[0] < counts[1] == counts[2] < counts[3]
 
 
 def test_what_may_move_is_known() -> None:
