@@ -191,7 +191,8 @@ def main(arguments: list[str] | None = None) -> int:
     source, rows = rows_of(options)
     device = jax.devices(options.platform)[0]
     print(f"rows: {source}; {device.device_kind}", flush=True)
-    numbers: Numbers = {"device": device.device_kind, "jax": jax.__version__, "rows": source, "options": vars(options)}
+    given = vars(options) | {"rows": Path(options.rows).name if options.rows else None}
+    numbers: Numbers = {"device": device.device_kind, "jax": jax.__version__, "rows": source, "options": given}
     with jax.default_device(device):
         numbers["results"] = measure(options, device, rows)
     record = head_of_record(numbers, "decode_planes")
