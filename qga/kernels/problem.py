@@ -246,9 +246,9 @@ def fit_loop(plan: TilePlan, problem: Problem, queries: int, keys: int, longest:
     """Return the rows of a tile of queries and of keys for a loop; tiles of a side are as even as they can be."""
     query_rows, key_rows = longest[:2]
     if plan.ahead is not None or plan.back is not None or problem.span is not None:
-        is_near = plan.ahead is not None and plan.back is not None
-        reach = max(_SHORT, plan.ahead + plan.back) if is_near else longest.hiding
-        query_rows = key_rows = min(longest.hiding, reach)
+        query_rows = key_rows = longest.hiding
+    if plan.ahead is not None and plan.back is not None:
+        query_rows = key_rows = min(longest.hiding, max(_SHORT, plan.ahead + plan.back))
     key_tile = _even(keys, min(key_rows, plan.tile))
     fitting = longest.bytes // problem.scale.dtype.itemsize // key_tile
     return _even(queries, max(1, min(query_rows, fitting))), key_tile
