@@ -98,6 +98,11 @@ def contestants(
         for name in ("xla", "cudnn"):
             attend = lambda *given, name=name: theirs(*given, implementation=name)  # noqa: E731
             yield f"jax on CUDA, {name}", of_jax(attend, put("cuda")), jax.block_until_ready
+    yield from of_torch(arrays, is_causal=is_causal)
+
+
+def of_torch(arrays: list[np.ndarray], *, is_causal: bool) -> Iterator[tuple[str, Any, Callable[[Any], object]]]:
+    """Yield PyTorch's FlashAttention-2, where it is installed and has a GPU."""
     try:
         import torch
     except ImportError:
