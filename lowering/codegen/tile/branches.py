@@ -28,11 +28,9 @@ class _Mover:
         self.cell = cell
         self.case = case
         self.producers = {value: step for step in cell.steps for value in step.outputs}
-        self.known = {*cell.inputs}
-        for step in cell.steps:
-            if step is case:
-                break
-            self.known.update(step.outputs)
+        place = cell.steps.index(case)
+        self.known = {*cell.inputs, *(value for step in cell.steps[:place] for value in step.outputs)}
+        self.later = cell.steps[place + 1 :]
         self.next_id = 1 + max(value.id for step, block in cell.walk() for value in (*step.outputs, *block.inputs))
 
     def moved(self) -> Block:
@@ -58,10 +56,12 @@ class _Mover:
         if step is None or step.op != "dynamic_update_slice":
             return None
         target, _, *starts = step.inputs
-        return step if target in self.cell.inputs and self.known.issuperset(starts) else None
+        # Who looks at the argument between the branch and its update sees what it held before.
+        is_last = _readers(target, self.later) == [step]
+        return step if target in self.cell.inputs and is_last and self.known.issuperset(starts) else None
 
     def _reader(self, value: Value) -> Step | None:
-        readers = [step for step in self.cell.steps if value in step.inputs or value in captured(step.blocks)]
+        readers = _readers(value, self.cell.steps)
         is_single = len(readers) == 1 and not readers[0].blocks and value not in self.cell.outputs
         return readers[0] if is_single else None
 
@@ -71,7 +71,7 @@ class _Mover:
             if update is None:
                 continue
             target, written, *starts = update.inputs
-            if self._is_window(outputs[place], target, starts):
+            if self._is_window(outputs[place], update):
                 outputs[place] = target
                 continue
             if outputs[place].shape != written.shape:
@@ -79,12 +79,15 @@ class _Mover:
             outputs[place] = self._add(steps, update.op, (target, outputs[place], *starts), target, update)
         return Block(block.inputs, tuple(steps), tuple(outputs))
 
-    def _is_window(self, value: Value, target: Value, starts: list[Value]) -> bool:
-        """Tell whether a value is what lies in the target at the starts."""
+    def _is_window(self, value: Value, update: Step) -> bool:
+        """Tell whether a value is what lies where an update writes."""
+        target, written, *starts = update.inputs
         step = self.producers.get(value)
         while step is not None and step.op == "reshape":
             step = self.producers.get(step.inputs[0])
-        return step is not None and step.op == "dynamic_slice" and step.inputs == (target, *starts)
+        if step is None or step.op != "dynamic_slice":
+            return False
+        return step.inputs == (target, *starts) and step.outputs[0].shape == written.shape
 
     def _add(
         self, steps: list[Step], op: str, inputs: tuple[Value, ...], like: Value, model: Step | None = None
@@ -94,3 +97,7 @@ class _Mover:
         attributes, where = ({}, "") if model is None else (model.node.attributes, model.node.where)
         steps.append(Step(Node(op, inputs, (made,), attributes, where), inputs, (made,)))
         return made
+
+
+def _readers(value: Value, steps: tuple[Step, ...]) -> list[Step]:
+    return [step for step in steps if value in step.inputs or value in captured(step.blocks)]

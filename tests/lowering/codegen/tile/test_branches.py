@@ -61,6 +61,32 @@ def call(body: Body) -> Callable[..., Any]:
     )  # fmt: skip
 
 
+def turned(flag: Any, x: Any, out: Any, other: Any) -> None:
+    """Keep numbers that begin at the place that is written, in another shape: most of them come from elsewhere."""
+    place = flag[1]
+    kept = out[pl.ds(place, 4), pl.ds(place, 4)].reshape(2, TILE)
+    out[pl.ds(place, 2), pl.ds(place, TILE)] = jax.lax.cond(flag[0] > 0, lambda: 2 * x[:2, :TILE], lambda: kept)
+    other[...] = x[:TILE, :]
+
+
+def watched(flag: Any, x: Any, out: Any, other: Any) -> None:
+    """Look at what is held between the branch and the update."""
+    kept = out[pl.ds(flag[1], TILE), :]
+    chosen = jax.lax.cond(flag[0] > 0, lambda: 2 * x[:TILE, :], lambda: kept)
+    other[...] = out[pl.ds(flag[1] + 1, TILE), :]
+    out[pl.ds(flag[1], TILE), :] = chosen
+
+
+def call_whole(body: Body) -> Callable[..., Any]:
+    """Return the function that calls a kernel once, with whole arrays and another output of a tile's size."""
+
+    def kernel(flag: Any, x: Any, _: Any, out: Any, other: Any) -> None:
+        body(flag, x, out, other)
+
+    results = [jax.ShapeDtypeStruct(shape, X.dtype) for shape in (X.shape, (TILE, COLUMNS))]
+    return pl.pallas_call(kernel, out_shape=results, input_output_aliases={2: 0})
+
+
 def opened(body: Body, capabilities: Capabilities) -> tuple[Block, Memory]:
     (fusion,) = fusions_of(call(body), FLAGS, X, HELD, capabilities=capabilities)
     return prepare(tile_node(fusion))
@@ -95,3 +121,27 @@ def test_kernels_compute_what_jax_does(body: Body, vulkan: jax.Device) -> None:
     np.testing.assert_array_equal(np.asarray(jax.jit(call(body))(*given)), np.where(taken, 2 * X, kept))
     # The arrays that were given are still there.
     np.testing.assert_array_equal(np.asarray(given[2]), HELD)
+
+
+def test_an_array_that_is_watched_until_it_is_updated_stays_in_memory(capabilities: Capabilities) -> None:
+    (fusion,) = fusions_of(call_whole(watched), FLAGS[:2], X, HELD, capabilities=capabilities)
+    cell, memory = prepare(tile_node(fusion))
+    (case,) = branches(cell)
+    assert [value.shape for value in case.outputs] == [(TILE, COLUMNS)]
+    assert cell.outputs[0] in memory.arrays
+
+
+@pytest.mark.parametrize("is_taken", [False, True])
+@pytest.mark.parametrize("body", [turned, watched])
+def test_kernels_of_whole_arrays_compute_what_jax_does(body: Body, is_taken: bool, vulkan: jax.Device) -> None:
+    place, want = 5, HELD.copy()
+    if body is turned:
+        want[place : place + 2, place : place + TILE] = (
+            2 * X[:2, :TILE] if is_taken else HELD[place : place + 4, place : place + 4].reshape(2, TILE)
+        )
+    elif is_taken:
+        want[place : place + TILE] = 2 * X[:TILE]
+    other = X[:TILE] if body is turned else HELD[place + 1 : place + 1 + TILE]
+    given = [jax.device_put(each, vulkan) for each in (np.int32([is_taken, place]), X, HELD)]
+    for found, wanted in zip(jax.jit(call_whole(body))(*given), (want, other), strict=True):
+        np.testing.assert_array_equal(np.asarray(found), wanted)
