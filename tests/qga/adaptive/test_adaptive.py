@@ -13,6 +13,7 @@ import pytest
 from qga import OptionError, adaptive_attention, attention
 from qga.adaptive import attention as module
 from qga.tiling import Certified, Fixed
+from tests.qga.tolerances import assert_close
 
 ROWS, HEADS, WIDTH = 384, 2, 16
 Arrays = dict[str, np.ndarray]
@@ -201,7 +202,8 @@ def test_hidden_rows_and_no_keys_have_no_error() -> None:
 def test_nothing_is_left_out_of_a_fixed_resolution() -> None:
     arrays, options = draw(130, 130), CASES["alibi"][0]
     out, certificate = jax.jit(lambda *rows: adaptive_attention(*rows, resolution=Fixed(64), **options))(*arrays)
-    np.testing.assert_array_equal(out, jax.jit(lambda *rows: attention(*rows, **options))(*arrays))
+    # Attention has other tiles on a CPU.
+    assert_close(out, jax.jit(lambda *rows: attention(*rows, **options))(*arrays), depth=130, scale=4.0)
     assert not np.any(np.asarray(certificate.skipped))
     assert certificate.tiles_exact[0, :, 0].tolist() == [1] * 64 + [2] * 64 + [3] * 2
 
