@@ -86,7 +86,7 @@ def show(capabilities: Capabilities, *, is_forgotten: bool) -> None:
     """Print what is kept for a device, and delete it where asked."""
     path = store.path_of(capabilities, cache_folder())
     if is_forgotten:
-        path.unlink(missing_ok=True)
+        store.forget(capabilities, cache_folder())
     print(f"{capabilities.device_name}: {path}{'' if path.exists() else ' (nothing is kept)'}")
     for name, winner in store.read(capabilities, cache_folder()).items():
         print(f"{winner.default_us:>9.1f} µs -> {winner.tuned_us:>9.1f} µs  {name}\n{'':27}{winner.schedule}")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
 import re
 import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,7 @@ def read(capabilities: Capabilities, folder: Path) -> dict[str, Winner]:
         return _ignored(path, str(error))
     try:
         return _winners(json.loads(text), capabilities)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         return _ignored(path, f"{type(error).__name__}: {error}")
 
 
@@ -88,22 +89,31 @@ def keep(capabilities: Capabilities, folder: Path, found: Mapping[str, Winner | 
         InputError: the folder cannot be written.
     """
     path = path_of(capabilities, folder)
-    merged = {name: winner for name, winner in {**read(capabilities, folder), **found}.items() if winner is not None}
-    rows = {name: asdict(winner) for name, winner in sorted(merged.items())}
-    content = {"format": FORMAT, "device": _identity(capabilities), "winners": rows}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _replace(path, json.dumps(content, indent=1) + "\n")
+        with _alone_in(path.parent):
+            merged = {**read(capabilities, folder), **found}
+            rows = {name: asdict(winner) for name, winner in sorted(merged.items()) if winner is not None}
+            content = {"format": FORMAT, "device": _identity(capabilities), "winners": rows}
+            _replace(path, json.dumps(content, indent=1) + "\n")
     except OSError as error:
-        raise InputError(
-            message(
-                "tune: results are kept in the folder of the caches.",
-                got=str(error),
-                want=f"a folder {path.parent} that can be written",
-                fix="set QGA_CACHE_DIR to one that can.",
-            )
-        ) from error
+        raise _not_written(path.parent, error) from error
     return path
+
+
+def forget(capabilities: Capabilities, folder: Path) -> None:
+    """Delete what is kept for a device.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
+    path = path_of(capabilities, folder)
+    try:
+        path.unlink()
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        raise _not_written(path.parent, error) from error
 
 
 def _identity(capabilities: Capabilities) -> dict[str, Any]:
@@ -117,8 +127,13 @@ def _winners(content: dict[str, Any], capabilities: Capabilities) -> dict[str, W
         raise ValueError(f"format {content['format']!r}, not {FORMAT}")
     if content["device"] != _identity(capabilities):
         raise ValueError("results of another device")
-    if not all(isinstance(row["schedule"], str) for row in content["winners"].values()):
-        raise ValueError("a schedule that is no text")
+    for name, row in content["winners"].items():
+        if not isinstance(row["schedule"], str):
+            raise TypeError("a schedule that is no text")
+        if not all(isinstance(row[time], int | float) for time in ("default_us", "tuned_us")):
+            raise TypeError("a time that is no number")
+        # Keys of cached programs are made of these texts: half a surrogate pair, which JSON may hold, has no bytes.
+        _ = f"{name}{row['schedule']}".encode()
     return {name: Winner(**row) for name, row in content["winners"].items()}
 
 
@@ -131,6 +146,30 @@ def _ignored(path: Path, why: str) -> dict[str, Winner]:
     )
     warnings.warn(text, stacklevel=2)
     return {}
+
+
+def _not_written(folder: Path, error: OSError) -> InputError:
+    return InputError(
+        message(
+            "tune: results are kept in the folder of the caches.",
+            got=str(error),
+            want=f"a folder {folder} that can be written",
+            fix="set QGA_CACHE_DIR to one that can.",
+        )
+    )
+
+
+@contextlib.contextmanager
+def _alone_in(folder: Path) -> Generator[None]:
+    """Keep other processes waiting while a file is read and written: what they add in between would be lost."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        # File systems without locks have the file as a whole all the same.
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _replace(path: Path, text: str) -> None:

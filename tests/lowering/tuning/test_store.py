@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import threading
+import time
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,7 +16,8 @@ import pytest
 
 from lowering.choices import NO_CHOICES, Choices
 from lowering.errors import InputError
-from lowering.tuning.store import Winner, choices_of, keep, path_of, read
+from lowering.tuning import store
+from lowering.tuning.store import Winner, choices_of, forget, keep, path_of, read
 from shaders.capabilities import Capabilities
 
 FIXTURES = Path(__file__).parents[2] / "shaders" / "capabilities"
@@ -90,6 +93,9 @@ BROKEN: dict[str, Callable[[str], str]] = {
     "no format": changed(lambda content: content.pop("format")),
     "a schedule that is no text": changed(lambda content: content["winners"]["a"].update(schedule=["dot"])),
     "a row with more": changed(lambda content: content["winners"]["a"].update(more=1)),
+    "a time that is no number": changed(lambda content: content["winners"]["a"].update(default_us="soon")),
+    "a schedule without bytes": lambda text: text.replace(WINNER.schedule, r"\ud800"),
+    "lists in lists": lambda text: "[" * 100_000,
     "winners in a list": changed(lambda content: content.update(winners=[])),
 }
 
@@ -140,3 +146,39 @@ def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     blocked.write_text("")
     with pytest.raises(InputError, match=r"(?s)results are kept in the folder of the caches.*QGA_CACHE_DIR"):
         _ = keep(H100, blocked, {"a": WINNER})
+
+
+def test_what_is_forgotten_is_gone(tmp_path: Path) -> None:
+    path = keep(H100, tmp_path, {"a": WINNER})
+    _ = keep(LAVAPIPE, tmp_path, {"a": WINNER})
+    forget(H100, tmp_path)
+    assert not path.exists()
+    assert read(LAVAPIPE, tmp_path) == {"a": WINNER}
+    forget(H100, tmp_path)
+
+
+def test_what_cannot_be_forgotten_is_an_error(tmp_path: Path) -> None:
+    path_of(H100, tmp_path).mkdir(parents=True)
+    with pytest.raises(InputError, match=r"(?s)results are kept in the folder of the caches.*QGA_CACHE_DIR"):
+        forget(H100, tmp_path)
+
+
+def test_results_that_are_kept_at_the_same_time_are_all_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    began, replace_file = threading.Barrier(2), store.os.replace
+
+    def late(*names: Any) -> None:
+        # Long enough for who does not wait to have read what was there before.
+        time.sleep(0.2)
+        replace_file(*names)
+
+    def add(name: str) -> None:
+        _ = began.wait()
+        _ = keep(H100, tmp_path, {name: WINNER})
+
+    monkeypatch.setattr(store.os, "replace", late)
+    threads = [threading.Thread(target=add, args=(name,)) for name in ("a", "b")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert read(H100, tmp_path) == {"a": WINNER, "b": WINNER}
