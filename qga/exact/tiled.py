@@ -21,20 +21,19 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from ..errors import OptionError, describe, refuse
-from ..kernels.attention import attention_kernel, average_kernel, parts_of, pass_kernel, split_kernel
 from ..kernels.attention_gradient import Backflow, pull_by_kernels, pull_in_loop
 from ..kernels.pair import hide, modify
-from ..kernels.problem import Problem, Sizes, TilePlan, channels_of, entries_at_once, operands, sizes_of, with_lists
+from ..kernels.problem import Problem, Sizes, TilePlan, channels_of, entries_at_once, sizes_of
 from ..kernels.score import score_tile
 from ..kernels.target import Target, on_target
 from ..kernels.visits import Visits
 from ..tiling.cut import split
-from ..tiling.state import State, state_add, state_merge, state_read
+from ..tiling.state import State, state_add, state_read
+from .forward import Outputs, average_on, state_on
 
 # A loop costs a device round of its own; few tiles are cheaper in line.
 _TILES_IN_LINE = 4
 
-Outputs = tuple[Float[Array, "queries channels"], Float[Array, " queries"]]
 Known = tuple[Problem, Float[Array, "queries channels"], Float[Array, " queries"]]
 Bars = list[Array]
 
@@ -53,7 +52,7 @@ def attention_state(plan: TilePlan, problem: Problem, peak: Float[Array, " queri
     """
     (rows, _), channels, dtype = problem.planes[0].shape, channels_of(plan, problem), problem.scale.dtype
     results = [jax.ShapeDtypeStruct(shape, dtype) for shape in ((rows,), (rows,), (rows, channels))]
-    return State(*on_target(partial(_lifted, _state, plan), results, problem, peak, at_once=entries_at_once(problem)))
+    return State(*on_target(partial(_lifted, state_on, plan), results, problem, peak, at_once=entries_at_once(problem)))
 
 
 def lift(plan: TilePlan, problem: Problem) -> Problem:
@@ -63,12 +62,6 @@ def lift(plan: TilePlan, problem: Problem) -> Problem:
 
 def _lifted(function: Callable[..., Any], plan: TilePlan, target: Target, problem: Problem, *rest: Any) -> Any:
     return function(plan, target, lift(plan, problem), *rest)
-
-
-def _state(plan: TilePlan, target: Target, problem: Problem, peak: Array | None) -> State:
-    if peak is None:
-        return State(*target.launch(attention_kernel(plan, problem, target), *operands(problem)))
-    return State(peak, *target.launch(pass_kernel(plan, problem, target), *operands(problem), peak))
 
 
 def attend(plan: TilePlan, problem: Problem, peak: Float[Array, " queries"] | None = None) -> Outputs:
@@ -162,30 +155,7 @@ def _read(plan: TilePlan, problem: Problem, peak: Array | None) -> Outputs:
     (rows, _), channels, wide = problem.planes[0].shape, channels_of(plan, problem), problem.scale.dtype
     dtype = problem.dtype if plan.products == "given" else wide
     results = jax.ShapeDtypeStruct((rows, channels), dtype), jax.ShapeDtypeStruct((rows,), wide)
-    return on_target(partial(_lifted, _average, plan), results, problem, peak, at_once=entries_at_once(problem))
-
-
-def _average(plan: TilePlan, target: Target, problem: Problem, peak: Array | None) -> Outputs:
-    problem = with_lists(problem)
-    if peak is not None:
-        out, log_sums = state_read(_state(plan, target, problem, peak))
-    elif target is Target.VULKAN and parts_of(plan, sizes_of(plan, problem)) > 1:
-        parts = State(*target.launch(split_kernel(plan, problem), *operands(problem)))
-        out, log_sums = state_read(merge_parts(parts))
-    else:
-        out, log_sums = target.launch(average_kernel(plan, problem, target), *operands(problem))
-    return out.astype(problem.dtype if plan.products == "given" else log_sums.dtype), log_sums
-
-
-def merge_parts(parts: State) -> State:
-    """Merge states along their first axis, in pairs, so that the sums have one order."""
-    count = parts.peak.shape[0]
-    while count > 1:
-        half = count // 2
-        pairs = state_merge(*(jax.tree.map(lambda each: each[at : 2 * half : 2], parts) for at in (0, 1)))  # noqa: B023
-        parts = jax.tree.map(lambda pair, each: jnp.concatenate([pair, each[2 * half :]]), pairs, parts)  # noqa: B023
-        count -= half
-    return jax.tree.map(lambda each: each[0], parts)
+    return on_target(partial(_lifted, average_on, plan), results, problem, peak, at_once=entries_at_once(problem))
 
 
 def _define_rounded(plan: TilePlan, problem: Problem, numbers: Bars) -> Outputs:

@@ -6,7 +6,7 @@ for each tile of keys:  scores -> leaf state -> merged into the running state
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -18,7 +18,17 @@ from jaxtyping import Array
 from ..tiling.state import State, mix_plainly, state_add, state_read
 from .call import Block, Kernel, Place, Promise
 from .pair import hide, key_tile_of, modify
-from .problem import Problem, Sizes, TilePlan, by_query, channels_of, sizes_of, split_refs, tile_of
+from .problem import (
+    Problem,
+    Sizes,
+    TilePlan,
+    by_query,
+    channels_of,
+    is_steady,
+    sizes_of,
+    split_refs,
+    tile_of,
+)
 from .score import score_tile
 from .steps import Steps, key_steps, over_tiles
 from .storage import unit_of
@@ -26,6 +36,10 @@ from .target import Target
 
 # Weights that stand for wider numbers go up to 2^14, far below the largest number of 16 bits and far from the smallest.
 _HEADROOM = 14.0
+# Rows of a subgroup where sums are relative to a number that stays, and the longest rows for which it has registers.
+_BAND, _SHORT = 32, 64
+# Rows of a tile of queries for which it pays to look at a first tile of keys twice.
+_LED_ROWS = 64
 # Keys that a program of a split kernel looks at, at least.
 _PART = 256
 
@@ -35,13 +49,26 @@ def promise_of(problem: Problem) -> Promise:
     return Promise(driver_exp=problem.dtype.itemsize == 2)
 
 
+def _cut(plan: TilePlan, problem: Problem, target: Target = Target.VULKAN) -> tuple[Sizes, Promise]:
+    """Cut a problem for the way forward.
+
+    Where sums are relative to a number that stays and rows are short, a subgroup has registers for more rows, and reads
+    keys and values less often; of keys it then takes fewer at a time.
+    """
+    sizes, promise = sizes_of(plan, problem, target), promise_of(problem)
+    is_short = max(sizes.width, sizes.channels) <= _SHORT
+    if target is Target.LOOP or not (is_short and is_steady(plan, problem)):
+        return sizes, promise
+    return sizes._replace(key_tile=min(sizes.key_tile, _SHORT)), replace(promise, band=_BAND)
+
+
 def attention_kernel(plan: TilePlan, problem: Problem, target: Target = Target.VULKAN) -> Kernel:
     """Return the kernel that computes the softmax state of each query: peak, mass, total.
 
     Error: a state of n keys rounds like n / tile merges of sums of tile terms (docs/theory/softmax_state.md).
     Source: Milakov and Gimelshein 2018; Rabe and Staats 2021; Dao 2022.
     """
-    sizes, dtype = sizes_of(plan, problem, target), problem.scale.dtype
+    (sizes, promise), dtype = _cut(plan, problem, target), problem.scale.dtype
     rows, columns = problem.planes[0].shape[0], channels_of(plan, problem)
     return Kernel(
         partial(_attend, plan=plan, sizes=sizes),
@@ -50,13 +77,13 @@ def attention_kernel(plan: TilePlan, problem: Problem, target: Target = Target.V
         [tile_of(sizes.query_tile), tile_of(sizes.query_tile), tile_of(sizes.query_tile, max(1, columns))],
         [jax.ShapeDtypeStruct(shape, dtype) for shape in ((rows,), (rows,), (rows, columns))],
         "attention_state",
-        promise_of(problem),
+        promise,
     )
 
 
 def average_kernel(plan: TilePlan, problem: Problem, target: Target = Target.VULKAN) -> Kernel:
     """Return the kernel that computes the averaged values and log sum of each query: ``attention_kernel``, read."""
-    sizes, dtype = sizes_of(plan, problem, target), problem.scale.dtype
+    (sizes, promise), dtype = _cut(plan, problem, target), problem.scale.dtype
     rows, columns = problem.planes[0].shape[0], channels_of(plan, problem)
     return Kernel(
         partial(_average, plan=plan, sizes=sizes),
@@ -69,7 +96,39 @@ def average_kernel(plan: TilePlan, problem: Problem, target: Target = Target.VUL
         ],
         "attention",
         # A score that is NaN makes its weight NaN, and with it the average and the log sum. A peak would lose it.
-        replace(promise_of(problem), nan_in_extrema=False, last_first=plan.ahead is not None),
+        replace(promise, nan_in_extrema=False, last_first=plan.ahead is not None),
+    )
+
+
+def is_led(plan: TilePlan, problem: Problem) -> bool:
+    """Tell whether ``led_kernel`` can do the work of ``average_kernel``, and faster."""
+    sizes = sizes_of(plan, problem)
+    is_worth_it = sizes.key_tiles > 1 and sizes.query_tile >= _LED_ROWS
+    return is_steady(plan, problem) and plan.bound is None and is_worth_it
+
+
+def led_kernel(plan: TilePlan, problem: Problem) -> Kernel:
+    """Return the kernel that averages relative to the largest score of the first tile of keys.
+
+    No maximum is followed and nothing is rescaled: a weight of 16 bits has room for 2^16 times that score's. Where a
+    row needs more, an infinite weight leaves averages that are no numbers, and the log sum of the row is NaN:
+    ``mend_kernel`` computes such rows again.
+    """
+    return replace(average_kernel(plan, problem), body=partial(_lead, plan=plan, sizes=_cut(plan, problem)[0]))
+
+
+def mend_kernel(plan: TilePlan, problem: Problem) -> Kernel:
+    """Return ``average_kernel`` for some tiles of queries; the others keep what they have.
+
+    Three more operands: for each tile whether it is computed, averages and log sums so far.
+    """
+    kernel, (sizes, _) = average_kernel(plan, problem), _cut(plan, problem)
+    return replace(
+        kernel,
+        body=partial(_mend, plan=plan, sizes=sizes),
+        inputs=[*kernel.inputs, tile_of(1), *kernel.outputs],
+        name="attention_mend",
+        guard=lambda place, *refs: split_refs(sizes, refs)[1][0][0] > 0,
     )
 
 
@@ -79,7 +138,7 @@ def pass_kernel(plan: TilePlan, problem: Problem, target: Target = Target.VULKAN
     It is one pass of an attention operator: no maximum is followed, nothing is rescaled. The peak may be any number
     that is not far below the largest score of its row, such as the row's log sum.
     """
-    sizes, dtype = sizes_of(plan, problem, target), problem.scale.dtype
+    (sizes, promise), dtype = _cut(plan, problem, target), problem.scale.dtype
     rows, columns = problem.planes[0].shape[0], channels_of(plan, problem)
     return Kernel(
         partial(_pass, plan=plan, sizes=sizes),
@@ -88,7 +147,7 @@ def pass_kernel(plan: TilePlan, problem: Problem, target: Target = Target.VULKAN
         [tile_of(sizes.query_tile), tile_of(sizes.query_tile, max(1, columns))],
         [jax.ShapeDtypeStruct(shape, dtype) for shape in ((rows,), (rows, columns))],
         "attention_pass",
-        promise_of(problem),
+        promise,
     )
 
 
@@ -97,7 +156,7 @@ def split_kernel(plan: TilePlan, problem: Problem) -> Kernel:
 
     For few queries: programs share out the keys, and ``state_merge`` joins what they find.
     """
-    sizes, dtype = sizes_of(plan, problem), problem.scale.dtype
+    (sizes, promise), dtype = _cut(plan, problem), problem.scale.dtype
     rows, columns = problem.planes[0].shape[0], channels_of(plan, problem)
     parts = parts_of(plan, sizes)
 
@@ -111,7 +170,7 @@ def split_kernel(plan: TilePlan, problem: Problem) -> Kernel:
         [tile(), tile(), tile(max(1, columns))],
         [jax.ShapeDtypeStruct((parts, *shape), dtype) for shape in ((rows,), (rows,), (rows, columns))],
         "attention_split",
-        promise_of(problem),
+        promise,
     )
 
 
@@ -147,9 +206,42 @@ def _attend_part(place: Place, *refs: Any, plan: TilePlan, sizes: Sizes, parts: 
 
 
 def _average(place: Place, *refs: Any, plan: TilePlan, sizes: Sizes) -> None:
-    given, (out, log_sums) = split_refs(sizes, refs)
+    _average_to(plan, sizes, place, *split_refs(sizes, refs))
+
+
+def _average_to(plan: TilePlan, sizes: Sizes, place: Place, given: Problem, results: Sequence[Any]) -> None:
+    out, log_sums = results
     average, log_sums[...] = state_read(_state(plan, sizes, place[0], given))
     out[...] = average.astype(out.dtype)
+
+
+def _lead(place: Place, *refs: Any, plan: TilePlan, sizes: Sizes) -> None:
+    given, (out, log_sums) = split_refs(sizes, refs)
+    rows, dtype, unit = sizes.query_tile, given.scale.dtype, math.log(2)
+    over_keys = partial(_over_keys, plan, sizes, place[0], given, scale=given.scale[0, 0] / unit)
+
+    def look(peak: Array, scores: Array, values: Array, *, factors: None) -> Array:
+        del values, factors
+        return jnp.maximum(peak, jnp.max(scores, axis=1))
+
+    peak = over_keys(look, jnp.full((rows,), -jnp.inf, dtype), narrow=_first_step)
+    sums = jnp.zeros((rows,), dtype), jnp.zeros((rows, sizes.channels), dtype)
+    mass, total = over_keys(partial(_add_known, peak[:, None], exp=jnp.exp2), sums, narrow=None)
+    # Neither infinity nor NaN lies below infinity.
+    is_lost = jnp.max(jnp.where(jnp.abs(total) < jnp.inf, 0.0, 1.0), axis=1) > 0
+    log_sums[...] = jnp.where(is_lost, jnp.nan, peak * unit + jnp.log(mass))
+    out[...] = (total / mass[:, None]).astype(out.dtype)
+
+
+def _first_step(steps: Steps) -> Steps:
+    """Return the first step, as one that may hide keys where any may."""
+    hides_nothing = isinstance(steps.opened, int) and steps.opened == steps.stop
+    return steps._replace(opened=int(hides_nothing), stop=1)
+
+
+def _mend(place: Place, *refs: Any, plan: TilePlan, sizes: Sizes) -> None:
+    given, (_, *results) = split_refs(sizes, refs)
+    _average_to(plan, sizes, place, given, results)
 
 
 def _state(
@@ -161,18 +253,19 @@ def _state(
 ) -> State:
     """Return the state of each query of a tile.
 
-    Of 16-bit numbers it is summed in units of log 2, where nothing wants scores in nats; with a known bound no maximum
+    Of 16-bit numbers it is summed in units of log 2, where nothing wants scores in nats. With a known bound no maximum
     is followed.
     """
     rows, dtype = sizes.query_tile, given.scale.dtype
     columns = sizes.channels // 2 if plan.products == "split" else sizes.channels
     nothing = jnp.zeros((rows,), dtype), jnp.zeros((rows, columns), dtype)
-    is_in_bits = given.dtype.itemsize == 2 and plan.modifier is None and plan.bound is None
+    is_in_bits = given.dtype.itemsize == 2 and plan.modifier is None
     unit = math.log(2) if is_in_bits else 1.0
     over_keys = partial(_over_keys, plan, sizes, number, given, scale=given.scale[0, 0] / unit, narrow=narrow)
     if plan.bound is not None:
         peak = jnp.full((rows,), plan.bound, dtype)
-        mass, total = over_keys(partial(_add_known, plan.bound), nothing)
+        add = partial(_add_known, plan.bound / unit, exp=jnp.exp2 if is_in_bits else jnp.exp)
+        mass, total = over_keys(add, nothing)
         return State(peak, mass, _in_full(given, total))
     start = State(jnp.full((rows,), -jnp.inf, dtype), *nothing)
     add = partial(state_add, exp=jnp.exp2 if is_in_bits else jnp.exp)
@@ -205,10 +298,16 @@ def _pass(place: Place, *refs: Any, plan: TilePlan, sizes: Sizes) -> None:
 
 
 def _add_known(
-    peak: float | Array, sums: tuple[Array, Array], scores: Array, values: Array, *, factors: Array | None = None
+    peak: float | Array,
+    sums: tuple[Array, Array],
+    scores: Array,
+    values: Array,
+    *,
+    factors: Array | None = None,
+    exp: Callable[[Array], Array] = jnp.exp,
 ) -> tuple[Array, Array]:
     """Add a tile to mass and total relative to a peak that stays."""
-    weights = jnp.exp(scores - peak)
+    weights = exp(scores - peak)
     mixed = weights if factors is None else weights * factors
     total = jnp.matmul(mixed.astype(values.dtype), values, preferred_element_type=sums[1].dtype)
     return sums[0] + jnp.sum(weights, axis=1), sums[1] + total

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from math import prod
 from types import EllipsisType
 from typing import Any
@@ -66,11 +67,13 @@ class Promise:
         driver_exp: whether exponentials may be those of a driver, off by 3 + 2 |x| units in the last place, and
             hyperbolic tangents be made of them, off by a few units in the last place of 1.
         last_first: whether programs take longer the later they stand in the grid, and so are started from the end.
+        band: rows of a tile that belong together, where the matrix units of a GPU hold tiles; 0 leaves the choice.
     """
 
     nan_in_extrema: bool = True
     driver_exp: bool = False
     last_first: bool = False
+    band: int = 0
 
     def options(self) -> dict[str, int]:
         """Return the promises as integers by name."""
@@ -90,6 +93,8 @@ class Kernel:
         results: shape and dtype of each result.
         name: of the kernel, for people.
         promise: what a compiler may rely on.
+        guard: (place, references) -> whether the program there does anything, where not all do. The last operands are
+            then what the results hold already, one for each; a body has no references to them.
     """
 
     body: Callable[..., None]
@@ -99,6 +104,7 @@ class Kernel:
     results: Sequence[jax.ShapeDtypeStruct]
     name: str
     promise: Promise = Promise()
+    guard: Callable[..., Array] | None = None
 
 
 def launch(kernel: Kernel, *operands: Array) -> list[Array]:
@@ -119,9 +125,16 @@ def launch(kernel: Kernel, *operands: Array) -> list[Array]:
 
 def call_pallas(kernel: Kernel, *operands: Array, interpret: bool = False) -> list[Array]:
     """Run a kernel through Pallas: compiled, or by Pallas's own interpreter of JAX operations."""
+    held = 0 if kernel.guard is None else len(kernel.outputs)
+    first = len(kernel.inputs) - held
 
     def body(*refs: Any) -> None:
-        kernel.body(tuple(pl.program_id(axis) for axis in range(len(kernel.grid))), *refs)
+        place = tuple(pl.program_id(axis) for axis in range(len(kernel.grid)))
+        refs = (*refs[:first], *refs[first + held :])
+        if kernel.guard is None:
+            kernel.body(place, *refs)
+        else:
+            pl.when(kernel.guard(place, *refs))(lambda: kernel.body(place, *refs))
 
     called = pl.pallas_call(
         body,
@@ -129,6 +142,7 @@ def call_pallas(kernel: Kernel, *operands: Array, interpret: bool = False) -> li
         in_specs=[pl.BlockSpec(block.shape, block.at) for block in kernel.inputs],
         out_specs=[pl.BlockSpec(block.shape, block.at) for block in kernel.outputs],
         out_shape=_whole_results(kernel),
+        input_output_aliases={first + number: number for number in range(held)},
         interpret=interpret,
         name=kernel.name,
         compiler_params=kernel.promise,
@@ -139,21 +153,30 @@ def call_pallas(kernel: Kernel, *operands: Array, interpret: bool = False) -> li
 def execute(kernel: Kernel, *operands: Array) -> list[Array]:
     """Run a kernel as a loop over its grid, on any platform."""
     arrays = _pad(kernel, operands)
+    results = [jnp.zeros(each.shape, each.dtype) for each in _whole_results(kernel)]
+    if kernel.guard is not None:
+        arrays, results = arrays[: -len(results)], arrays[-len(results) :]
 
     def run(place: Place, results: list[Array]) -> list[Array]:
-        read = [TileRef(_load(block, place, array)) for block, array in zip(kernel.inputs, arrays, strict=True)]
-        written = [TileRef(_load(block, place, array)) for block, array in zip(kernel.outputs, results, strict=True)]
-        kernel.body(place, *read, *written)
-        return [
-            _store(block, place, array, ref.value)
-            for block, array, ref in zip(kernel.outputs, results, written, strict=True)
-        ]
+        read = [TileRef(_load(block, place, array)) for block, array in zip(kernel.inputs, arrays, strict=False)]
+        write = partial(_write, kernel, place, read)
+        if kernel.guard is None:
+            return write(results)
+        return lax.cond(kernel.guard(place, *read), write, lambda results: results, results)
 
-    results = [jnp.zeros(each.shape, each.dtype) for each in _whole_results(kernel)]
     programs = prod(kernel.grid)
     if programs == 1:
         return _cut_off(kernel, run((0,) * len(kernel.grid), results))
     return _cut_off(kernel, lax.fori_loop(0, programs, lambda i, held: run(_place(i, kernel.grid), held), results))
+
+
+def _write(kernel: Kernel, place: Place, read: Sequence[TileRef], results: Sequence[Array]) -> list[Array]:
+    """Run a program: return the results with its blocks in them."""
+    given = zip(kernel.outputs, results, strict=True)
+    written = [TileRef(_load(block, place, array)) for block, array in given]
+    kernel.body(place, *read, *written)
+    found = zip(kernel.outputs, results, written, strict=True)
+    return [_store(block, place, array, ref.value) for block, array, ref in found]
 
 
 class TileRef:

@@ -38,7 +38,8 @@ def operands(width: int, dtype: Any) -> tuple[jax.ShapeDtypeStruct, ...]:
 def test_attention_is_written_in_bands(name: str, width: int, dtype: Any, h100: Capabilities) -> None:
     given = operands(width, dtype)
     schedules = schedules_of(ATTENTIONS[name], *given, capabilities=h100)
-    assert [schedule.mode for schedule in schedules] == [BANDS]
+    # The second kernel computes again what the first one has lost.
+    assert [schedule.mode for schedule in schedules] == [BANDS, BANDS]
     for kernel in lower(ATTENTIONS[name])(*given).program(h100).kernels:
         assert kernel.shared_bytes <= h100.max_shared_bytes
         if is_available():

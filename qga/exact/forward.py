@@ -1,0 +1,67 @@
+"""Which kernels compute one head on a target, and how their results become one."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ..kernels.attention import (
+    attention_kernel,
+    average_kernel,
+    is_led,
+    led_kernel,
+    mend_kernel,
+    parts_of,
+    pass_kernel,
+    split_kernel,
+)
+from ..kernels.call import call_pallas
+from ..kernels.problem import Problem, TilePlan, operands, sizes_of, with_lists
+from ..kernels.target import Target
+from ..tiling.state import State, state_merge, state_read
+
+Outputs = tuple[Float[Array, "queries channels"], Float[Array, " queries"]]
+
+
+def state_on(plan: TilePlan, target: Target, problem: Problem, peak: Array | None) -> State:
+    """Return the softmax state of each query of a lifted problem, relative to a peak where one is known."""
+    if peak is None:
+        return State(*target.launch(attention_kernel(plan, problem, target), *operands(problem)))
+    return State(peak, *target.launch(pass_kernel(plan, problem, target), *operands(problem), peak))
+
+
+def average_on(plan: TilePlan, target: Target, problem: Problem, peak: Array | None) -> Outputs:
+    """Return the averages and log sums of a lifted problem, relative to a peak where one is known."""
+    problem = with_lists(problem)
+    if peak is not None:
+        out, log_sums = state_read(state_on(plan, target, problem, peak))
+    elif target is Target.VULKAN and parts_of(plan, sizes_of(plan, problem)) > 1:
+        parts = State(*target.launch(split_kernel(plan, problem), *operands(problem)))
+        out, log_sums = state_read(_merge_parts(parts))
+    elif target is Target.VULKAN and is_led(plan, problem):
+        out, log_sums = _average_led(plan, problem)
+    else:
+        out, log_sums = target.launch(average_kernel(plan, problem, target), *operands(problem))
+    return out.astype(problem.dtype if plan.products == "given" else log_sums.dtype), log_sums
+
+
+def _average_led(plan: TilePlan, problem: Problem) -> Outputs:
+    """Average by ``led_kernel``, and once more what it has lost."""
+    sizes = sizes_of(plan, problem)
+    out, log_sums = call_pallas(led_kernel(plan, problem), *operands(problem))
+    is_lost = jnp.isnan(jnp.pad(log_sums, (0, sizes.query_tiles * sizes.query_tile - sizes.queries)))
+    is_lost = jnp.any(is_lost.reshape(sizes.query_tiles, sizes.query_tile), axis=1).astype(jnp.int32)
+    out, log_sums = call_pallas(mend_kernel(plan, problem), *operands(problem), is_lost, out, log_sums)
+    return out, log_sums
+
+
+def _merge_parts(parts: State) -> State:
+    """Merge states along their first axis, in pairs, so that the sums have one order."""
+    count = parts.peak.shape[0]
+    while count > 1:
+        half = count // 2
+        pairs = state_merge(*(jax.tree.map(lambda each: each[at : 2 * half : 2], parts) for at in (0, 1)))  # noqa: B023
+        parts = jax.tree.map(lambda pair, each: jnp.concatenate([pair, each[2 * half :]]), pairs, parts)  # noqa: B023
+        count -= half
+    return jax.tree.map(lambda each: each[0], parts)
