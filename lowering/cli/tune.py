@@ -87,8 +87,9 @@ def show(capabilities: Capabilities, *, is_forgotten: bool) -> None:
     path = store.path_of(capabilities, cache_folder())
     if is_forgotten:
         store.forget(capabilities, cache_folder())
-    print(f"{capabilities.device_name}: {path}{'' if path.exists() else ' (nothing is kept)'}")
-    for name, winner in store.read(capabilities, cache_folder()).items():
+    winners = store.read(capabilities, cache_folder())
+    print(f"{capabilities.device_name}: {path}{'' if winners else ' (nothing is kept)'}")
+    for name, winner in winners.items():
         print(f"{winner.default_us:>9.1f} µs -> {winner.tuned_us:>9.1f} µs  {name}\n{'':27}{winner.schedule}")
 
 
@@ -96,13 +97,14 @@ def _programs(arguments: argparse.Namespace) -> Sequence[tuple[str, Callable[...
     """Return the title, function and arguments of each program to tune.
 
     Raises:
-        InputError: nothing is named, or shapes or sizes are missing.
+        InputError: nothing is named, shapes or sizes are missing, or there are some that do not belong to it.
     """
-    if arguments.function == "matmul":
+    is_matmul, has_shapes = arguments.function == "matmul", arguments.shapes is not None
+    if is_matmul and not has_shapes and not arguments.gradient:
         wanted = [matmul_of(size, arguments.dtype, arguments.layout, arguments.result) for size in arguments.sizes]
         titles = [f"matmul {size} {arguments.dtype} {arguments.layout}" for size in arguments.sizes]
         programs = [(title, *each) for title, each in zip(titles, wanted, strict=True)]
-    elif arguments.function and arguments.shapes is not None:
+    elif arguments.function and has_shapes and not is_matmul and not arguments.sizes:
         function = find_function(arguments.function)
         function = gradient_of(function) if arguments.gradient else function
         programs = [(arguments.function, function, parse_shapes(arguments.shapes))]
@@ -112,12 +114,18 @@ def _programs(arguments: argparse.Namespace) -> Sequence[tuple[str, Callable[...
         raise InputError(
             message(
                 "tune: a function with its shapes, or matmul with sizes.",
-                got=arguments.function or "nothing",
+                got=_words(arguments) or "nothing",
                 want='FUNCTION --shapes "f32[8,8]", or matmul 512x512x512',
                 fix="see the examples of `qga tune --help`.",
             )
         )
     return programs
+
+
+def _words(arguments: argparse.Namespace) -> str:
+    shapes = [f'--shapes "{arguments.shapes}"'] if arguments.shapes is not None else []
+    gradient = ["--gradient"] if arguments.gradient else []
+    return " ".join([*filter(None, [arguments.function]), *arguments.sizes, *shapes, *gradient])
 
 
 def matmul_of(
@@ -132,7 +140,7 @@ def matmul_of(
         result: dtype of the result; by default that of the operands.
 
     Raises:
-        InputError: the size has another form.
+        InputError: the size has another form, or JAX would take a dtype of 64 bits for one of 32.
     """
     if not re.fullmatch(r"[1-9]\d*(x[1-9]\d*){2,3}", size):
         raise InputError(
@@ -143,6 +151,16 @@ def matmul_of(
                 fix="write for example 4096x4096x4096.",
             )
         )
+    for name in (dtype, result or dtype):
+        if jax.dtypes.canonicalize_dtype(NUMPY[name]) != NUMPY[name]:
+            raise InputError(
+                message(
+                    "tune: JAX must be allowed to use numbers of 64 bits.",
+                    got=f"{name}, which it takes for half as many bits",
+                    want="JAX_ENABLE_X64=1 in the environment",
+                    fix="set it, or name a dtype of at most 32 bits a number.",
+                )
+            )
     *batch, rows, depth, columns = map(int, size.split("x"))
     left = (depth, rows) if layout[0] == "t" else (rows, depth)
     right = (columns, depth) if layout[1] == "t" else (depth, columns)

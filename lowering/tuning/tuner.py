@@ -107,6 +107,9 @@ def tune(
         fused = optimise(lowered.graph, chosen.capabilities)
         inputs = _upload(chosen, fused.inputs, lowered.signature.flatten(arguments, {}))
         sites = find_sites(chosen, fused, inputs)
+        if is_kept and sites:
+            # A folder that cannot be written is said before anything is measured.
+            _ = keep(chosen.capabilities, cache_folder(), {})
         end, path, results = time.perf_counter() + budget_s, None, []
         for number, site in enumerate(sites):
             name = f"kernel {number + 1} of {len(sites)}"

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -46,6 +47,34 @@ def test_matmul_of_narrow_numbers_may_have_a_wide_result() -> None:
 def test_other_sizes_are_refused(size: str) -> None:
     with pytest.raises(InputError, match="the size of a product must be three or four numbers"):
         _ = tune.matmul_of(size, "f32")
+
+
+@pytest.mark.parametrize("name", ["f64", "c128", "i64"])
+def test_numbers_of_64_bits_that_jax_would_halve_are_refused(name: str) -> None:
+    for dtype, result in ((name, None), ("f32", name)):
+        with pytest.raises(InputError, match=r"(?s)JAX must be allowed to use numbers of 64 bits.*JAX_ENABLE_X64=1"):
+            _ = tune.matmul_of("5x6x7", dtype, result=result)
+
+
+def test_numbers_of_64_bits_are_taken_where_jax_takes_them() -> None:
+    with jax.enable_x64(True):
+        _, given = tune.matmul_of("5x6x7", "f64")
+    assert {each.dtype for each in given} == {np.dtype(np.float64)}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["matmul", "8x8x8", "--gradient"],
+        ["matmul", "8x8x8", "--shapes", "f32[8]"],
+        ["m:f", "8x8x8", "--shapes", "f32[8]"],
+    ],
+)
+def test_words_that_do_not_belong_together_are_refused(
+    words: list[str], device: Device, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["tune", *words]) == 2
+    assert f"got:  {words[0]} 8x8x8 --" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("words", [[], ["matmul"], ["jax.nn:softmax"]])

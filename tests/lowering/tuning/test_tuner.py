@@ -18,9 +18,10 @@ from lowering.choices import candidates, choose
 from lowering.codegen import dot, kernels
 from lowering.compiler import optimise
 from lowering.errors import InputError
-from lowering.runtime import Buffer, Device
+from lowering.runtime import Buffer, Device, LoadedProgram
 from lowering.schedule import Schedule
 from lowering.tuning import measure as measuring
+from lowering.tuning import tuner as tuning
 from lowering.tuning.measure import Result, Trial, difference, measure, prepare, results
 from lowering.tuning.sites import Site, find_sites
 from lowering.tuning.store import Winner, keep, read
@@ -196,6 +197,25 @@ def test_candidates_without_time_are_counted() -> None:
     text = Report("a device", None, (row,)).text()
     assert "no time for 9 candidates" in text
     assert "refused: y: too large" in text
+
+
+def test_launches_too_short_for_the_clock_are_no_winners(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    (site,) = sites_of(device, matmul, X, Y)
+    monkeypatch.setattr(LoadedProgram, "profile", lambda *_: [])
+    found = measure(device, site, SHORT_S, lambda _: None)
+    assert found.tried
+    assert (found.gain, found.is_better) == (1.0, False)
+
+
+def test_a_folder_that_cannot_be_written_is_said_before_anything_is_measured(
+    device: Device, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "tuning").write_text("")
+    monkeypatch.setattr(tuning, "measure", lambda *_: pytest.fail("measured"))
+    with pytest.raises(InputError, match="results are kept in the folder of the caches"):
+        _ = tune(matmul, X, Y, device=device, budget_s=SHORT_S)
+    with pytest.raises(pytest.fail.Exception):
+        _ = tune(matmul, X, Y, device=device, budget_s=SHORT_S, is_kept=False)
 
 
 # --- what is compiled next ------------------------------------------------------------------------------------------
