@@ -11,9 +11,11 @@ from shaders.capabilities import Capabilities, MatrixShape
 from shaders.kernel import Parameter
 from shaders.spirv import Builder
 
+from ...errors import UnsupportedError, message
 from ...graph import Graph, Node
 from ...schedule import MOST_SUBGROUPS, Schedule
 from ..expression import Expression
+from ..tile.choose import asked_threads
 from .checks import NARROW, UnfitError
 from .emit import write
 from .plan import Bands, find_bands
@@ -26,7 +28,11 @@ _MOST_THREADS = 256
 
 
 def choose(fusion: Node, capabilities: Capabilities) -> Schedule | None:
-    """Return a schedule in bands, or None where the device, the author or the cell does not allow one."""
+    """Return a schedule in bands, or None where the device, the author or the cell does not allow one.
+
+    Raises:
+        UnsupportedError: the author asks for a workgroup that the device does not have, or for bands without rows.
+    """
     node: Node = fusion.attributes["body"].nodes[-1]
     for schedules in _schedules(node, capabilities):
         if schedules and _shared_bytes(node, schedules[0]) <= capabilities.max_shared_bytes:
@@ -55,9 +61,9 @@ def _schedules(node: Node, capabilities: Capabilities) -> Iterator[list[Schedule
     size = capabilities.subgroup_size
     most = min(_MOST_THREADS, MOST_SUBGROUPS * size, capabilities.max_invocations)
     for shape, thin, bands in _plans(node, capabilities):
-        parts = options.get("threads", most) // size
+        parts = (asked_threads(node, capabilities) or most) // size
         if "band" in options:
-            parts = min(parts, max(1, bands.rows // options["band"]))
+            parts = min(parts, max(1, bands.rows // _asked_rows(node, options["band"])))
         while parts > 1 and bands.rows % (parts * shape.m):
             parts //= 2
         counts = (
@@ -70,6 +76,21 @@ def _schedules(node: Node, capabilities: Capabilities) -> Iterator[list[Schedule
             for count in counts
             if count
         ]
+
+
+def _asked_rows(node: Node, rows: int) -> int:
+    if rows < 1:
+        raise UnsupportedError(
+            message(
+                "CompilerParams: a band must have rows.",
+                got=f"band={rows} for {node.attributes['name']}",
+                want="at least 1",
+                fix="leave `band` out, or ask for as many rows as a subgroup shall have.",
+                at=node.where,
+                stage="codegen",
+            )
+        )
+    return rows
 
 
 def can_plan(node: Node, capabilities: Capabilities) -> bool:

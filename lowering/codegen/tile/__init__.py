@@ -5,8 +5,8 @@ which of them matrix units hold, `roles` what is held how; `plan` joins these, `
 steps; `expression`, `staging`, `vectors`, `dot`, `dot_matrix`, `reduce` and `scatter` do the work.
 """
 
-from .choose import candidates, choose, fits
+from .choose import asked_threads, candidates, choose, fits
 from .kernel import emit, groups, node_of, require_shared
 from .plan import describe
 
-__all__ = ["candidates", "choose", "describe", "emit", "fits", "groups", "node_of", "require_shared"]
+__all__ = ["asked_threads", "candidates", "choose", "describe", "emit", "fits", "groups", "node_of", "require_shared"]

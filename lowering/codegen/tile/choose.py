@@ -81,8 +81,9 @@ def _options(node: Node) -> dict[str, int]:
 def _all_threads(node: Node, capabilities: Capabilities) -> list[int]:
     """Return the sizes of a workgroup to try: the one that the author asks for, else powers of two of subgroups."""
     size = capabilities.subgroup_size
-    if "threads" in _options(node):
-        return [_threads(node, capabilities)]
+    asked = asked_threads(node, capabilities)
+    if asked is not None:
+        return [asked]
     most = min(MOST_THREADS, capabilities.max_invocations, MOST_SUBGROUPS * size)
     # The largest first: the fewer invocations, the more code each of them has, and the longer drivers compile.
     return [size << doubling for doubling in reversed(range((most // size).bit_length()))]
@@ -90,19 +91,31 @@ def _all_threads(node: Node, capabilities: Capabilities) -> list[int]:
 
 def _threads(node: Node, capabilities: Capabilities) -> int:
     """Return the invocations of a workgroup: as many as the largest tile keeps busy."""
+    asked = asked_threads(node, capabilities)
+    if asked is not None:
+        return asked
     size = capabilities.subgroup_size
     most = min(capabilities.max_invocations, MOST_SUBGROUPS * size)
-    asked = _options(node).get("threads")
-    if asked is not None:
-        if asked % size or asked > most or asked & (asked - 1):
-            raise UnsupportedError(_threads_text(node, asked, size, most, capabilities.device_name))
-        return asked
     cell, memory = prepare(node)
     largest = max((v.size for step, _ in cell.walk() for v in step.outputs if v not in memory.arrays), default=1)
     threads = size
     while threads < min(MOST_THREADS, most) and threads * SHARE < largest:
         threads *= 2
     return threads
+
+
+def asked_threads(node: Node, capabilities: Capabilities) -> int | None:
+    """Return the invocations of a workgroup that the author asks for; None where that is left to the compiler.
+
+    Raises:
+        UnsupportedError: the device does not have such a workgroup.
+    """
+    size = capabilities.subgroup_size
+    most = min(capabilities.max_invocations, MOST_SUBGROUPS * size)
+    asked = _options(node).get("threads")
+    if asked is not None and (asked % size or not size <= asked <= most or asked & (asked - 1)):
+        raise UnsupportedError(_threads_text(node, asked, size, most, capabilities.device_name))
+    return asked
 
 
 def _threads_text(node: Node, asked: int, size: int, most: int, device: str) -> str:

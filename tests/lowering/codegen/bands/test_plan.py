@@ -16,6 +16,7 @@ from jax.experimental import pallas as pl
 from lowering.codegen import bands, kernels
 from lowering.codegen.bands.follow import ALONG, DOWN
 from lowering.compiler import choose
+from lowering.errors import UnsupportedError
 from lowering.pallas import CompilerParams
 from lowering.schedule import Schedule
 from shaders.capabilities import Capabilities
@@ -323,6 +324,21 @@ def test_author_chooses_the_threads(h100: Capabilities) -> None:
 @pytest.mark.parametrize(("rows", "band", "subgroups"), [(128, 32, 4), (128, 64, 2), (32, 64, 1), (256, 16, 8)])
 def test_author_chooses_the_rows_of_a_band(rows: int, band: int, subgroups: int, h100: Capabilities) -> None:
     assert schedule_of(h100, rows, band=band).workgroup == subgroups * h100.subgroup_size
+
+
+@pytest.mark.parametrize(
+    ("options", "rule"),
+    [
+        ({"threads": 96}, "whole subgroups"),
+        ({"threads": 0}, "whole subgroups"),
+        ({"threads": 4096}, "whole subgroups"),
+        ({"band": 0}, "a band must have rows"),
+        ({"band": -16}, "a band must have rows"),
+    ],
+)
+def test_what_no_workgroup_has_is_refused(options: dict[str, int], rule: str, h100: Capabilities) -> None:
+    with pytest.raises(UnsupportedError, match=rule):
+        _ = schedule_of(h100, 128, **options)
 
 
 def test_fragments_have_the_dtype_of_the_factors(h100: Capabilities) -> None:
