@@ -32,10 +32,9 @@ def graph_of(function: Callable[..., Any], *arguments: Any) -> Graph:
 
 
 def kernel_of(function: Callable[..., Any], *arguments: Any, on: Capabilities = H100) -> Node:
-    """Return the one fusion with alternatives."""
+    """Return the first fusion with alternatives."""
     fused = optimise(graph_of(function, *arguments), on)
-    (found,) = [node for node in fused.nodes if node.op == "fusion" and shape_class(node) is not None]
-    return found
+    return next(node for node in fused.nodes if node.op == "fusion" and shape_class(node) is not None)
 
 
 def matmul(lhs: jax.Array, rhs: jax.Array) -> jax.Array:
