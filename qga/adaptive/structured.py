@@ -56,7 +56,8 @@ def structured_attention(
 
     Returns:
         [batch, queries, heads, channels] in the dtype of ``value``, and a certificate of each query, [batch, queries,
-        heads]; in its counts a tile that is expanded or left out is as many as it has tiles of the finest level.
+        heads]; in its counts a tile that is expanded or left out is as many as it has tiles of the finest level. First
+        reverse derivatives are those of the plan as it is, which is a constant.
 
     Raises:
         ShapeError: shapes or dtypes do not fit together.

@@ -195,3 +195,23 @@ def test_results_are_those_of_attention() -> None:
     np.testing.assert_allclose(
         out, jax.jit(lambda *rows: attention(*rows, metric="gauss", scale=10.0))(*points), atol=1e-2
     )
+
+
+def test_gradients_are_those_of_attention() -> None:
+    query, key, value = (each[:, :, :1] for each in draw(channels=2))
+    cotangent = np.cos(4 * query)
+    functions = attend, lambda *given: attention(*given[:3], metric="gauss", scale=given[3])[None]
+    ours, exact = (
+        jax.jit(jax.grad(lambda *given, function=function: jnp.sum(cotangent * function(*given)[0]), (0, 1, 2, 3)))
+        for function in functions
+    )
+
+    def difference(scale: float) -> float:
+        """Return the largest distance of our gradients at one scale and exact ones at another, by their lengths."""
+        pairs = zip(
+            ours(query, key, value, jnp.float32([11])), exact(query, key, value, jnp.float32([scale])), strict=True
+        )
+        return max(float(jnp.linalg.norm(one - other) / jnp.linalg.norm(other)) for one, other in pairs)
+
+    assert float(jnp.mean(run(query, key, value, jnp.float32([11]))[1].saved)) > 0.5
+    assert difference(11) < EPS < difference(11.5)
