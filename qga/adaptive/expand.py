@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -61,7 +61,7 @@ def add_expanded(
     asking = _Asking(*_steps(points[0], balls[0], known), scale / 2)
     keys = _steps(points[1], balls[1], known)
     rows = jnp.concatenate([*keys, columns.reshape(*keys[0].shape[:3], -1)], axis=3)
-    state = _sum_lists(known, asking, rows, lax.stop_gradient(_Plan(*_list(expanded), *balls)))
+    state: Any = _sum_lists(known, asking, rows, lax.stop_gradient(_Plan(*_list(expanded), *balls)))
     return _join(sums, Sums(*(each.reshape(whole.shape) for each, whole in zip(state, sums, strict=True))))
 
 
@@ -108,7 +108,7 @@ def _sum_lists(known: Expansion, asking: _Asking, rows: Array, plan: _Plan) -> S
 
 
 def _sum_forwards(known: Expansion, asking: _Asking, rows: Array, plan: _Plan) -> tuple[Sums, tuple]:
-    sums = _sum_lists(known, asking, rows, plan)
+    sums: Any = _sum_lists(known, asking, rows, plan)
     return sums, (asking, rows, plan, sums.peak)
 
 

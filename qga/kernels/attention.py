@@ -228,7 +228,7 @@ def _lead(place: Place, *refs: Any, plan: TilePlan, sizes: Sizes) -> None:
     sums = jnp.zeros((rows,), dtype), jnp.zeros((rows, sizes.channels), dtype)
     mass, total = over_keys(partial(_add_known, peak[:, None], exp=jnp.exp2), sums, narrow=None)
     # Neither infinity nor NaN lies below infinity.
-    is_lost = jnp.max(jnp.where(jnp.abs(total) < jnp.inf, 0.0, 1.0), axis=1) > 0
+    is_lost = jnp.max(jnp.where(jnp.abs(total) < jnp.inf, jnp.zeros_like(total), 1), axis=1) > 0
     log_sums[...] = jnp.where(is_lost, jnp.nan, peak * unit + jnp.log(mass))
     out[...] = (total / mass[:, None]).astype(out.dtype)
 

@@ -140,7 +140,7 @@ def test_attention_has_the_schedules_that_it_has_without_wide_integers(is_causal
     function = attention(is_causal, "reverse")
     wide, narrow = with_and_without(lambda: schedules_of(function, array, array, array, capabilities=H100))
     assert wide == narrow
-    assert [schedule.mode for schedule in wide] == ["bands"] * 3
+    assert [schedule.mode for schedule in wide] == ["bands"] * 4
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
