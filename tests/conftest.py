@@ -37,15 +37,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture(autouse=True)
 def jax_settings() -> None:
-    """Make JAX refuse implicit dtype and rank promotion, from the first test on that has JAX loaded.
-
-    XLA's optimisations for the CPU are left out: the suite compiles thousands of programs and runs each a few times.
-    """
+    """Make JAX refuse implicit dtype and rank promotion, from the first test on that has JAX loaded."""
     jax = sys.modules.get("jax")
     if jax is not None and hasattr(jax, "config"):
         jax.config.update("jax_numpy_dtype_promotion", "strict")
         jax.config.update("jax_numpy_rank_promotion", "raise")
-        jax.config.update("jax_disable_most_optimizations", True)
 
 
 @pytest.fixture(autouse=True, scope="session")

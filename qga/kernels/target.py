@@ -2,9 +2,9 @@
 
     run = on_target(function, results, *operands, at_once=2);  function(target, *operands) -> arrays like ``results``
 
-The target is chosen when a program is lowered. ``jax.vmap`` moves nothing: it notes where each operand has its axis of
+The target is chosen when a program is lowered. ``jax.vmap`` moves no operand: it notes where each one has its axis of
 entries. On `vulkan` entries become programs of the kernels, axes in front. Elsewhere a loop cuts as many entries at a
-time out of the operands as it is told, and puts their results in place.
+time out of the operands as it is told, and puts their results in place, axes of entries in front.
 """
 
 from __future__ import annotations
@@ -168,9 +168,9 @@ def _abstract(*arrays: Any, call: _Call) -> list[ShapedArray]:
 
 
 def _batch(arrays: Sequence[Array], axes: Sequence[int | None], *, call: _Call) -> tuple[list[Array], tuple[int, ...]]:
-    """Note one more axis of entries. Results have it where the first operand does that has it at all."""
-    first, count = next((axis, each.shape[axis]) for each, axis in zip(arrays, axes, strict=True) if axis is not None)
-    places = tuple(min(first, len(shape)) for shape in call.result_shapes())
+    """Note one more axis of entries. Results have it in front, as the rules of derivatives of those who call have."""
+    count = next(each.shape[axis] for each, axis in zip(arrays, axes, strict=True) if axis is not None)
+    places = (0,) * len(call.results)
     call = replace(call, axes=(*call.axes, _Entries(count, tuple(axes), places)))
     return _on_target.bind(*arrays, call=call), places
 

@@ -32,7 +32,13 @@ def random() -> np.random.Generator:
 
 @pytest.fixture(autouse=True, scope="module")
 def _drop_programs() -> Iterator[None]:
-    """Forget compiled programs after each file: thousands of them fill a worker's memory."""
+    """Compile without most of XLA's optimisations, and forget programs after each file.
+
+    There are thousands of programs, each of which runs a few times: they take long to compile and fill a worker's
+    memory.
+    """
+    jax.config.update("jax_disable_most_optimizations", True)
     yield
+    jax.config.update("jax_disable_most_optimizations", False)
     jax.clear_caches()
     gc.collect()

@@ -109,5 +109,5 @@ def test_gauge_attention_refuses_real_states_and_no_eps() -> None:
         ShapeError, match=r"^gauge_attention: states and values are complex rows.*\n  got: .*float32\[2, 2\]"
     ):
         gauge_attention(jnp.ones((2, 2)), state, state, beta=1.0, eps=1e-6)
-    with pytest.raises(OptionError, match=r"(?s)^gauge_attention: a phase needs an overlap.*got:  eps=0\.0, tile=128"):
+    with pytest.raises(OptionError, match=r"(?s)^gauge_attention: a phase needs an overlap.*got:  eps=0\.0, tile=2048"):
         gauge_attention(state, state, state, beta=1.0, eps=0.0)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from qga import attention
-from qga.exact import tiled
+from qga.exact import forward
 from qga.kernels.attention import average_kernel
 from qga.kernels.modify import Cut, Extents, cut_function
 from tests.qga.tolerances import assert_close, assert_far
@@ -142,7 +142,7 @@ def test_values_of_arrays_are_no_part_of_a_modifier() -> None:
 
 def test_a_function_that_is_written_again_makes_no_kernel_again(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[Any] = []
-    monkeypatch.setattr(tiled, "average_kernel", lambda *each: made.append(each) or average_kernel(*each))
+    monkeypatch.setattr(forward, "average_kernel", lambda *each: made.append(each) or average_kernel(*each))
     rows, counts = jnp.ones((1, 6, 2, 4)), [0]
     for cap in (3.0, 3.0, 4.0):
         attention(rows, rows, rows, score_mod=lambda s, *places, cap=cap: cap * jnp.tanh(s / cap))
