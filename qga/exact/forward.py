@@ -50,7 +50,7 @@ def _average_led(plan: TilePlan, problem: Problem) -> Outputs:
     """Average by ``led_kernel``, and once more what it has lost."""
     sizes = sizes_of(plan, problem)
     out, log_sums = call_pallas(led_kernel(plan, problem), *operands(problem))
-    is_lost = jnp.isnan(jnp.pad(log_sums, (0, sizes.query_tiles * sizes.query_tile - sizes.queries)))
+    is_lost = ~jnp.isfinite(jnp.pad(log_sums, (0, sizes.query_tiles * sizes.query_tile - sizes.queries)))
     is_lost = jnp.any(is_lost.reshape(sizes.query_tiles, sizes.query_tile), axis=1).astype(jnp.int32)
     out, log_sums = call_pallas(mend_kernel(plan, problem), *operands(problem), is_lost, out, log_sums)
     return out, log_sums

@@ -111,8 +111,8 @@ def led_kernel(plan: TilePlan, problem: Problem) -> Kernel:
     """Return the kernel that averages relative to the largest score of the first tile of keys.
 
     No maximum is followed and nothing is rescaled: a weight of 16 bits has room for 2^16 times that score's. Where a
-    row needs more, an infinite weight leaves averages that are no numbers, and the log sum of the row is NaN:
-    ``mend_kernel`` computes such rows again.
+    row needs more, an infinite weight leaves averages that are no numbers, or finite ones of small values an infinite
+    sum. The log sum of the row is no finite number then, and ``mend_kernel`` computes it again.
     """
     return replace(average_kernel(plan, problem), body=partial(_lead, plan=plan, sizes=_cut(plan, problem)[0]))
 

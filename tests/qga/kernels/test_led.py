@@ -95,6 +95,20 @@ def test_both_platforms_give_what_float64_does(is_causal: bool, dtype: Any, vulk
         np.testing.assert_allclose(np.asarray(log_sums)[0, :, 0], want_sums, rtol=1e-5, atol=1e-4)
 
 
+def test_sums_of_weights_that_overflow_alone_are_found(vulkan: jax.Device) -> None:
+    # Two weights of e^88.5 have no sum in float32; their products with small values have.
+    rows = [np.array(jnp.asarray(each, jnp.bfloat16)) for each in (np.zeros((ROWS, WIDTH)), np.zeros((KEYS, WIDTH)))]
+    values = np.full((KEYS, WIDTH), 2.0**-10, rows[0].dtype)
+    rows[0][:, 0], rows[1][[SPIKE, SPIKE + 1], 0] = 1, 354
+    plan, problem = problem_of([*rows, values])
+    out, log_sums = execute(led_kernel(plan, problem), *operands(problem))
+    assert np.all(np.isfinite(np.asarray(out, np.float32)))
+    assert not np.any(np.isfinite(np.asarray(log_sums)))
+    given = [jax.device_put(each[None, :, None], vulkan) for each in (*rows, values)]
+    mended = jax.jit(lambda *given: qga.attention(*given, scale=SCALE))(*given)
+    np.testing.assert_array_equal(np.asarray(mended, np.float32), 2.0**-10)
+
+
 @pytest.mark.parametrize("number", [np.nan, np.inf])
 def test_what_is_no_number_stays_with_its_rows(number: float, vulkan: jax.Device) -> None:
     rows = rows_of(jnp.float16, is_spiked=False)
