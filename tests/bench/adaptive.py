@@ -11,18 +11,15 @@ looking costs. float32: attention in products of 16 bits within a promise, again
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from .attention_options import time_one
-from .machine import head_of_record
+from .machine import head_of_record, write_record
 
-RECORDS = Path(__file__).parent / "records"
 PROMISES = 1e-2, 1e-4, 1e-6
 
 
@@ -117,8 +114,7 @@ def main(arguments: list[str] | None = None) -> int:
         numbers["rows"] = measure(options, device)
     record = head_of_record(numbers, "adaptive")
     if options.record:
-        name = f"adaptive-{device.device_kind.lower().replace(' ', '-')}-{record['date'][:10]}.json"
-        RECORDS.joinpath(name).write_text(json.dumps(record, indent=1) + "\n")
+        write_record(record, "adaptive", device.device_kind)
     return 0
 
 

@@ -17,12 +17,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-from .machine import head_of_record
+from .machine import head_of_record, write_record
 
-RECORDS = Path(__file__).parent / "records"
 WIDTH = 64
 KIB_A_GIB = 2**20
 
@@ -144,9 +142,7 @@ def main(arguments: list[str] | None = None) -> int:
     record = head_of_record(numbers, "qga.analyze")
     print("\n" + json.dumps(record, indent=1))
     if options.record:
-        RECORDS.joinpath(f"analysis-{options.platform}-{options.rows}-{record['date'][:10]}.json").write_text(
-            json.dumps(record, indent=1) + "\n"
-        )
+        write_record(record, "analysis", f"{options.platform}-{options.rows}")
     return 0
 
 

@@ -19,15 +19,13 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .machine import head_of_record
+from .machine import head_of_record, write_record
 from .timing import Timing, time_calls
 
-RECORDS = Path(__file__).parent / "records"
 SECONDS = 0.5
 WARM = 60
 BACKWARD = 2.5
@@ -168,13 +166,13 @@ def _line(row: dict[str, Any]) -> str:
     )
 
 
-def name_of(options: argparse.Namespace, device: str, date: str) -> str:
+def name_of(options: argparse.Namespace) -> str:
     """Name a record by what was measured, where that is not the usual."""
     shape = f"b{options.batch}h{options.heads}n{options.rows}"
     parts = [] if shape == "b4h16n4096" else [shape]
     parts += [] if options.metric == "dot" else [options.metric]
     parts += [] if os.environ.get("QGA_VENDOR_EXTENSIONS", "1") != "0" else ["khr"]
-    return "-".join(["attention", *parts, device.lower().replace(" ", "-"), date]) + ".json"
+    return "-".join(["attention", *parts])
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -191,9 +189,7 @@ def main(arguments: list[str] | None = None) -> int:
     numbers = {"rows": measure(options), "device": device.device_kind, "jax": jax.__version__, "options": vars(options)}
     record = head_of_record(numbers, "attention")
     if options.record:
-        RECORDS.joinpath(name_of(options, device.device_kind, record["date"][:10])).write_text(
-            json.dumps(record, indent=1) + "\n"
-        )
+        write_record(record, name_of(options), device.device_kind)
     print(json.dumps({key: value for key, value in record.items() if key != "rows"}), file=sys.stderr)
     return 0
 

@@ -11,20 +11,17 @@ which depends least on what else runs. Temporary memory is what XLA's compiler p
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .machine import head_of_record
+from .machine import head_of_record, write_record
 
-RECORDS = Path(__file__).parent / "records"
 Call = Callable[[], Any]
 
 
@@ -142,7 +139,7 @@ def main(arguments: list[str] | None = None) -> int:
     numbers: dict[str, Any] = {"device": "cpu", "jax": jax.__version__, "options": vars(options)}
     record = head_of_record(numbers, "attention_cpu") | {"measured": measure(options)}
     if options.record:
-        RECORDS.joinpath(f"attention-cpu-{record['date'][:10]}.json").write_text(json.dumps(record, indent=1) + "\n")
+        write_record(record, "attention", "cpu")
     return 0
 
 

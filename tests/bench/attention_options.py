@@ -17,15 +17,13 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .machine import head_of_record
+from .machine import head_of_record, write_record
 from .timing import MOST_CALLS, Timing, time_calls
 
-RECORDS = Path(__file__).parent / "records"
 SECONDS = 0.4
 
 
@@ -170,8 +168,7 @@ def main(arguments: list[str] | None = None) -> int:
     numbers["decode"] = decode(options, device) if options.context else []
     record = head_of_record(numbers, "attention_options")
     if options.record:
-        name = f"attention-options-{device.device_kind.lower().replace(' ', '-')}-{record['date'][:10]}.json"
-        RECORDS.joinpath(name).write_text(json.dumps(record, indent=1) + "\n")
+        write_record(record, "attention-options", device.device_kind)
     print(json.dumps({key: value for key, value in record.items() if key not in ("rows", "decode")}), file=sys.stderr)
     return 0
 

@@ -23,10 +23,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .machine import head_of_record
+from .machine import RECORDS, head_of_record, write_record
 from .timing import timing_of
 
-RECORDS = Path(__file__).parent / "records"
 ROWS, WIDTH, GRID, RANK = 4096, 64, 1024, 32
 PAIRS = float(ROWS * ROWS)
 # Keys of a tile, and halvings of each threshold of a plan.
@@ -353,9 +352,7 @@ def main(arguments: list[str] | None = None) -> int:
         return done.returncode
     record = head_of_record(json.loads(done.stdout.splitlines()[-1]), "costs")
     if options.record:
-        RECORDS.joinpath(f"costs-{options.platform}-{record['date'][:10]}.json").write_text(
-            json.dumps(record, indent=1) + "\n"
-        )
+        write_record(record, "costs", options.platform)
     return 0
 
 

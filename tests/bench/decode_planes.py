@@ -14,7 +14,6 @@ are medians of ``qga.cache.attend`` by the host's clock, both caches in the same
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from pathlib import Path
@@ -24,9 +23,8 @@ import numpy as np
 
 from . import model_rows
 from .attention_options import time_one
-from .machine import head_of_record
+from .machine import head_of_record, write_record
 
-RECORDS = Path(__file__).parent / "records"
 PROMISES = 1e-2, 1e-1
 # Rows that are appended at a time.
 CHUNK = 1024
@@ -197,8 +195,7 @@ def main(arguments: list[str] | None = None) -> int:
         numbers["results"] = measure(options, device, rows)
     record = head_of_record(numbers, "decode_planes")
     if options.record:
-        name = f"decode-planes-{device.device_kind.lower().replace(' ', '-')}-{record['date'][:10]}.json"
-        RECORDS.joinpath(name).write_text(json.dumps(record, indent=1) + "\n")
+        write_record(record, "decode-planes", device.device_kind)
     return 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import hashlib
+import json
 import os
 import platform
 import re
@@ -13,6 +14,7 @@ from pathlib import Path
 from .derive import Record
 
 ROOT = Path(__file__).parents[2]
+RECORDS = Path(__file__).parent / "records"
 FORMAT = 1
 ROOMS = ("qga", "lowering", "shaders")
 
@@ -34,6 +36,12 @@ def head_of_record(options: Record, label: str) -> Record:
             "system": platform.platform(),
         },
     }
+
+
+def write_record(record: Record, name: str, device: str) -> None:
+    """Write a record under a name, that of its device and its day."""
+    file = f"{name}-{device.lower().replace(' ', '-')}-{record['date'][:10]}.json"
+    RECORDS.joinpath(file).write_text(json.dumps(record, indent=1) + "\n")
 
 
 def source_digest() -> str:

@@ -14,18 +14,15 @@ that a query sees, or of the bytes of float16.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from . import model_rows
-from .machine import head_of_record
+from .machine import head_of_record, write_record
 
-RECORDS = Path(__file__).parent / "records"
 PROMISES = 1e-2, 1e-1
 Numbers = dict[str, Any]
 # (query, key, value) of one layer, [rows, heads, width], to averages and what is said of them
@@ -154,7 +151,7 @@ def main(arguments: list[str] | None = None) -> int:
             )
     record = head_of_record({"model": "SmolLM2-135M", "options": vars(options), "results": rows}, "quality")
     if options.record:
-        RECORDS.joinpath(f"quality-cpu-{record['date'][:10]}.json").write_text(json.dumps(record, indent=1) + "\n")
+        write_record(record, "quality", "cpu")
     return 0
 
 

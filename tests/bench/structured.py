@@ -12,19 +12,16 @@ they are those of its pilot scores, moments and evaluation. Errors are against f
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from .attention_options import time_one
-from .machine import head_of_record
+from .machine import head_of_record, write_record
 
-RECORDS = Path(__file__).parent / "records"
 CHANNELS, SAMPLE = 32, 64
 
 
@@ -173,8 +170,7 @@ def main(arguments: list[str] | None = None) -> int:
         numbers["rows"] = measure(options, device)
     record = head_of_record(numbers, "structured")
     if options.record:
-        name = f"structured-{device.device_kind.lower().replace(' ', '-')}-{record['date'][:10]}.json"
-        RECORDS.joinpath(name).write_text(json.dumps(record, indent=1) + "\n")
+        write_record(record, "structured", device.device_kind)
     return 0
 
 
