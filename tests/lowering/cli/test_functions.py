@@ -9,22 +9,6 @@ import pytest
 from lowering.cli.functions import find_function, gradient_of, parse_shapes
 from lowering.errors import InputError
 
-PROGRAM = """
-import jax.numpy as jnp
-
-def double(x):
-    return jnp.tanh(x) * 2
-
-SIZE = 3
-"""
-
-
-@pytest.fixture
-def program(tmp_path: Path) -> Path:
-    file = tmp_path / "inspected_program.py"
-    file.write_text(PROGRAM)
-    return file
-
 
 def test_parse_shapes_reads_dtypes_and_extents() -> None:
     first, second, third = parse_shapes("f32[128,256], i8[], bf16[7]")

@@ -6,22 +6,6 @@ import pytest
 
 from qga.app.main import main
 
-PROGRAM = """
-import jax.numpy as jnp
-
-def double(x):
-    return jnp.tanh(x) * 2
-
-SIZE = 3
-"""
-
-
-@pytest.fixture
-def program(tmp_path: Path) -> Path:
-    file = tmp_path / "inspected_program.py"
-    file.write_text(PROGRAM)
-    return file
-
 
 @pytest.mark.parametrize(
     ("stage", "word"), [("stablehlo", "stablehlo.tanh"), ("graph", "tanh"), ("schedule", "tanh"), ("spirv", "OpStore")]
