@@ -1,6 +1,7 @@
 """Attention, flow and motivic structure as pure functions over arrays.
 
-Every function composes with ``jax.jit``, ``jax.grad`` and ``jax.vmap``, on every platform JAX has.
+Every function composes with ``jax.jit``, ``jax.grad`` and ``jax.vmap``, on every platform JAX has; what is kept
+in fewer bits has no derivative.
 """
 
 from . import (
