@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, get_args
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,31 +11,31 @@ from jax import lax
 from jax.scipy.special import logsumexp
 from jaxtyping import Array, Float
 
-from ..errors import OptionError, describe, refuse
 from ..exact.grouped import attend_grouped
 from ..exact.metrics import Metric
 from ..exact.multi_head import Attended, Heads, KeyHeads, Lengths, Mask, Segments, Table, ValueHeads, Window
 from ..exact.pairs import MaskMod, ScoreMod
 from ..exact.prepare import Prepared, prepare
 from ..exact.tiled import finite
-from ..kernels.problem import DEFAULT_TILE, Products, program_rows
+from ..kernels.problem import DEFAULT_TILE, program_rows
 from ..kernels.visits import Visits
 from ..tiling.certificate import Certificate, perturbation_bounds
-from ..tiling.plan import Certified, Fixed
+from ..tiling.plan import Budget, Certified, Resolution
 from .bounds import PairBounds, bound_pairs
+from .budget import keep_heaviest, tile_counts
 from .certify import certify, score_slack, sum_slack
 from .choose import seed_visits, skip_within
 from .levels import Level, given_level, narrow_levels
+from .resolution import check_resolution, tile_of
+from .work import price
 
 # Channels of values that matrix units take at a time.
 _FEW_CHANNELS = 16
-# Metrics whose scores are functions of an inner product of rows.
-_PRODUCTS = ("dot", "gauss", "cosine", "hyperbolic", "born_hyperbolic")
 
 
 def adaptive_attention(
     query: Heads, key: KeyHeads, value: ValueHeads, bias: Table | None = None, mask: Mask | None = None, *,
-    resolution: Certified | Fixed, scale: float | Float[Array, "*#batch #heads"] | None = None,
+    resolution: Resolution, scale: float | Float[Array, "*#batch #heads"] | None = None,
     is_causal: bool = False, window: Window | None = None, softcap: float | None = None,
     alibi: Float[Array, " heads"] | None = None, segment_ids: Segments | None = None,
     query_lengths: Lengths | None = None, key_lengths: Lengths | None = None,
@@ -59,8 +59,11 @@ def adaptive_attention(
         bias: added to scores.
         mask: True where a query may see a key.
         resolution: ``Certified(eps)`` leaves out at most eps of the weight of any query, or ``skip_share`` of it where
-            products may be of 16 bits; ``Fixed(tile)`` leaves out nothing, whatever its tile. Tiles are those of the
-            kernels: 128 rows of 16-bit numbers, 64 of 32-bit ones, fewer of wide rows.
+            products may be of 16 bits. ``Budget(tiles=..., bytes=... or flops=...)`` keeps the tiles next to a query
+            and the heaviest by their bounds, until it is spent: a whole number of tiles for each query, bytes or
+            operations of a head, or a share of what exact attention does for a head. ``Fixed(tile)`` leaves out
+            nothing. Tiles are those of the kernels: 128 rows of 16-bit numbers, 64 of 32-bit ones, fewer of wide rows;
+            those of ``Fixed`` may be multiples.
         scale: inverse temperature.
         is_causal: let query i see keys 0 to i only.
         window: how many keys before and after its own place a query sees.
@@ -98,7 +101,7 @@ def adaptive_attention(
         >>> bool(jnp.all(certificate.skipped <= 1e-3)), int(jnp.max(certificate.tiles_exact))
         (True, 2)
     """
-    _check(resolution, query, metric)
+    check_resolution(resolution, query, metric)
     prepared = prepare(
         "adaptive_attention", query, key, value, bias=bias, mask=mask, scale=scale, is_causal=is_causal,
         window=window, softcap=softcap, alibi=alibi, segment_ids=segment_ids, query_lengths=query_lengths,
@@ -109,31 +112,37 @@ def adaptive_attention(
     return (out, certificate) if prepared.call.has_batch else jax.tree.map(lambda each: each[0], (out, certificate))
 
 
-def _attend(prepared: Prepared, resolution: Certified | Fixed) -> tuple[Attended, Certificate]:
+def _attend(prepared: Prepared, resolution: Resolution) -> tuple[Attended, Certificate]:
     _, member, values, options = prepared
     is_half = isinstance(resolution, Certified) and resolution.products == "half"
-    tile = _rows(prepared, 2 if is_half else values.dtype.itemsize)
+    own = _rows(prepared, 2 if is_half else values.dtype.itemsize)
+    tile = tile_of(resolution, own)
     bounds = bound_pairs(member, values, options, tile, 3 if is_half else 1)
     given = given_level(member, values, bounds)
     levels = (*narrow_levels(member, values, bounds), given) if is_half else (given,)
     # A bound that is not a number is no reason to leave anything out.
-    visited = ~(bounds.upper == -jnp.inf)
-    promise = resolution.eps if isinstance(resolution, Certified) else 1.0
+    visited, extra = ~(bounds.upper == -jnp.inf), []
+    tables = [visited]
     if isinstance(resolution, Certified):
         share = _shares(bounds, visited, resolution)
-        visited &= ~_skipped(prepared, bounds, levels[0], share[0])
+        skipped, looked_at = _skipped(prepared, bounds, levels[0], share[0])
+        visited, extra = visited & ~skipped, [looked_at]
         tables = _assign(bounds, levels, visited, share[1])
-    else:
+    elif isinstance(resolution, Budget):
+        counts = tile_counts(resolution, visited, price(given, tile), tile)
+        visited = keep_heaviest(bounds.upper, _seeds(prepared, bounds), counts)
         tables = [visited]
+    visits = _refined(Visits(visited, bounds.is_open), prepared, tile)
     if not is_half:
-        results = attend_grouped(member, values, options, Visits(visited, bounds.is_open))
+        results = attend_grouped(member, values, options, visits)
         sums = [lax.stop_gradient(results[1])]
     else:
         found = [_at_level(prepared, bounds, *each) for each in zip(levels, tables, strict=True)]
         sums = [log_sums for _, log_sums in found]
-        visits = _refined(Visits(visited, bounds.is_open), prepared, tile)
         results = attend_grouped(member, values, options, visits, _merge(found, values.dtype))
-    return results[0], certify(bounds, list(zip(levels, tables, sums, strict=True)), promise=promise)
+    promise = resolution.eps if isinstance(resolution, Certified) else 1.0
+    parts = list(zip(levels, tables, sums, strict=True))
+    return results[0], certify(bounds, parts, promise=promise, rounds=tile // own, extra=extra)
 
 
 def _rows(prepared: Prepared, bytes_each: int) -> int:
@@ -151,11 +160,16 @@ def _shares(bounds: PairBounds, visited: Array, resolution: Certified) -> tuple[
     return share * rest, (1 - share) * rest
 
 
-def _skipped(prepared: Prepared, bounds: PairBounds, level: Level, eps: Array) -> Array:
-    """Choose what is left out, by partition sums of the tiles nearby in the cheapest products."""
+def _seeds(prepared: Prepared, bounds: PairBounds) -> Array:
+    """Return the tiles that are kept whatever else is chosen."""
+    return seed_visits(bounds.upper, _first_places(prepared, bounds.upper.shape[2], bounds.tile), bounds.tile)
+
+
+def _skipped(prepared: Prepared, bounds: PairBounds, level: Level, eps: Array) -> tuple[Array, tuple[Level, Array]]:
+    """Choose what is left out, by partition sums of the tiles nearby in the cheapest products; say what was scored."""
     member, values_shape = prepared.member, prepared.values.shape
     queries, tiles, tile = member.queries.shape[1], bounds.upper.shape[2], bounds.tile
-    seeds = seed_visits(bounds.upper, _first_places(prepared, tiles, tile), tile)
+    seeds = _seeds(prepared, bounds)
     if values_shape[-1] <= member.keys.shape[-1]:
         # Nobody looks at the averages: a few channels are enough, where they do not set the rows of a program.
         level = level._replace(values=level.values[..., :_FEW_CHANNELS])
@@ -167,7 +181,7 @@ def _skipped(prepared: Prepared, bounds: PairBounds, level: Level, eps: Array) -
     error = jnp.max(jnp.where(seeds, level.score_error, 0), axis=3)
     least -= error + score_slack(bounds, seeds) + sum_slack(bounds, seeds)
     # What was looked at is kept: there is always something, and what is left out is compared with no less.
-    return skip_within(bounds.upper, least, eps) & ~seeds
+    return skip_within(bounds.upper, least, eps) & ~seeds, (level, seeds)
 
 
 def _assign(bounds: PairBounds, levels: tuple[Level, ...], visited: Array, eps: Array) -> list[Array]:
@@ -200,7 +214,7 @@ def _refined(visits: Visits, prepared: Prepared, tile: int) -> Visits:
             table = lax.slice_in_dim(jnp.repeat(table, tile // own, axis=axis), 0, count, axis=axis)
         return table
 
-    return visits if own == tile else Visits(*map(cut, visits))
+    return visits if own == tile else Visits(*map(cut, visits[:2]))
 
 
 def _merge(found: list[tuple[Array, Array]], dtype: Any) -> tuple[Array, Array]:
@@ -216,35 +230,3 @@ def _first_places(prepared: Prepared, tiles: int, tile: int) -> Array:
     offsets = prepared.options.offsets
     offsets = jnp.zeros((len(prepared.values),), jnp.int32) if offsets is None else offsets
     return offsets[:, None] + jnp.arange(tiles, dtype=jnp.int32)[None] * tile
-
-
-def _is_number(eps: Any) -> bool:
-    return isinstance(eps, float | int)
-
-
-def _check(resolution: Any, query: Array, metric: str) -> None:
-    match resolution:
-        case Certified(eps, share, products):
-            is_good = _is_number(eps) and 0 < eps < 1 and 0 <= share < 1 and products in get_args(Products)[:2]
-        case Fixed(tile):
-            is_good = tile >= 1
-        case _:
-            is_good = False
-    if not is_good:
-        refuse(
-            OptionError,
-            "adaptive_attention: a resolution says what may be left out.",
-            got=repr(resolution),
-            want="qga.tiling.Certified(eps) with a number 0 < eps < 1, 0 <= skip_share < 1 and products 'given' or "
-            "'half', or qga.tiling.Fixed(tile)",
-            fix="pass resolution=qga.tiling.Certified(1e-3).",
-        )
-    is_half = isinstance(resolution, Certified) and resolution.products == "half"
-    if is_half and (jnp.result_type(query) != jnp.float32 or metric not in _PRODUCTS):
-        refuse(
-            OptionError,
-            "adaptive_attention: 16-bit products stand for inner products of float32.",
-            got=f"query {describe(query)}, metric={metric!r}",
-            want=f"float32 and one of the metrics {', '.join(_PRODUCTS)}",
-            fix="leave products out.",
-        )

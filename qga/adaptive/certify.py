@@ -8,12 +8,13 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax.scipy.special import logsumexp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from ..tiling.certificate import Certificate, perturbation_bounds, rounding_of_exp, skipped_weight
 from ..tiling.planned import spread
 from .bounds import PairBounds, QueryTiles, Visited
 from .levels import Level
+from .work import Work, count_work
 
 ByQuery = Float[Array, "batch queries heads"]
 
@@ -24,9 +25,9 @@ def score_slack(bounds: PairBounds, visited: Visited) -> QueryTiles:
     return jnp.max(jnp.where(visited, error, 0), axis=3) + rounding_of_exp(bounds.upper.dtype)
 
 
-def sum_slack(bounds: PairBounds, visited: Visited) -> QueryTiles:
-    """Bound the relative rounding of sums over visited tiles: of the terms of a tile, then of tile after tile."""
-    terms = bounds.tile + 8 + 3 * jnp.sum(visited, axis=3, dtype=bounds.upper.dtype)
+def sum_slack(bounds: PairBounds, visited: Visited, rounds: int = 1) -> QueryTiles:
+    """Bound the relative rounding of sums over visited tiles, each in rounds: of the terms of one, then of all."""
+    terms = bounds.tile + 8 + 3 * rounds * jnp.sum(visited, axis=3, dtype=bounds.upper.dtype)
     return jnp.finfo(bounds.upper.dtype).eps * terms
 
 
@@ -35,6 +36,8 @@ def certify(
     parts: Sequence[tuple[Level, Visited, ByQuery]],
     *,
     promise: float,
+    rounds: int = 1,
+    extra: Sequence[tuple[Level, Visited]] = (),
 ) -> Certificate:
     """Bound the errors of attention, for each query.
 
@@ -49,12 +52,14 @@ def certify(
         bounds: of all pairs of tiles.
         parts: each level with the tiles that were visited in it and the logs of their partition sums, as computed.
         promise: largest total variation that was promised.
+        rounds: tiles of a kernel in one of these.
+        extra: levels and tiles that were scored besides.
     """
     visited = jnp.any(jnp.stack([each for _, each, _ in parts]), axis=0)
     channels = bounds.values.key_sum.shape[-1]
     log_sums = logsumexp(jnp.stack([each for *_, each in parts]), axis=0)
     by_query = partial(_by_query, bounds, queries=log_sums.shape[1])
-    exponent, summed = by_query(score_slack(bounds, visited)), by_query(sum_slack(bounds, visited))
+    exponent, summed = by_query(score_slack(bounds, visited)), by_query(sum_slack(bounds, visited, rounds))
     change = _change(bounds, parts, log_sums, exponent, summed)
     log_left = by_query(_log_left(bounds, visited))
     skipped = skipped_weight(log_sums - change.worst - summed, log_left)
@@ -76,13 +81,18 @@ def certify(
     kl, total_variation, skipped, error = (
         jnp.where(is_empty, 0, each) for each in (kl, total_variation, skipped, error)
     )
-    given, others = (
-        [each for level, each, _ in parts if (level.products == "given") == wanted] for wanted in (True, False)
-    )
-    exactly, half, left = (by_query(_count(bounds, tables)) for tables in (given, others, [~visited]))
     is_sound = is_empty | (jnp.isfinite(error) & (total_variation <= promise))
     rms = jnp.broadcast_to(rms, log_sums.shape)
-    return Certificate(kl, total_variation, skipped, error, rms, exactly, half, jnp.zeros_like(half), left, is_sound)
+    work = Work(*map(by_query, count_work(bounds, [part[:2] for part in parts], extra)))
+    return _join((kl, total_variation, skipped, error, rms), work, is_sound)
+
+
+def _join(errors: tuple[ByQuery, ByQuery, ByQuery, ByQuery, ByQuery], work: Work, is_sound: Array) -> Certificate:
+    return Certificate(
+        *errors, work.given, work.half, jnp.zeros_like(work.half), work.left, is_sound, bytes_read=work.bytes,
+        tiles_split=work.split, tiles_hidden=work.hidden, tiles_extra=work.extra, bytes_exact=work.bytes_exact,
+        flops=work.flops, flops_exact=work.flops_exact,
+    )  # fmt: skip
 
 
 class _Change(NamedTuple):
@@ -128,11 +138,6 @@ def _change(
 def _by_query(bounds: PairBounds, tiles: Array, *, queries: int) -> Array:
     """Give every query what its tile has, [batch, queries, heads]."""
     return jnp.moveaxis(jnp.repeat(tiles, bounds.tile, axis=2)[:, :, :queries], 1, 2)
-
-
-def _count(bounds: PairBounds, tables: Sequence[Visited]) -> Int[Array, "batch heads query_tiles"]:
-    counts = [jnp.sum(table, axis=3, dtype=jnp.int32) for table in tables]
-    return sum(counts, jnp.zeros(bounds.slack.shape, jnp.int32))
 
 
 def _log_left(bounds: PairBounds, visited: Visited) -> QueryTiles:

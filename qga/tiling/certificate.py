@@ -23,16 +23,25 @@ class Certificate(NamedTuple):
         out_error: of the length of the output's error, in the unit of the values.
         value_scale: root mean square length of the values, the unit of ``relative_error``.
         tiles_exact: tiles whose keys were scored.
-        tiles_half: tiles whose keys were scored in products of 16-bit numbers that stand for wider ones, or that were
-            read in the high plane of their bits.
+        tiles_half: tiles whose keys were scored in one product of 16-bit numbers that stand for wider ones, or that
+            were read in the high plane of their bits.
         tiles_coarse: tiles that were replaced by one mean key.
-        tiles_skipped: tiles that were left out, those without keys among them.
+        tiles_skipped: tiles that were left out; those in which a query sees no key among them where ``tiles_hidden``
+            is None.
         sound: the bounds are finite and ``total_variation`` is at most what was promised. False where rounding may
             exceed the promise, as it does for numbers that are too large or not numbers at all; the bounds hold still,
             and a wider dtype makes them smaller. Of a cache in planes, ``relative_error`` is what was promised.
         tiles_mixed: tiles of which both planes of the keys and the high plane of the values were read; None where rows
             lie in no planes.
-        bytes_read: of the cache, by all queries that share its head; None where nobody counts them.
+        bytes_read: of keys and values, by all queries of a tile, or of a cache, by all that share its head; None where
+            nobody counts them, here and below.
+        tiles_split: tiles whose keys were scored in three products of 16-bit numbers.
+        tiles_hidden: tiles in which no query of the tile sees a key: no work for anybody.
+        tiles_extra: tiles that were scored besides: for the plan, or for a result that an audit threw away.
+        bytes_exact: that exact attention reads, of the same keys and values by the same queries.
+        flops: of the products of rows and of weights and values, whatever was scored besides among them.
+        flops_exact: of exact attention.
+        audit: what an audit found; None where nobody asked for one.
     """
 
     kl: Numbers
@@ -46,7 +55,13 @@ class Certificate(NamedTuple):
     tiles_skipped: Int[Array, "*batch"]
     sound: Bool[Array, "*batch"]
     tiles_mixed: Int[Array, "*batch"] | None = None
-    bytes_read: Int[Array, "*batch"] | None = None
+    bytes_read: Int[Array, "*batch"] | Numbers | None = None
+    tiles_split: Int[Array, "*batch"] | None = None
+    tiles_hidden: Int[Array, "*batch"] | None = None
+    tiles_extra: Int[Array, "*batch"] | None = None
+    bytes_exact: Numbers | None = None
+    flops: Numbers | None = None
+    flops_exact: Numbers | None = None
 
     @property
     def relative_error(self) -> Numbers:
@@ -55,9 +70,25 @@ class Certificate(NamedTuple):
 
     @property
     def saved(self) -> Numbers:
-        """Share of the tiles that were not scored: of the operations of dense attention, and of the bytes of keys."""
-        scored = self.tiles_exact + self.tiles_half + (0 if self.tiles_mixed is None else self.tiles_mixed)
+        """Share of the tiles that were not scored: what was scored besides for a plan is not in it."""
+        scored = self.tiles_exact + self.tiles_half
+        for others in (self.tiles_mixed, self.tiles_split):
+            scored = scored if others is None else scored + others
         return 1 - scored / jnp.maximum(scored + self.tiles_coarse + self.tiles_skipped, 1)
+
+    @property
+    def flops_saved(self) -> Numbers | None:
+        """Share of the operations of exact attention that was saved; below 0 where a plan cost more than it saved."""
+        return _saved(self.flops, self.flops_exact)
+
+    @property
+    def bytes_saved(self) -> Numbers | None:
+        """Share of the bytes of keys and values that was saved."""
+        return _saved(self.bytes_read, self.bytes_exact)
+
+
+def _saved(done: Numbers | None, exact: Numbers | None) -> Numbers | None:
+    return None if done is None or exact is None else jnp.where(exact > 0, 1 - done / jnp.where(exact > 0, exact, 1), 0)
 
 
 class Distances(NamedTuple):

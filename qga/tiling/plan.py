@@ -31,10 +31,11 @@ class Fixed:
     """Look at every key, in tiles of equal length.
 
     Attributes:
-        tile: keys of a tile, for who cuts them.
+        tile: keys of a tile, for who cuts them; None for the tiles of the kernels. ``qga.adaptive_attention`` counts
+            its work in them: it takes multiples of its kernels' own.
     """
 
-    tile: int
+    tile: int | None = None
 
 
 @dataclass(frozen=True)
@@ -56,13 +57,26 @@ class Certified:
 
 @dataclass(frozen=True)
 class Budget:
-    """Look at a given number of tiles, and certify what comes out.
+    """Do a given amount of work, and certify what comes out: exactly one of the three.
+
+    A whole number is an amount. A float above 0 and up to 1 is a share of what exact attention does for a head, so 1
+    is one tile and 1.0 is all of them.
 
     Attributes:
         tiles: that are exact for a query, at most.
+        bytes: of keys and values that the tiles of queries of a head read.
+        flops: of the two products, of a head.
     """
 
-    tiles: int
+    tiles: float | None = None
+    bytes: float | None = None
+    flops: float | None = None
+
+    @property
+    def amounts(self) -> dict[str, float]:
+        """What is given, by name."""
+        given = {"tiles": self.tiles, "bytes": self.bytes, "flops": self.flops}
+        return {name: amount for name, amount in given.items() if amount is not None}
 
 
 Resolution = Fixed | Certified | Budget
@@ -91,7 +105,7 @@ def plan(queries: Queries, summary: Summary, resolution: Resolution, *, scale: S
     most (e^K - 1) (1 - eps_skip) sum e^lambda, K = 2 (eps - eps_skip)^2; of the others, those with the least e^U are
     skipped while these sum to at most eps_skip sum e^lambda. Then TV <= eps_skip + sqrt(K / 2) = eps. Both thresholds
     are found by bisection, so nothing is sorted.
-    Budget: the tiles with the largest gaps are exact, the others coarse. Fixed: all are exact.
+    Budget: the tiles with the largest gaps are exact, as many as it says, the others coarse. Fixed: all are exact.
 
     No speed-up follows: on keys without structure every tile is exact. Masks are not planned for yet.
 
@@ -134,7 +148,7 @@ def _choose(resolution: Resolution, bounds: MassBounds) -> Int[Array, " tiles"]:
             return jnp.full(bounds.lower.shape, EXACT, jnp.int32)
         case Budget():
             gaps = log_gap(bounds)
-            return jnp.where(gaps > _smallest_with(gaps, resolution.tiles), EXACT, COARSE)
+            return jnp.where(gaps > _smallest_with(gaps, int(resolution.tiles or 0)), EXACT, COARSE)
         case Certified():
             return _certified(resolution, bounds)
 
@@ -194,11 +208,13 @@ def _share(level: Int[Array, "queries tiles"], query_tile: int) -> Int[Array, "q
 def _check(resolution: Resolution, query_tile: int) -> None:
     match resolution:
         case Fixed(tile):
-            is_good, want = tile >= 1, "tile >= 1"
+            is_good, want = tile is None or tile >= 1, "tile >= 1 or None"
         case Certified(eps, share):
             is_good, want = 0 < eps < 1 and 0 <= share < 1, "0 < eps < 1 and 0 <= skip_share < 1"
         case Budget(tiles):
-            is_good, want = tiles >= 0, "tiles >= 0"
+            # Summaries know neither bytes nor products, and who plans from them alone counts.
+            is_good = len(resolution.amounts) == 1 and isinstance(tiles, int) and tiles >= 0
+            want = "a whole number of tiles >= 0"
     if not is_good or query_tile < 1:
         refuse(
             OptionError,

@@ -82,8 +82,8 @@ def compare(
 
 def _work(certificate: Any, keywords: dict[str, Any]) -> dict[str, float]:
     """Return the share of visible tiles that was left out, and the largest bounds."""
-    tiles = np.asarray(certificate.tiles_exact + certificate.tiles_half)[0]
-    count = int(tiles[0, 0] + np.asarray(certificate.tiles_skipped)[0, 0, 0])
+    tiles = np.asarray(certificate.tiles_exact + certificate.tiles_half + certificate.tiles_split)[0]
+    count = int(tiles[0, 0] + np.asarray(certificate.tiles_skipped + certificate.tiles_hidden)[0, 0, 0])
     # One query of each tile of queries, the last.
     visited = tiles[np.arange(1, count + 1) * len(tiles) // count - 1]
     visible = np.arange(1, count + 1).sum() if keywords.get("is_causal") else count * count

@@ -201,7 +201,10 @@ def test_a_plan_has_no_derivative() -> None:
     assert np.all(np.asarray(gradient) == 0)
 
 
-@pytest.mark.parametrize("resolution", [Fixed(0), Certified(0.0), Certified(1.0), Certified(0.1, 1.0), Budget(-1)])
+@pytest.mark.parametrize(
+    "resolution",
+    [Fixed(0), Certified(0.0), Certified(1.0), Certified(0.1, 1.0), Budget(-1), Budget(0.5), Budget(flops=9)],
+)
 def test_plan_refuses_impossible_resolutions(resolution: Fixed | Certified | Budget) -> None:
     queries, _, _, summary = one_problem()
     with pytest.raises(OptionError, match=r"^plan: a resolution must be possible\.\n  got:  \w+\("):

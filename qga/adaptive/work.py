@@ -1,0 +1,102 @@
+"""What attention over some tiles does and reads, in operations and bytes, beside exact attention."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, get_args
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from ..exact.scores import FIDELITY
+from ..kernels.problem import Products
+from .bounds import PairBounds, Visited
+from .levels import Level
+
+TileCounts = Int[Array, "batch heads query_tiles"]
+
+
+class Price(NamedTuple):
+    """What one tile of keys costs a tile of queries at a level.
+
+    Attributes:
+        bytes: of its keys and values.
+        flops: of both products, for each query.
+    """
+
+    bytes: int
+    flops: int
+
+
+class Work(NamedTuple):
+    """What was done for each tile of queries, and what exact attention does.
+
+    Attributes:
+        given: tiles that were scored in the given numbers.
+        half: in one product of 16-bit numbers.
+        split: in three.
+        left: tiles that were left out.
+        hidden: tiles in which no query sees a key.
+        extra: tiles that were scored for the plan, or in vain.
+        bytes: of keys and values that were read.
+        bytes_exact: that exact attention reads.
+        flops: of products, for each query.
+        flops_exact: of exact attention.
+    """
+
+    given: TileCounts
+    half: TileCounts
+    split: TileCounts
+    left: TileCounts
+    hidden: TileCounts
+    extra: TileCounts
+    bytes: Float[Array, "batch heads query_tiles"]
+    bytes_exact: Float[Array, "batch heads query_tiles"]
+    flops: Float[Array, "batch heads query_tiles"]
+    flops_exact: Float[Array, "batch heads query_tiles"]
+
+
+def price(level: Level, tile: int) -> Price:
+    """Return what a tile of this many keys costs at a level, as its arrays are wide.
+
+    Multiplications and additions of the products of rows and of weights and values, one operation each, of numbers of
+    any width.
+    """
+    keys, values = level.member.keys, level.values
+    width, channels = keys.shape[-1], values.shape[-1]
+    read = width * keys.dtype.itemsize + channels * values.dtype.itemsize
+    # Rays are complex: a key meets two rows of the query. Rows of pairs stand side by side, high and low; of weights
+    # and values low times low is left out.
+    met = 2 * width if level.member.score is FIDELITY else width
+    averaged = 3 * channels // 2 if level.products == "split" else channels
+    return Price(tile * read, tile * 2 * (met + averaged))
+
+
+def count_work(
+    bounds: PairBounds, parts: Sequence[tuple[Level, Visited]], extra: Sequence[tuple[Level, Visited]]
+) -> Work:
+    """Count tiles, operations and bytes of each tile of queries.
+
+    Args:
+        bounds: of all pairs.
+        parts: each level with its tiles, which results are made of; the last one is exact attention's.
+        extra: what was scored besides.
+    """
+    count = lambda table: jnp.sum(table, axis=3, dtype=jnp.int32)  # noqa: E731
+    done, besides = ([(level, count(table)) for level, table in each] for each in (parts, extra))
+    hidden = count(bounds.upper == -jnp.inf)
+    seen, nothing = bounds.upper.shape[3] - hidden, jnp.zeros(bounds.slack.shape, jnp.int32)
+    given, half, split = (
+        sum((tiles for level, tiles in done if level.products == name), nothing) for name in get_args(Products)
+    )
+    everything = [(price(level, bounds.tile), tiles) for level, tiles in (*done, *besides)]
+    exact = [(price(parts[-1][0], bounds.tile), seen)]
+    # A head may read more than 2^31 bytes.
+    wide = bounds.upper.dtype
+    spent = [
+        sum((getattr(each, unit) * tiles.astype(wide) for each, tiles in pairs), nothing.astype(wide))
+        for unit in Price._fields
+        for pairs in (everything, exact)
+    ]
+    scored_besides = sum((tiles for _, tiles in besides), nothing)
+    return Work(given, half, split, seen - given - half - split, hidden, scored_besides, *spent)
