@@ -25,6 +25,7 @@ class CompilerParams:
         dimension_semantics: for each axis of the grid, "parallel" (positions are workgroups of their own) or
             "arbitrary" (positions follow one another inside a workgroup).
         threads: invocations of a workgroup: a power of two, whole subgroups.
+        subgroups: of a workgroup, a power of two, whatever their size: what `threads` cannot say for all devices.
         staging: whether operands of products are staged whole in shared memory.
         matrix_units: whether products may run on matrix units.
         bands: whether tiles may live in matrices of subgroups from beginning to end, each with a band of rows. By
@@ -39,12 +40,13 @@ class CompilerParams:
 
     Example:
         >>> CompilerParams(dimension_semantics=("parallel", "arbitrary"), threads=128)
-        CompilerParams(dimension_semantics=('parallel', 'arbitrary'), threads=128, staging=None, matrix_units=None,
-        bands=None, band=None, nan_in_extrema=None, driver_exp=None, last_first=None)
+        CompilerParams(dimension_semantics=('parallel', 'arbitrary'), threads=128, subgroups=None, staging=None,
+        matrix_units=None, bands=None, band=None, nan_in_extrema=None, driver_exp=None, last_first=None)
     """
 
     dimension_semantics: tuple[Semantics, ...] | None = None
     threads: int | None = None
+    subgroups: int | None = None
     staging: bool | None = None
     matrix_units: bool | None = None
     bands: bool | None = None
@@ -56,8 +58,8 @@ class CompilerParams:
     def options(self) -> dict[str, int]:
         """Return what is said about code, as integers."""
         said = {
-            "threads": self.threads, "staging": self.staging, "matrix_units": self.matrix_units, "bands": self.bands,
-            "band": self.band, "nan_in_extrema": self.nan_in_extrema, "driver_exp": self.driver_exp,
-            "last_first": self.last_first,
+            "threads": self.threads, "subgroups": self.subgroups, "staging": self.staging,
+            "matrix_units": self.matrix_units, "bands": self.bands, "band": self.band,
+            "nan_in_extrema": self.nan_in_extrema, "driver_exp": self.driver_exp, "last_first": self.last_first,
         }  # fmt: skip
         return {name: int(value) for name, value in said.items() if value is not None}

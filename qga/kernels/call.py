@@ -68,12 +68,14 @@ class Promise:
             hyperbolic tangents be made of them, off by a few units in the last place of 1.
         last_first: whether programs take longer the later they stand in the grid, and so are started from the end.
         band: rows of a tile that belong together, where the matrix units of a GPU hold tiles; 0 leaves the choice.
+        subgroups: of a workgroup, a power of two, whatever their size; 0 leaves the choice.
     """
 
     nan_in_extrema: bool = True
     driver_exp: bool = False
     last_first: bool = False
     band: int = 0
+    subgroups: int = 0
 
     def options(self) -> dict[str, int]:
         """Return the promises as integers by name."""

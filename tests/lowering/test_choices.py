@@ -114,6 +114,8 @@ def test_a_wish_of_the_author_leaves_no_other_workgroup() -> None:
         return {each.workgroup for each in candidates(fusion, H100)}
 
     assert sizes(threads=64) == {64}
+    assert sizes(subgroups=2) == {64}
+    assert sizes(subgroups=1024) == {1024}
     assert len(sizes()) > 1
 
 

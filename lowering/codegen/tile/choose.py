@@ -112,7 +112,11 @@ def asked_threads(node: Node, capabilities: Capabilities) -> int | None:
     """
     size = capabilities.subgroup_size
     most = min(capabilities.max_invocations, MOST_SUBGROUPS * size)
-    asked = _options(node).get("threads")
+    options = _options(node)
+    asked = options.get("threads")
+    if asked is None and "subgroups" in options:
+        # Where a device has not as many, what it has is enough: an author who counts invocations says so.
+        asked = min(options["subgroups"] * size, most)
     if asked is not None and (asked % size or not size <= asked <= most or asked & (asked - 1)):
         raise UnsupportedError(_threads_text(node, asked, size, most, capabilities.device_name))
     return asked

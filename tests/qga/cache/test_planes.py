@@ -284,7 +284,7 @@ def test_tiles_that_entries_share_out_say_the_same(vulkan: Any, random: np.rando
         got = run(cache, drawn.query)
     assert cache.table[1].tolist() == [6, 7, 8, 9, 10, 11, 19, *[-1] * 5]
     assert np.allclose(got[0], want[0], atol=2e-3)
-    for one, other in zip(got[1], want[1], strict=True):
+    for one, other in zip(jax.tree.leaves(got[1]), jax.tree.leaves(want[1]), strict=True):
         assert np.allclose(one, other, rtol=1e-2, atol=1e-6)
     # Another tile is another value.
     swapped = cache._replace(table=cache.table.at[0, 11].set(7))
@@ -327,7 +327,8 @@ def test_numbers_that_are_none_are_not_lost(random: np.random.Generator) -> None
 def test_bytes_are_those_of_what_is_read(random: np.random.Generator) -> None:
     drawn = graded(random)
     certificate = run(filled(drawn.key, drawn.value), drawn.query)[1]
-    read = {name: np.asarray(each)[:, 0] for name, each in certificate._asdict().items()}
+    said = {name: each for name, each in certificate._asdict().items() if each is not None}
+    read = {name: np.asarray(each)[:, 0] for name, each in said.items()}
     keys, values, grid = TILE * WIDTH, TILE * CHANNELS, 2 * CHANNELS
     want = (LENGTHS // TILE * (keys + 2 * WIDTH + 28) + LENGTHS % TILE * 2 * (WIDTH + CHANNELS))[:, None]
     want = want + read["tiles_half"] * (values + grid) + read["tiles_mixed"] * (keys + values + grid)
