@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 from ..graph import Graph, Node, Value
 from .axes import Axes, identity, operand_axes, reads
@@ -13,7 +14,7 @@ class Cluster:
     """Roots that one kernel will compute. `axes` maps each root's dimensions to the domain's.
 
     Kinds: map, rows (reductions and what surrounds them), dot, serial, partial, window, scatter, update; view, constant
-    and control are no kernels.
+    and control are no kernels, nor is what became dead. `again`: roots of other clusters that this one computes anew.
     """
 
     kind: str
@@ -22,6 +23,7 @@ class Cluster:
     reduced: frozenset[int]
     axes: dict[Value, Axes]
     id: int = -1
+    again: set[Value] = field(default_factory=set)
 
 
 class Clusters:
@@ -61,7 +63,7 @@ class Clusters:
         """Return what the cluster's roots read, with maps in the coordinates of its domain."""
         result: list[tuple[Value, Axes | None]] = []
         for node in cluster.roots:
-            result.extend(reads(self._start(cluster, node), self.inlined))
+            result.extend(reads(self._start(cluster, node), lambda value: self._computed(cluster, value)))
         return result
 
     def memory_reads(self, cluster: Cluster) -> list[Value]:
@@ -111,7 +113,23 @@ class Clusters:
 
     def needed_outside(self, value: Value, cluster: Cluster) -> bool:
         """Tell whether a root's value is an output or read by another cluster."""
-        return value in self._outputs or bool(self._consumers.get(value, set()) - {cluster.id})
+        return self.is_output(value) or bool(self.readers(value, cluster))
+
+    def is_output(self, value: Value) -> bool:
+        """Tell whether a value is a result of the graph."""
+        return value in self._outputs
+
+    def readers(self, value: Value, cluster: Cluster) -> list[Cluster]:
+        """Return the other clusters that read a value of this one from memory."""
+        return [self.items[key] for key in sorted(self._consumers.get(value, set()) - {cluster.id})]
+
+    def compute_again(self, reader: Cluster, values: Iterable[Value], leaves: Iterable[Value]) -> None:
+        """Let a cluster compute roots of others itself, from `leaves` in memory."""
+        for value in values:
+            reader.again.add(value)
+            self._consumers.get(value, set()).discard(reader.id)
+        for value in leaves:
+            self._consumers.setdefault(value, set()).add(reader.id)
 
     def body(self, cluster: Cluster) -> tuple[list[Node], list[Value]]:
         """Return the nodes a cluster computes, in order, and the memory values it reads."""
@@ -132,11 +150,11 @@ class Clusters:
             pending.append((node, True))
             for value in reversed(node.inputs):
                 producer = self.producers.get(value)
-                if producer is not None and (value not in self.roots or value in own):
+                if producer is not None and (value in own or self._computed(cluster, value) is not None):
                     pending.append((producer, False))
         for node in nodes:
             for value in node.inputs:
-                if value not in own and (value in self.roots or value not in self.producers):
+                if value not in own and self._computed(cluster, value) is None:
                     external[value] = None
         return nodes, list(external)
 
@@ -157,6 +175,10 @@ class Clusters:
                 raise AssertionError("fusion made a cycle")
             waiting = rest
         return result
+
+    def _computed(self, cluster: Cluster, value: Value) -> Node | None:
+        """Return the node to compute a value in place inside a cluster, or `None` if it reads it from memory."""
+        return self.producers.get(value) if value in cluster.again else self.inlined(value)
 
     def _place(self, cluster: Cluster) -> int:
         return self.order[id(cluster.roots[-1])]

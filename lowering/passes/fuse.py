@@ -19,6 +19,7 @@ from ..graph import Graph, Node, Value, map_regions
 from . import merge
 from .axes import Axes, identity
 from .clusters import Cluster, Clusters
+from .recompute import recompute
 from .roots import choose_roots, is_large_constant, is_view
 
 
@@ -49,6 +50,8 @@ def fuse(graph: Graph) -> Graph:
             clusters.add(_cluster_of(node, clusters.inlined))
     merge.vertical(clusters)
     merge.horizontal(clusters)
+    # Last, since it trades what kernels store against what they compute: both must be known.
+    recompute(clusters)
     nodes = [_build(clusters, cluster) for cluster in clusters.ordered()]
     return replace(graph, nodes=tuple(node for node in nodes if node is not None))
 
@@ -96,6 +99,8 @@ def _reduce_cluster(node: Node) -> Cluster:
 def _build(clusters: Clusters, cluster: Cluster) -> Node | None:
     """Return the node that stands for a cluster in the fused graph."""
     first = cluster.roots[0]
+    if cluster.kind == "dead":
+        return None
     if cluster.kind == "control":
         return map_regions(first, fuse)
     if cluster.kind in ("view", "constant"):
