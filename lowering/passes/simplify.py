@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from ..graph import Graph
 from .normalise import RULES as NORMAL
-from .rules import arithmetic, contraction, conversion, indexing, narrowing, unrolling
+from .rules import arithmetic, contraction, conversion, indexing, narrowing, scattering, unrolling
 from .rules.control import rewrite
 from .rules.merging import merge_rules
 
 # Unrolling stands before the rule that rewrites a loop's regions: what is written out needs no region. The rules of
 # normalise run as well, so that what a rewrite leaves behind is in canonical form at once.
 RULES = merge_rules(
-    unrolling.RULES, narrowing.RULES, NORMAL, arithmetic.RULES, conversion.RULES, indexing.RULES, contraction.RULES
-)
+    unrolling.RULES, narrowing.RULES, NORMAL, arithmetic.RULES, conversion.RULES, indexing.RULES, scattering.RULES,
+    contraction.RULES,
+)  # fmt: skip
 
 
 def simplify(graph: Graph) -> Graph:
