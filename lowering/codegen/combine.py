@@ -67,6 +67,8 @@ class Reduction:
             return self._flat(self.expression.call(self.node.attributes["body"], arguments))
         (operand,) = self.operands
         (left,), (right,) = self._elements(first), self._elements(second)
+        if self.expression.skips_nan and kind in ("max", "min") and operand.dtype == "f32":
+            return self._flat([self.expression.extremum(f"{kind}imum", left, right)])
         return self._flat([scalar.combine(builder, kind, accumulator(kind, operand.dtype), left, right)])
 
     def _by_index(self, first: State, second: State) -> tuple[State, State]:

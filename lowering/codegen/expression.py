@@ -40,6 +40,8 @@ class Expression:
         self.body = body
         self.buffers = buffers
         self.index_dtype = index_dtype
+        # What the author of a kernel promises: that exponentials may be the driver's, and that no extremum must be NaN.
+        self.takes_driver_exp = self.skips_nan = False
         self.producers = body.producers()
         self.fixed: dict[Value, Scalar] = {}
         self._scopes: list[dict[Key, Any]] = [{}]
@@ -194,8 +196,20 @@ class Expression:
         if node.where:
             self.builder.source(*_file_and_line(node.where))
         operands = [self.at(operand, index if operand.shape else SCALAR) for operand in node.inputs]
+        return self._apply(node, operands)
+
+    def _apply(self, node: Node, operands: list[Scalar]) -> Scalar:
+        """Apply an elementwise operation to one element of each operand."""
+        if self.skips_nan and node.op in ("maximum", "minimum") and node.output.dtype == "f32":
+            return self.extremum(node.op, *operands)
         dtypes = [operand.dtype for operand in node.inputs]
-        return scalar.emit(self.builder, node.op, operands, dtypes, value.dtype, node.attributes)
+        return scalar.emit(self.builder, node.op, operands, dtypes, node.output.dtype, node.attributes)
+
+    def extremum(self, op: str, first: Scalar, second: Scalar) -> Scalar:
+        """Return the larger or smaller of two numbers by the driver's own rule, which may lose NaN."""
+        assert isinstance(first, Register)
+        assert isinstance(second, Register)
+        return (self.builder.max if op == "maximum" else self.builder.min)(first, second)
 
 
 def _file_and_line(where: str) -> tuple[str, int]:

@@ -32,9 +32,9 @@ class CompilerParams:
             default a GPU does so where it can, and a CPU driver does not.
         band: rows of the band of a subgroup, in bands; by default a workgroup has as many subgroups as it may.
         nan_in_extrema: whether maxima and minima hand on NaN, as they do by default. False promises that nothing is
-            lost if they do not, since NaN reaches every result on another way; in bands it is faster.
+            lost if they do not, since NaN reaches every result on another way, and is faster.
         driver_exp: whether an exponential of f32 may be the driver's own, off by up to 3 + 2 |x| units in the last
-            place, as fits what is rounded to 16 bits; in bands it is faster. By default it may not.
+            place, as fits what is rounded to 16 bits, and is faster. By default it may not.
         last_first: whether the last positions of the grid are started first, as fits programs that take longer the
             later they stand: what is started last is what all wait for.
 

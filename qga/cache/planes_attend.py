@@ -47,10 +47,10 @@ def _attend(
 ) -> tuple[Array, Certificate]:
     asking = _ask(cache, query, scale)
     scores, log_sums = score_tiles(asking, cache.keys, cache.tiles)
-    kept = _kept(cache, asking.table, log_sums)
-    levels, unit = choose_all(asking, kept, eps=eps, dtype=dtype)
+    kept = _kept(cache, asking.table)
+    levels, unit = choose_all(asking, log_sums, kept, eps=eps, dtype=dtype)
     parts = sum_tiles(asking, levels, scores, (cache.keys, cache.values))
-    out, certificate = finish_all(asking, kept, Found(levels, unit, *parts), eps=eps, dtype=dtype)
+    out, certificate = finish_all(asking, log_sums, kept, Found(levels, unit, *parts), eps=eps, dtype=dtype)
     batch, channels = query.shape[0], cache.recent_values.shape[3]
     return out.reshape(batch, 1, -1, channels), jax.tree.map(lambda each: each.reshape(batch, 1, -1), certificate)
 
@@ -65,15 +65,15 @@ def _ask(cache: PlaneCache, query: Array, scale: float) -> Asking:
     return Asking(words, rows, jnp.maximum(cache.table, 0), scale)
 
 
-def _kept(cache: PlaneCache, table: Array | None, log_sums: Array) -> Kept:
+def _kept(cache: PlaneCache, table: Array | None) -> Kept:
     def of_entries(each: Float[Array, "some key_heads any"]) -> Array:
         return each if table is None else jnp.moveaxis(jnp.take(each[0], table, axis=1), 0, 1)
 
     def measures(planes: Planes) -> Measures:
         return of_entries(planes.error_high), of_entries(planes.error_both), of_entries(planes.size)
 
-    recent = (each.reshape(*each.shape[:3], -1, WORD) for each in (cache.recent_keys, cache.recent_values))
-    return Kept(log_sums, measures(cache.keys), measures(cache.values), of_entries(cache.squares), *recent)
+    measured = measures(cache.keys), measures(cache.values), of_entries(cache.squares)
+    return Kept(*measured, cache.recent_keys, cache.recent_values)
 
 
 def _check(cache: PlaneCache, query: Array, resolution: Any) -> None:

@@ -21,6 +21,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from ..tiling.certificate import Certificate, rounding_of_exp
+from .planes import WORD
 from .planes_kernel import BOTH, FINE, HIGH, SKIP, SUMMED
 
 # Bound of the rounding of a log of a sum, relative to the log.
@@ -81,38 +82,36 @@ class Bounds(NamedTuple):
 
 
 def look_at_recent(
-    query: Float[Array, "words four"],
-    keys: Float[Array, "tile words four"],
-    values: Float[Array, "tile some four"],
+    query: Float[Array, " width"],
+    keys: Float[Array, "tile width"],
+    values: Float[Array, "tile channels"],
     count: Int[Array, ""],
 ) -> Recent:
     """Score the rows that fill no tile, of which ``count`` exist, as they were appended."""
     exists = jnp.arange(keys.shape[0], dtype=jnp.int32) < count
-    scores = jnp.where(exists, jnp.sum(query[None] * keys.astype(jnp.float32), axis=(1, 2)), -jnp.inf)
+    scores = jnp.where(exists, jnp.sum(query[None] * keys.astype(jnp.float32), axis=1), -jnp.inf)
     longest, size = (
-        _MARGIN * jnp.sqrt(jnp.max(jnp.where(exists, jnp.sum(jnp.square(each.astype(jnp.float32)), axis=(1, 2)), 0)))
+        _MARGIN * jnp.sqrt(jnp.max(jnp.where(exists, jnp.sum(jnp.square(each.astype(jnp.float32)), axis=1), 0)))
         for each in (keys, values)
     )
     error = (query.size + 8) * _UNIT * _length(query) * longest + rounding_of_exp(jnp.dtype(jnp.float32))
     return Recent(scores, log_sum(scores), error, size)
 
 
-def bound(
-    query: Float[Array, "words four"], log_sums: OfTile, keys: Measures, values: Measures, recent: Recent
-) -> Bounds:
+def bound(query: Float[Array, " width"], log_sums: OfTile, keys: Measures, values: Measures, recent: Recent) -> Bounds:
     """Bound what tiles may contribute; of one that does not exist, the log sum is minus infinity."""
     length, exists = _length(query), ~(log_sums == -jnp.inf)
     # What is kept where no tile lies may be anything.
     measures = [jnp.where(exists, each, 0) for each in (*keys, *values)]
     one, both, largest, missing, missing_both, size = measures
     # Two products, three sums of what lies in a word and of the centre, and the sum of the words.
-    rounding = (query.shape[0] + 8) * _UNIT * length * largest + rounding_of_exp(jnp.dtype(jnp.float32))
+    rounding = (query.size // WORD + 8) * _UNIT * length * largest + rounding_of_exp(jnp.dtype(jnp.float32))
     coarse = length * one + rounding + _ROUNDED_LOG * jnp.where(jnp.isfinite(log_sums), jnp.abs(log_sums), 0)
     fine = length * both + 2 * rounding
     return Bounds(log_sums, coarse, fine, size, missing, missing_both, recent)
 
 
-def _length(query: Float[Array, "words four"]) -> Number:
+def _length(query: Float[Array, " width"]) -> Number:
     return _MARGIN * jnp.sqrt(jnp.sum(jnp.square(query)))
 
 

@@ -29,7 +29,8 @@ SUMMED = 16
 _SCORED, _MOST_SCORED = 8, 32
 # Rows of a tile that stand side by side.
 _SIDE_BY_SIDE = 8
-_ONE_SUBGROUP = Promise(subgroups=1)
+# Certificates count a driver's exponential, and what is no number makes sums none.
+_PROMISE = Promise(subgroups=1, driver_exp=True, nan_in_extrema=False)
 
 OfRows = Float[Array, "batch key_heads tiles group a b"]
 OfTiles = Float[Array, "batch key_heads tiles group"]
@@ -82,18 +83,19 @@ def score_tiles(asking: Asking, keys: Planes, tiles: int) -> tuple[OfRows, OfTil
             return _all(array)
         return Block((None, None, count, *array.shape[3:]), partial(_part, array.ndim))
 
-    shapes = [(batch, heads, tiles, group, *last) for last in (high.shape[3:5], ())]
+    shapes = [(batch, heads, tiles * group, *last) for last in ((tile,), ())]
     kernel = Kernel(
         partial(_score, count=count, tile=tile, scale=asking.scale),
         (batch, heads, tiles // count),
         [*asking.blocks, block(high), block(keys.grid)],
-        [Block((None, None, count, *shape[3:]), partial(_part, len(shape))) for shape in shapes],
+        [Block((None, None, count * group, *shape[3:]), partial(_part, len(shape))) for shape in shapes],
         [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes],
         "plane_scores",
-        _ONE_SUBGROUP,
+        _PROMISE,
     )
     scores, log_sums = launch(kernel, *asking.operands, high, keys.grid)
-    return scores, log_sums
+    whole = batch, heads, tiles, group
+    return scores.reshape(*whole, *high.shape[3:5]), log_sums.reshape(whole)
 
 
 def sum_tiles(
@@ -122,7 +124,7 @@ def sum_tiles(
         [Block((None, None, None, *shape[3:]), partial(_part, len(shape))) for shape in shapes],
         [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes],
         "plane_sums",
-        _ONE_SUBGROUP,
+        _PROMISE,
     )
     peak, mass, *totals = launch(kernel, *asking.operands, levels, scores, *stored)
     return peak, mass, totals
@@ -163,11 +165,11 @@ def _score(place: Place, rows: Any, queries: Any, *refs: Any, count: int, tile: 
         asked = _read_queries(queries, scale)
         factors = [each[None] * step[:, None] for each, step in zip(asked, steps, strict=True)]
         base = _dot(factors, [centre[:, None] for centre in centres])[:, :, None, None]
-        terms = base + _dot([each[:, :, None, None] for each in factors], [each[:, None] for each in parts])
-        score = jnp.sum(terms, axis=4)
-        peak = jnp.max(score, axis=(2, 3))
-        weights = jnp.exp(score - peak[:, :, None, None])
-        return score, peak + jnp.log(jnp.sum(weights, axis=(2, 3)))
+        terms = _dot([each[:, :, None, None] for each in factors], [each[:, None] for each in parts], base)
+        # Scores of all tiles are dealt out anew, so that no two invocations take the same exponential.
+        score = jnp.sum(terms, axis=4).reshape(scores.shape)
+        peak = jnp.max(score, axis=1)
+        return score, peak + jnp.log(jnp.sum(jnp.exp(score - peak[:, None]), axis=1))
 
     def nothing() -> tuple[Array, Array]:
         return jnp.zeros(scores.shape, jnp.float32), jnp.zeros(log_sums.shape, jnp.float32)
@@ -247,7 +249,10 @@ def _add(state: Any, scores: Float[Array, "group a b"], values: list[Float[Array
     return (higher, mass * decay[:, None] + jnp.sum(weights, axis=1), *sums)
 
 
-def _dot(factors: list[Array], parts: list[Array]) -> Array:
-    """Add up the products of the channels that lie in a word, in pairs."""
-    first, second, third, fourth = (factor * part for factor, part in zip(factors, parts, strict=True))
-    return (first + second) + (third + fourth)
+def _dot(factors: list[Array], parts: list[Array], base: Array | None = None) -> Array:
+    """Add up the products of the channels that lie in a word, to ``base`` where there is one."""
+    total = base
+    for factor, part in zip(factors, parts, strict=True):
+        total = factor * part if total is None else total + factor * part
+    assert total is not None
+    return total

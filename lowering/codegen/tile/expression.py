@@ -14,7 +14,7 @@ from shaders.spirv import Value as Register
 from ...errors import UnsupportedError, message
 from ...graph import Graph, Node, Value
 from .. import scalar
-from ..expression import Expression, Scalar
+from ..expression import Expression, Scalar, parts
 from ..index import Index
 from .blocks import Block
 from .layout import ALL, COLUMNS, INSIDE, ROWS, Layout
@@ -193,6 +193,11 @@ class TileExpression(Expression):
         node = self._node(value)
         assert node is not None, f"{value.text} is asked for where it does not lie"
         return super()._compute(value, index)
+
+    def _apply(self, node: Node, operands: list[Scalar]) -> Scalar:
+        if node.op == "exponential" and self.takes_driver_exp and node.output.dtype == "f32":
+            return self.builder.math("exp", *parts(operands[0]))
+        return super()._apply(node, operands)
 
     def shared_place(self, staged: Staged, dims: tuple[Register, ...]) -> Register:
         """Return where an element of a staged tile lies."""

@@ -44,6 +44,8 @@ def write(builder: Builder, buffers: Mapping[Value, Any], node: Node, schedule: 
     held[:updates] = node.outputs[:updates]
     arrays = {number: Array(buffers[value], value.shape) for number, value in enumerate(held)}
     tiles = TileExpression(builder, plan.cell, plan.roles, plan.layout, arrays)
+    options = dict(node.attributes.get("options", ()))
+    tiles.takes_driver_exp, tiles.skips_nan = bool(options.get("driver_exp", 0)), not options.get("nan_in_extrema", 1)
     position = tiles.split(position_of(builder, node), node.attributes["grid"])
     for value, place in zip(plan.cell.inputs, position, strict=False):
         tiles.fixed[value] = builder.bitcast(place, "i32")

@@ -16,6 +16,7 @@ from jax.experimental import pallas as pl
 from lowering import lower
 from lowering.codegen.tile.expression import MOST_SLOTS
 from lowering.errors import UnsupportedError
+from lowering.pallas import CompilerParams
 from lowering.program import Program
 from shaders.capabilities import Capabilities
 from shaders.spirv.validate import is_available, validate
@@ -122,3 +123,19 @@ def test_bits_of_another_width_are_refused(lavapipe: Capabilities) -> None:
     assert text.startswith("A tile kernel must consist of operations that work on tiles.\n")
     assert "got:  bitcast_convert of f32[64,64]" in text
     assert "test_kernels.py" in text
+
+
+@pytest.mark.parametrize("is_promised", [True, False])
+def test_a_promise_of_the_author_takes_the_functions_of_the_driver(
+    is_promised: bool, capabilities: Capabilities
+) -> None:
+    def body(x_ref: Any, out_ref: Any) -> None:
+        x = x_ref[...]
+        out_ref[...] = jnp.maximum(jnp.exp(x - x.max(axis=1, keepdims=True)), x)
+
+    promise = CompilerParams(driver_exp=is_promised, nan_in_extrema=not is_promised)
+    call = pl.pallas_call(body, out_shape=jax.ShapeDtypeStruct((8, 32), F32), compiler_params=promise)
+    (kernel,) = program_of(call, capabilities, np.zeros((8, 32), np.float32)).kernels
+    text = kernel.text()
+    assert ("%1 Exp " in text) is is_promised
+    assert ("%1 FMax " in text) is is_promised
