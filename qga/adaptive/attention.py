@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.scipy.special import logsumexp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PRNGKeyArray
 
-from ..exact.grouped import attend_grouped
+from ..exact.grouped import Results, attend_grouped
 from ..exact.metrics import Metric
 from ..exact.multi_head import Attended, Heads, KeyHeads, Lengths, Mask, Segments, Table, ValueHeads, Window
 from ..exact.pairs import MaskMod, ScoreMod
@@ -19,8 +20,10 @@ from ..exact.prepare import Prepared, prepare
 from ..exact.tiled import finite
 from ..kernels.problem import DEFAULT_TILE, program_rows
 from ..kernels.visits import Visits
+from ..tiling.audit import Audit, Audited
 from ..tiling.certificate import Certificate, perturbation_bounds
 from ..tiling.plan import Budget, Certified, Resolution
+from .audit import audit_results, check_audit
 from .bounds import PairBounds, bound_pairs
 from .budget import keep_heaviest, tile_counts
 from .certify import certify, score_slack, sum_slack
@@ -40,7 +43,7 @@ def adaptive_attention(
     alibi: Float[Array, " heads"] | None = None, segment_ids: Segments | None = None,
     query_lengths: Lengths | None = None, key_lengths: Lengths | None = None,
     query_offset: int | Lengths | None = None, score_mod: ScoreMod | None = None, mask_mod: MaskMod | None = None,
-    metric: Metric = "dot", curvature: float = -1.0,
+    metric: Metric = "dot", curvature: float = -1.0, audit: Audit | None = None, audit_key: PRNGKeyArray | None = None,
 ) -> tuple[Attended, Certificate]:  # fmt: skip
     """Compute ``qga.attention`` without the tiles of keys that provably do not matter, and certify each query.
 
@@ -77,6 +80,9 @@ def adaptive_attention(
         mask_mod: (batch, head, query, key) -> whether the query sees the key, traceable.
         metric: geometry of scores.
         curvature: of the hyperbolic metrics.
+        audit: computes ``rows`` random queries of each head again, exactly, and the whole head where more of them are
+            off than ``share`` and ``confidence`` allow. For what no bound covers; the certificate says what was found.
+        audit_key: of the random queries, such as ``jax.random.key(0)``.
 
     Returns:
         [batch, queries, heads, channels] in the dtype of ``value``, and a certificate of each query,
@@ -102,17 +108,20 @@ def adaptive_attention(
         (True, 2)
     """
     check_resolution(resolution, query, metric)
+    check_audit(audit, audit_key)
     prepared = prepare(
         "adaptive_attention", query, key, value, bias=bias, mask=mask, scale=scale, is_causal=is_causal,
         window=window, softcap=softcap, alibi=alibi, segment_ids=segment_ids, query_lengths=query_lengths,
         key_lengths=key_lengths, query_offset=query_offset, score_mod=score_mod, mask_mod=mask_mod, metric=metric,
         curvature=curvature, tile=DEFAULT_TILE, derivatives="reverse",
     )  # fmt: skip
-    out, certificate = _attend(prepared, resolution)
+    out, certificate = _attend(prepared, resolution, audit, audit_key)
     return (out, certificate) if prepared.call.has_batch else jax.tree.map(lambda each: each[0], (out, certificate))
 
 
-def _attend(prepared: Prepared, resolution: Resolution) -> tuple[Attended, Certificate]:
+def _attend(
+    prepared: Prepared, resolution: Resolution, audit: Audit | None, audit_key: Array | None
+) -> tuple[Attended, Certificate]:
     _, member, values, options = prepared
     is_half = isinstance(resolution, Certified) and resolution.products == "half"
     own = _rows(prepared, 2 if is_half else values.dtype.itemsize)
@@ -142,7 +151,18 @@ def _attend(prepared: Prepared, resolution: Resolution) -> tuple[Attended, Certi
         results = attend_grouped(member, values, options, visits, _merge(found, values.dtype))
     promise = resolution.eps if isinstance(resolution, Certified) else 1.0
     parts = list(zip(levels, tables, sums, strict=True))
-    return results[0], certify(bounds, parts, promise=promise, rounds=tile // own, extra=extra)
+    audited: tuple[int, Audited | None] = (0, None)
+    if audit is not None and audit_key is not None:
+        again = partial(_exactly, prepared, bounds)
+        results, parts, thrown, found = audit_results(prepared, bounds, (results, parts), again, audit, audit_key)
+        extra, audited = [*extra, *thrown], (audit.rows, found)
+    return results[0], certify(bounds, parts, promise=promise, rounds=tile // own, extra=extra, audited=audited)
+
+
+def _exactly(prepared: Prepared, bounds: PairBounds, visited: Array) -> Results:
+    """Attend to some tiles in the given numbers."""
+    visits = _refined(Visits(visited, bounds.is_open), prepared, bounds.tile)
+    return attend_grouped(*prepared[1:], visits)
 
 
 def _rows(prepared: Prepared, bytes_each: int) -> int:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax.scipy.special import logsumexp
 from jaxtyping import Array, Float
 
+from ..tiling.audit import Audited
 from ..tiling.certificate import Certificate, perturbation_bounds, rounding_of_exp, skipped_weight
 from ..tiling.planned import spread
 from .bounds import PairBounds, QueryTiles, Visited
@@ -38,6 +39,7 @@ def certify(
     promise: float,
     rounds: int = 1,
     extra: Sequence[tuple[Level, Visited]] = (),
+    audited: tuple[int, Audited | None] = (0, None),
 ) -> Certificate:
     """Bound the errors of attention, for each query.
 
@@ -54,6 +56,7 @@ def certify(
         promise: largest total variation that was promised.
         rounds: tiles of a kernel in one of these.
         extra: levels and tiles that were scored besides.
+        audited: queries of a head that were computed again, and what that found.
     """
     visited = jnp.any(jnp.stack([each for _, each, _ in parts]), axis=0)
     channels = bounds.values.key_sum.shape[-1]
@@ -83,8 +86,8 @@ def certify(
     )
     is_sound = is_empty | (jnp.isfinite(error) & (total_variation <= promise))
     rms = jnp.broadcast_to(rms, log_sums.shape)
-    work = Work(*map(by_query, count_work(bounds, [part[:2] for part in parts], extra)))
-    return _join((kl, total_variation, skipped, error, rms), work, is_sound)
+    work = Work(*map(by_query, count_work(bounds, [part[:2] for part in parts], extra, audited[0])))
+    return _join((kl, total_variation, skipped, error, rms), work, is_sound)._replace(audit=audited[1])
 
 
 def _join(errors: tuple[ByQuery, ByQuery, ByQuery, ByQuery, ByQuery], work: Work, is_sound: Array) -> Certificate:

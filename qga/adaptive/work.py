@@ -73,7 +73,10 @@ def price(level: Level, tile: int) -> Price:
 
 
 def count_work(
-    bounds: PairBounds, parts: Sequence[tuple[Level, Visited]], extra: Sequence[tuple[Level, Visited]]
+    bounds: PairBounds,
+    parts: Sequence[tuple[Level, Visited]],
+    extra: Sequence[tuple[Level, Visited]],
+    audited_rows: int = 0,
 ) -> Work:
     """Count tiles, operations and bytes of each tile of queries.
 
@@ -81,6 +84,7 @@ def count_work(
         bounds: of all pairs.
         parts: each level with its tiles, which results are made of; the last one is exact attention's.
         extra: what was scored besides.
+        audited_rows: queries of a head that were computed once more over all keys, which all queries share.
     """
     count = lambda table: jnp.sum(table, axis=3, dtype=jnp.int32)  # noqa: E731
     done, besides = ([(level, count(table)) for level, table in each] for each in (parts, extra))
@@ -89,14 +93,18 @@ def count_work(
     given, half, split = (
         sum((tiles for level, tiles in done if level.products == name), nothing) for name in get_args(Products)
     )
-    everything = [(price(level, bounds.tile), tiles) for level, tiles in (*done, *besides)]
-    exact = [(price(parts[-1][0], bounds.tile), seen)]
-    # A head may read more than 2^31 bytes.
-    wide = bounds.upper.dtype
-    spent = [
-        sum((getattr(each, unit) * tiles.astype(wide) for each, tiles in pairs), nothing.astype(wide))
-        for unit in Price._fields
-        for pairs in (everything, exact)
-    ]
-    scored_besides = sum((tiles for _, tiles in besides), nothing)
-    return Work(given, half, split, seen - given - half - split, hidden, scored_besides, *spent)
+    (query_tiles, tiles), tile = bounds.upper.shape[2:], bounds.tile
+    exact, scored = price(parts[-1][0], tile), [(price(level, tile), found) for level, found in (*done, *besides)]
+
+    def spend(unit: str, audited_tiles: float) -> Array:
+        # In floating point, for a head may read more than 2^31 bytes.
+        start = jnp.full(nothing.shape, audited_tiles / max(query_tiles, 1) * getattr(exact, unit), bounds.upper.dtype)
+        return sum((getattr(each, unit) * found.astype(start.dtype) for each, found in scored), start)
+
+    # An audit reads keys once for each tile of its own rows.
+    read, computed = spend("bytes", -(-audited_rows // tile) * tiles), spend("flops", audited_rows / tile * tiles)
+    wide = seen.astype(read.dtype)
+    return Work(
+        given, half, split, seen - given - half - split, hidden, sum((found for _, found in besides), nothing),
+        read, wide * exact.bytes, computed, wide * exact.flops,
+    )  # fmt: skip

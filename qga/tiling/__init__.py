@@ -1,5 +1,6 @@
 """Tiles: softmax states, cutting and summarising; bounds, certificates and plans; trees and their best cuts."""
 
+from .audit import Audit, Audited, share_bounds
 from .certificate import (
     Certificate,
     Distances,
@@ -26,6 +27,7 @@ from .optimize import optimize
 from .plan import COARSE, EXACT, SKIP, Budget, Certified, Fixed, Plan, Resolution, plan
 from .planned import attend_planned
 from .query_free import StaticMerge, query_free_oscillation, static_merge
+from .report import report_certificate
 from .size import DeviceLimits, partition, tile_size
 from .state import State, state_leaf, state_merge, state_read, state_unit
 from .summary import (
@@ -43,6 +45,8 @@ __all__ = [
     "COARSE",
     "EXACT",
     "SKIP",
+    "Audit",
+    "Audited",
     "Budget",
     "Certificate",
     "Certified",
@@ -79,7 +83,9 @@ __all__ = [
     "perturbation_bounds",
     "plan",
     "query_free_oscillation",
+    "report_certificate",
     "score_interval",
+    "share_bounds",
     "skip_distances",
     "split",
     "state_leaf",

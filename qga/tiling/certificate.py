@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from ..errors import OptionError, refuse
+from .audit import Audited
 
 Numbers = Float[Array, "*batch"]
 
@@ -62,6 +63,7 @@ class Certificate(NamedTuple):
     bytes_exact: Numbers | None = None
     flops: Numbers | None = None
     flops_exact: Numbers | None = None
+    audit: Audited | None = None
 
     @property
     def relative_error(self) -> Numbers:
