@@ -16,12 +16,13 @@ memory, `emit` the steps.
 """
 
 from .checks import UnfitError
-from .choose import BANDS, can_plan, candidates, choose, fits
-from .emit import emit
+from .choose import can_plan, candidates, choose, fits
+from .emit import BANDS, FRAGMENTS, emit
 from .plan import describe, find_bands
 
 __all__ = [
     "BANDS",
+    "FRAGMENTS",
     "UnfitError",
     "can_plan",
     "candidates",

@@ -17,11 +17,8 @@ from ...schedule import MOST_SUBGROUPS, Schedule
 from ..expression import Expression
 from ..tile.choose import asked_threads
 from .checks import NARROW, UnfitError
-from .emit import write
+from .emit import BANDS, FRAGMENTS, write
 from .plan import Bands, find_bands
-
-BANDS = "bands"
-"""Mode of a schedule: tiles live in matrices of subgroups."""
 
 _FEATURES = {"flexible_dimensions", "reductions", "conversions", "per_element"}
 _MOST_THREADS = 256
@@ -60,22 +57,18 @@ def _schedules(node: Node, capabilities: Capabilities) -> Iterator[list[Schedule
     options = dict(node.attributes.get("options", ()))
     size = capabilities.subgroup_size
     most = min(_MOST_THREADS, MOST_SUBGROUPS * size, capabilities.max_invocations)
-    for shape, thin, bands in _plans(node, capabilities):
+    for mode, shapes, bands in _plans(node, capabilities):
         parts = (asked_threads(node, capabilities) or most) // size
         if "band" in options:
             parts = min(parts, max(1, bands.rows // _asked_rows(node, options["band"])))
-        while parts > 1 and bands.rows % (parts * shape.m):
+        while parts > 1 and bands.rows % (parts * bands.unit.m):
             parts //= 2
         counts = (
             [parts]
             if {"threads", "band"} & set(options)
             else [parts >> halving for halving in range(parts.bit_length())]
         )
-        yield [
-            Schedule("tile", count * size, subgroup=size, mode=BANDS, fragments=(shape, thin))
-            for count in counts
-            if count
-        ]
+        yield [Schedule("tile", count * size, subgroup=size, mode=mode, fragments=shapes) for count in counts if count]
 
 
 def _asked_rows(node: Node, rows: int) -> int:
@@ -98,19 +91,37 @@ def can_plan(node: Node, capabilities: Capabilities) -> bool:
     return any(True for _ in _plans(node, capabilities))
 
 
-def _plans(node: Node, capabilities: Capabilities) -> Iterator[tuple[MatrixShape, MatrixShape, Bands]]:
-    """Yield units of the device, the narrow ones that go with them, and plans of a kernel with them."""
+def _plans(node: Node, capabilities: Capabilities) -> Iterator[tuple[str, tuple[MatrixShape, ...], Bands]]:
+    """Yield modes, units of the device with the ones that go with them, and plans of a kernel with them."""
     options = dict(node.attributes.get("options", ()))
     is_wanted = options.get("bands", not capabilities.is_cpu) and options.get("matrix_units", True)
-    if not is_wanted or not capabilities.features_nv >= _FEATURES:
+    if not is_wanted:
         return
+    is_whole = capabilities.features_nv >= _FEATURES
     for shape in capabilities.matrices:
-        if shape.scope != "subgroup" or shape.a not in NARROW or shape.result != "f32" or shape.m != shape.n:
+        if shape.scope != "subgroup" or shape.a not in NARROW or not shape.c == shape.result == "f32":
             continue
-        same = [each for each in capabilities.matrices if replace(each, n=shape.n, k=shape.k) == shape]
-        thin = min(same, key=lambda each: each.n)
+        shapes = _with_thin(shape, capabilities) if is_whole else _with_native(shape, capabilities)
+        if is_whole and shape.m != shape.n:
+            continue
         with suppress(UnfitError):
-            yield shape, thin, find_bands(node, shape, thin)
+            yield BANDS if is_whole else FRAGMENTS, shapes, find_bands(node, *shapes[:2])
+
+
+def _with_thin(unit: MatrixShape, capabilities: Capabilities) -> tuple[MatrixShape, ...]:
+    """Return a unit, and the one of as few columns as the device has for numbers for rows."""
+    same = [each for each in capabilities.matrices if replace(each, n=unit.n, k=unit.k) == unit]
+    return unit, min(same, key=lambda each: each.n)
+
+
+def _with_native(unit: MatrixShape, capabilities: Capabilities) -> tuple[MatrixShape, ...]:
+    """Return a unit, the same for numbers for rows, and one whose sums are of the factors' 16 bits, if there is one."""
+    narrow = (
+        each
+        for each in capabilities.matrices
+        if (each.m, each.n, each.scope, each.result) == (unit.m, unit.n, unit.scope, unit.a)
+    )
+    return unit, unit, *[each for each in (next(narrow, None),) if each is not None]
 
 
 @lru_cache(maxsize=64)

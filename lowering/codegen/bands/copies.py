@@ -75,9 +75,13 @@ class Copy:
             found.append((number // groups, number % groups))
         return found
 
-    def factor(self, builder: Builder, dtype: MatrixType, *, is_transposed: bool) -> Register:
-        """Return the window as the second factor of a product."""
-        pointer = self.memory.pointer(builder.const("u32", 0))
+    def factor(
+        self, builder: Builder, dtype: MatrixType, *, is_transposed: bool, place: tuple[int, int] = (0, 0)
+    ) -> Register:
+        """Return the window, or a part that begins at a row and a column, as the second factor of a product."""
+        row, column = reversed(place) if is_transposed else place
+        start = row * (self.groups + 1) + column // self.width
+        pointer = self.memory.pointer(builder.const("u32", start))
         return builder.matrix_load(dtype, pointer, self.groups + 1, column_major=is_transposed)
 
 

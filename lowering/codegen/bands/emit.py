@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 
 from shaders.spirv import Builder, MatrixType, Shared
 from shaders.spirv import Value as Register
-from shaders.spirv.functions import Callee
 
 from ...graph import Node, Value
 from ...schedule import Schedule
@@ -20,11 +19,18 @@ from .checks import INTEGERS
 from .copies import Copy, make_copy, words_of
 from .elements import compute
 from .follow import ALONG, DOWN
+from .fragments import Fragments
 from .held import held_as
 from .loop import Loop
+from .matrices import NEUTRAL, Band, Matrices, Pieces, Tile, matrix_of
+from .partial import compute_partial, find_partial
 from .plan import Bands, find_bands
-from .scalars import Scalars, single
+from .scalars import Scalars
 from .views import View, updated_view
+from .whole import Whole
+
+BANDS, FRAGMENTS = "bands", "fragments"
+"""Modes of a schedule: tiles live in matrices of subgroups, whole ones or cut into what the matrix units take."""
 
 
 def emit(builder: Builder, expression: Expression, fusion: Node, schedule: Schedule) -> None:
@@ -41,7 +47,7 @@ def write(expression: Expression, node: Node, schedule: Schedule) -> None:
     arrays = {number: Array(expression.buffers[value], value.shape) for number, value in enumerate(held)}
     options = dict(node.attributes.get("options", ()))
     builder = expression.builder
-    emitter = Emitter(builder, find_bands(node, *schedule.fragments), arrays, schedule, options)
+    emitter = Emitter(builder, find_bands(node, *schedule.fragments[:2]), arrays, schedule, options)
     position = expression.split(position_of(builder, node), node.attributes["grid"])
     emitter.run([builder.bitcast(place, "i32") for place in position])
 
@@ -59,7 +65,6 @@ class Emitter:
     ) -> None:
         self.builder = builder
         self.bands = bands
-        self.skips_nan = not options.get("nan_in_extrema", 1)
         self.takes_driver_exp = bool(options.get("driver_exp", 0))
         self.arrays = arrays
         self.threads = schedule.workgroup
@@ -67,12 +72,22 @@ class Emitter:
         self.producers = {value: step for step, _ in bands.cell.walk() for value in step.outputs}
         self.scalars = Scalars(builder, self.producers, bands.views, arrays)
         self.first_row = builder.subgroup_id * builder.const("u32", self.high)
-        self.held: dict[Value, Register] = {}
-        self.spread: dict[tuple[Value, int], Register] = {}
+        self.skips_nan = not options.get("nan_in_extrema", 1)
+        self.matrices, self.partials = self._matrices(schedule)
+        self.held: dict[Value, Tile] = {}
+        self.spread: dict[tuple[Value, int], Tile] = {}
         self.copies: dict[Value, Copy] = {}
-        self.combiners: dict[str, Callee] = {}
         self.free: list[Shared] = []
-        self.passage: Shared | None = None
+
+    def _matrices(self, schedule: Schedule) -> tuple[Matrices, frozenset[Value]]:
+        """Return the matrices that tiles live in, and the numbers for rows that may stay sums of parts."""
+        bands, size = self.bands, schedule.subgroup
+        band = Band(self.high, bands.thin, self.first_row, schedule.workgroup // size, size, self.skips_nan)
+        if schedule.mode != FRAGMENTS:
+            return Whole(self.builder, band), frozenset()
+        fragments = Fragments(self.builder, band, bands.unit, natives=schedule.fragments[2:])
+        fragments.prepare(asks_places=any(step.op == "iota" for step in self.producers.values()))
+        return fragments, find_partial(bands.cell, bands.follows)
 
     def run(self, position: Sequence[Register]) -> None:
         """Write the cell for a position of the grid."""
@@ -87,7 +102,7 @@ class Emitter:
         use = "a" if value in self.bands.factors else "accumulator"
         return self.builder.matrix_type(held_as(value), self.high, self.bands.columns(value), use)
 
-    def matrix(self, value: Value, columns: int) -> Register:
+    def matrix(self, value: Value, columns: int) -> Tile:
         """Return a tile as a matrix of so many columns: a number for each row is spread along it."""
         source = value
         while source not in self.held:
@@ -96,45 +111,40 @@ class Emitter:
             if not moves or source in self.bands.settled:
                 return self._fill(source, columns)
             source = step.inputs[0]
-        found = self.held[source]
-        assert isinstance(found.dtype, MatrixType)
-        if found.dtype.columns == columns:
+        found = self._joined(source)
+        if matrix_of(found).columns == columns:
             return found
         key = (source, columns)
         if key not in self.spread and source.dtype in INTEGERS:
             # A maximum would not keep the bits of an integer.
             self.spread[key] = self._load(source, columns)
         if key not in self.spread:
-            wide = self.builder.matrix_type(found.dtype.dtype, self.high, columns, "accumulator")
-            self.spread[key] = self.builder.matrix_reduce(found, wide, "row", self.combiner("spread"))
+            self.spread[key] = self.matrices.spread(found, columns)
         return self.spread[key]
 
-    def _fill(self, value: Value, columns: int) -> Register:
+    def _joined(self, value: Value) -> Tile:
+        """Return what holds a value; sums of parts are taken, once in each block that asks for them."""
+        found, key = self.held[value], (value, 0)
+        if not isinstance(found, Pieces) or not found.is_partial:
+            return found
+        if key not in self.spread:
+            self.spread[key] = self.matrices.joined(found)
+        return self.spread[key]
+
+    def _fill(self, value: Value, columns: int) -> Tile:
         """Return a matrix of one number, or compute one."""
         step = self.producers[value]
         if step.op == "constant":
             return self._filled(step, self.builder.matrix_type(value.dtype, self.high, columns, "accumulator"))
-        self.held[value] = compute(self, value)
+        self.held[value] = self.computed(value)
         return self.matrix(value, columns)
 
-    def _filled(self, step: Step, dtype: MatrixType) -> Register:
-        return self.builder.const(dtype, step.node.attributes["value"].item())
+    def _filled(self, step: Step, dtype: MatrixType) -> Tile:
+        return self.matrices.filled(dtype, step.node.attributes["value"].item())
 
-    def combiner(self, kind: str) -> Callee:
-        """Return the function that combines two elements of a reduction."""
-        if kind not in self.combiners:
-            builder = self.builder
-
-            def body(left: Register, right: Register) -> Register:
-                if kind == "spread" or (self.skips_nan and kind == "max"):
-                    return builder.max(left, right)
-                if self.skips_nan and kind == "min":
-                    return builder.min(left, right)
-                op = {"max": "maximum", "min": "minimum"}.get(kind, kind)
-                return single(scalar.emit(builder, op, [left, right], ["f32", "f32"], "f32", {}))
-
-            self.combiners[kind] = builder.function(kind, "f32", ["f32", "f32"], body)
-        return self.combiners[kind]
+    def computed(self, value: Value) -> Tile:
+        """Return the matrix of a value that is arithmetic over others."""
+        return compute_partial(self, value) if value in self.partials else compute(self, value)
 
     # -- steps ---------------------------------------------------------------------------------------------------------
     def block(self, block: Block) -> None:
@@ -155,7 +165,7 @@ class Emitter:
             rule(step)
         elif step.op == "dot_general":
             if step.outputs[0] not in bands.added:
-                zero = self.builder.const(self.matrix_type(step.outputs[0]), 0.0)
+                zero = self.matrices.filled(self.matrix_type(step.outputs[0]), 0.0)
                 self.held[step.outputs[0]] = self._product(step, zero)
         elif step.op == "add" and (product := self._product_of(step)) is not None:
             other = step.inputs[1] if product.outputs[0] == step.inputs[0] else step.inputs[0]
@@ -170,13 +180,13 @@ class Emitter:
             self.held[value] = self._load(value)
         elif step.op == "convert" and value.dtype != "f32":
             wide = self.matrix(step.inputs[0], self.bands.columns(value))
-            self.held[value] = self.builder.matrix_convert(wide, self.matrix_type(value))
+            self.held[value] = self.matrices.convert(wide, self.matrix_type(value))
         elif step.op == "constant":
             self.held[value] = self._filled(step, self.matrix_type(value))
         elif step.op in ("reshape", "broadcast_in_dim") and step.inputs[0].size > 1:
             self.held[value] = self.matrix(step.inputs[0], self.bands.columns(value))
         else:
-            self.held[value] = compute(self, value)
+            self.held[value] = self.computed(value)
 
     def _product_of(self, step: Step) -> Step | None:
         for value in step.inputs:
@@ -184,37 +194,28 @@ class Emitter:
                 return self.producers[value]
         return None
 
-    def _product(self, step: Step, total: Register) -> Register:
+    def _product(self, step: Step, total: Tile) -> Tile:
         left, right = step.inputs
         (result,) = step.outputs
         along = layouts(step.node)[1].contract == (1,)
         copy, is_brought = self.copies.get(right), right in self.copies
         copy = copy or self._copy_now(right)
         first = self.held[left]
-        assert isinstance(first.dtype, MatrixType)
-        if first.dtype.use != "a":
-            first = self.builder.matrix_convert(first, first.dtype._replace(use="a"))
+        if matrix_of(first).use != "a":
+            first = self.matrices.convert(first, matrix_of(first)._replace(use="a"))
         dtype = self.builder.matrix_type(right.dtype, left.shape[1], self.bands.columns(result), "b")
-        second = copy.factor(self.builder, dtype, is_transposed=along)
         if not is_brought:
             # Whoever copies next waits for all invocations first.
             self.free.append(self.copies.pop(right).memory)
-        return self.builder.matrix_multiply_add(first, second, total)
+        return self.matrices.product(first, copy, dtype, total, is_transposed=along)
 
     def _reduce(self, step: Step) -> None:
         (value,) = step.outputs
         kind = step.node.attributes["kind"]
         whole = self.matrix(step.inputs[0], self.bands.columns(step.inputs[0]))
-        narrow = self.builder.matrix_reduce(whole, self.matrix_type(value), "row", self.combiner(kind))
+        narrow = self.matrices.reduced(whole, self.matrix_type(value), kind, is_partial=value in self.partials)
         start = self.scalars.at(step.inputs[1])
-        neutral = {"max": float("-inf"), "min": float("inf"), "add": 0.0}[kind]
-        if start.constant != neutral:
-            called = self.builder.function(
-                "start", "f32", ["u32", "u32", "f32", "f32"],
-                lambda _, __, element, first: self.combiner(kind)(element, first),
-            )  # fmt: skip
-            narrow = self.builder.matrix_per_element(narrow, called, start)
-        self.held[value] = narrow
+        self.held[value] = narrow if start.constant == NEUTRAL[kind] else self.matrices.combined(narrow, kind, start)
 
     # -- loops ---------------------------------------------------------------------------------------------------------
     def _loop(self, step: Step) -> None:
@@ -235,17 +236,19 @@ class Emitter:
                 self.builder.when(is_taken, lambda block=block: self.block(block))
             self.held, self.spread, self.scalars.known = outer
 
-    def bind(self, value: Value, register: Register) -> None:
-        """Say which register holds a carried value."""
-        if isinstance(register.dtype, MatrixType):
-            self.held[value] = register
+    def bind(self, value: Value, tile: Tile) -> None:
+        """Say what holds a carried value."""
+        if isinstance(tile, Register) and not isinstance(tile.dtype, MatrixType):
+            self.scalars.known[value] = tile
         else:
-            self.scalars.known[value] = register
+            self.held[value] = tile
 
-    def carry(self, value: Value, carry: Value) -> Register:
+    def carry(self, value: Value, carry: Value) -> Tile:
         """Return a value as a loop carries it."""
         if carry.size == 1:
             return self.scalars.at(value)
+        if carry in self.partials:
+            return compute_partial(self, value)
         return self.matrix(value, self.bands.columns(carry))
 
     def copy_of(self, value: Value) -> Copy:
@@ -280,17 +283,16 @@ class Emitter:
             start = start + self.first_row * self.builder.const("u32", steps[DOWN])
         return start, steps[DOWN], steps[ALONG]
 
-    def _load(self, value: Value, columns: int | None = None) -> Register:
+    def _load(self, value: Value, columns: int | None = None) -> Tile:
         """Read a window; a number for each row into so many columns."""
         view = self.bands.views[value]
         start, down, along = self._window(view, self.bands.follows[value])
-        pointer = self.arrays[view.number].buffer.pointer(start)
+        buffer = self.arrays[view.number].buffer
         dtype = self.matrix_type(value)
         dtype = dtype if columns is None else dtype._replace(columns=columns)
-        if down == 1:
-            # Columns that lie whole in memory, or a number for each row, the same in all columns.
-            return self.builder.matrix_load(dtype, pointer, along, column_major=True)
-        return self.builder.matrix_load(dtype, pointer, down)
+        # Columns that lie whole in memory, or a number for each row, the same in all columns.
+        is_turned = down == 1
+        return self.matrices.load(dtype, buffer, start, along if is_turned else down, column_major=is_turned)
 
     def _store(self, step: Step) -> None:
         self._write(step.inputs[1], updated_view(step, self.bands.memory))
@@ -299,40 +301,11 @@ class Emitter:
         array = self.arrays[view.number]
         start, down, along = self._window(view, self.bands.follows[update])
         held = self.matrix(update, self.bands.columns(update))
-        if along == 1:
-            self.builder.matrix_store(array.buffer.pointer(start), held, down)
+        if along:
+            self.matrices.store(array.buffer, start, held, down if along == 1 else along, column_major=along != 1)
             return
-        if not along:
-            self._store_column(array, start, held, update.dtype)
-        else:
-            self.builder.matrix_store(array.buffer.pointer(start), held, along, column_major=True)
 
-    def _store_column(self, array: Array, start: Register, held: Register, dtype: str) -> None:
-        """Write a number for each row: the matrix passes through shared memory, since each row has copies of it."""
-        builder = self.builder
-        wide = self.bands.thin
-        assert isinstance(held.dtype, MatrixType)
-        if held.dtype.dtype != "f32":
-            held = builder.matrix_convert(held, held.dtype._replace(dtype="f32"))
-        scratch = self._scratch(self.bands.rows * wide)
-        place = self.first_row * builder.const("u32", wide)
-        builder.barrier()
-        builder.matrix_store(scratch.pointer(place), held, wide)
-        builder.barrier()
-        size = self.threads // (self.bands.rows // self.high)
-        for offset in range(0, self.high, size):
-            row = builder.lane + builder.const("u32", offset)
+        def write(row: Register, number: Register) -> None:
+            scalar.store(self.builder, array.buffer, start + row, number, update.dtype)
 
-            def write(row: Register = row) -> None:
-                number = scratch[place + row * builder.const("u32", wide)]
-                scalar.store(builder, array.buffer, start + row, number, dtype)
-
-            if offset + size > self.high:
-                builder.when(row < builder.const("u32", self.high), write)
-            else:
-                write()
-
-    def _scratch(self, count: int) -> Shared:
-        if self.passage is None:
-            self.passage = self.builder.shared("f32", count)
-        return self.passage
+        self.matrices.each_row(held, write)

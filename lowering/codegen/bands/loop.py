@@ -10,6 +10,7 @@ from shaders.spirv import Value as Register
 
 from ...graph import Value
 from ..tile.blocks import Step
+from .matrices import Tile
 
 if TYPE_CHECKING:
     from .emit import Emitter
@@ -32,30 +33,30 @@ class Loop:
         self.copies = [emitter.copy_of(value) for value in self.taken]
         self.counts: list[int] = []
 
-    def write(self) -> list[Register]:
+    def write(self) -> list[Tile]:
         """Write the loop; return what is carried last, shares after it."""
-        emitter, step, builder = self.emitter, self.step, self.emitter.builder
+        emitter, step = self.emitter, self.step
         starts = [emitter.carry(step.inputs[place], self.body.inputs[place]) for place in self.carried]
         shares = self._ask(dict(emitter.scalars.known) | dict(self._numbers(starts)))
         self.counts = [len(share) for share in shares]
         first = [*starts, *(register for share in shares for register in share)]
         trips = step.node.attributes["trip_count"]
         if trips is None:
-            return builder.while_loop(self._check, self._advance, first, unroll=False)
+            return emitter.matrices.while_loop(self._check, self._advance, first)
         # Counted rounds: the loop's own condition may have been folded away.
-        return builder.loop(0, trips, 1, first, lambda _, values: self._advance(values), unroll=False)
+        return emitter.matrices.loop(trips, first, self._advance)
 
-    def _check(self, values: list[Register]) -> Register:
+    def _check(self, values: list[Tile]) -> Register:
         scalars = self.emitter.scalars
         return scalars.at(self.condition.outputs[0], dict(scalars.known) | dict(self._numbers(values)))
 
-    def _advance(self, values: list[Register]) -> list[Register]:
+    def _advance(self, values: list[Tile]) -> list[Tile]:
         emitter, scalars = self.emitter, self.emitter.scalars
         outer = dict(emitter.held), dict(emitter.spread), dict(scalars.known)
         copied = dict(emitter.copies)
         for place, register in zip(self.carried, values, strict=False):
             emitter.bind(self.body.inputs[place], register)
-        self._put(values[len(self.carried) :])
+        self._put([share for share in values[len(self.carried) :] if isinstance(share, Register)])
         following = [emitter.scalars.at(self.body.outputs[place]) for place in self._places()]
         names = [self.body.inputs[place] for place in self._places()]
         shares = self._ask(outer[2] | dict(zip(names, following, strict=True)))
@@ -71,11 +72,11 @@ class Loop:
         """Return which carried values are numbers."""
         return [place for place in self.carried if self.body.inputs[place].size == 1]
 
-    def _numbers(self, registers: Sequence[Register]) -> Iterator[tuple[Value, Register]]:
+    def _numbers(self, tiles: Sequence[Tile]) -> Iterator[tuple[Value, Register]]:
         """Yield the carried numbers by name."""
-        for place, register in zip(self.carried, registers, strict=False):
-            if not isinstance(register.dtype, MatrixType):
-                yield self.body.inputs[place], register
+        for place, tile in zip(self.carried, tiles, strict=False):
+            if isinstance(tile, Register) and not isinstance(tile.dtype, MatrixType):
+                yield self.body.inputs[place], tile
 
     def _ask(self, known: dict[Value, Register]) -> list[list[Register]]:
         """Read this invocation's share of each window, at the places that the known numbers lead to."""

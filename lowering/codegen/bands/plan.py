@@ -99,7 +99,7 @@ def _plan(cell: Block, memory: Memory, unit: MatrixShape, thin: MatrixShape) -> 
 def describe(fusion: Node, schedule: Schedule) -> list[str]:
     """Return lines that say where the tiles of a kernel live."""
     node: Node = fusion.attributes["body"].nodes[-1]
-    bands = find_bands(node, *schedule.fragments)
+    bands = find_bands(node, *schedule.fragments[:2])
     subgroups = schedule.workgroup // schedule.subgroup
     grid = " x ".join(map(str, node.attributes["grid"])) or "1"
     high = bands.rows // subgroups
