@@ -8,7 +8,9 @@ The rows are those of SmolLM2-135M over documents: of the file, or read now wher
 Gaussian ones, which the record says. 8,192 places are one document, 32,768 four of them, one behind the other. An entry
 is a layer and a place that asks, with all that comes before. Single heads have keys of their own; in groups, three
 share them. Bytes are those of the cache, grids and measures among them, against 2 for each number of a dense one; times
-are medians of ``qga.cache.attend`` by the host's clock, both caches in the same run. Errors are against float64.
+are medians of ``qga.cache.attend`` by the host's clock, both caches in the same run: of a step that hands on averages,
+and of planes their bounds and whether the promise is kept. With --kernels also what each launch takes by the device's
+clock, one at a time. Errors are against float64.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from .machine import head_of_record, write_record
 PROMISES = 1e-2, 1e-1
 # Rows that are appended at a time.
 CHUNK = 1024
+PROFILES = 5
 LEVELS = {"skipped": "tiles_skipped", "high": "tiles_half", "mixed": "tiles_mixed", "both": "tiles_exact"}
 Numbers = dict[str, Any]
 
@@ -47,6 +50,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--tile", type=int, default=16, help="rows of a tile (default: 16)")
     parser.add_argument("--platform", default="vulkan", help="of the device (default: vulkan)")
     parser.add_argument("--untimed", action="store_true", help="leave times out")
+    parser.add_argument("--kernels", action="store_true", help="also time each kernel by the device's clock")
     parser.add_argument("--record", action="store_true", help="also write a record")
     return parser.parse_args(arguments)
 
@@ -118,19 +122,41 @@ def compare(
     dense, planes = caches
     asked, want = jax.device_put(query, device), truth(query, *given)
     exact = jax.jit(lambda cache, query: attend(cache, query))
-    base = {} if options.untimed else {"dense_ms": time_one(lambda: exact(dense, asked))["median_ms"]}
+    base: Numbers = {} if options.untimed else {"dense_ms": time_one(lambda: exact(dense, asked))["median_ms"]}
+    if options.kernels:
+        base["dense_kernels_us"] = time_kernels(exact, dense, asked)
     found: list[Numbers] = []
     for eps in PROMISES:
         read = jax.jit(lambda cache, query, eps=eps: attend(cache, query, resolution=Certified(eps)))
+        step = jax.jit(lambda *given, read=read: handed_on(*read(*given)))
         out, certificate = jax.tree.map(np.asarray, read(planes, asked))
         row: Numbers = {"places": given[0].shape[1], "entries": len(query), "group": query.shape[2] // 3, "eps": eps}
         row |= judge(out, certificate, want, given[2]) | base
-        if base:
-            row |= time_one(lambda read=read: read(planes, asked))
+        if not options.untimed:
+            row |= time_one(lambda step=step: step(planes, asked))
             row["time"] = row["median_ms"] / row["dense_ms"]
+        if options.kernels:
+            row["kernels_us"] = time_kernels(step, planes, asked)
         found.append(row)
         print(describe(row), flush=True)
     return found
+
+
+def handed_on(out: Any, certificate: Any) -> tuple[Any, ...]:
+    """Return what a step of decoding hands on: averages, bounds of their errors, and whether the promise is kept."""
+    return out, certificate.out_error, certificate.sound
+
+
+def time_kernels(function: Any, *arguments: Any) -> list[float]:
+    """Return the device's time of each launch, one at a time: the least of several runs."""
+    import jax
+
+    import lowering
+
+    program = lowering.lower(function)(*arguments).compile()
+    arrays = jax.tree.map(np.asarray, arguments)
+    runs = [[each.total_ns / 1e3 for each in program.profile(*arrays)] for _ in range(PROFILES)]
+    return np.min(runs, axis=0).tolist()
 
 
 def truth(query: np.ndarray, key: np.ndarray, value: np.ndarray, lengths: np.ndarray) -> np.ndarray:
@@ -170,6 +196,9 @@ def describe(row: Numbers) -> str:
     levels = " ".join(f"{name} {row[name]:.3f}" for name in LEVELS)
     least, middle, _ = row["bound_over_error"]
     time = f"  time {row['time']:.2f} of {row['dense_ms']:.3f} ms" if "time" in row else ""
+    for name in ("dense_kernels_us", "kernels_us"):
+        if name in row:
+            time += f"  {name} {sum(row[name]):.1f} = {' + '.join(f'{each:.1f}' for each in row[name])}"
     return (
         f"{row['places']:6d} places x {row['entries']}  group {row['group']}  eps {row['eps']:.0e}  bytes "
         f"{row['bytes']:.3f}  {levels}  bound {row['bound']:.1e}  error {row['error']:.1e}  bound / error {least:.1f} "
