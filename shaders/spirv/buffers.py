@@ -109,6 +109,15 @@ class Buffer:
         pointer = self._chain(view, group)
         return self.builder.emit(Op.Load, view.register, pointer, MemoryAccess.Aligned, view.alignment)
 
+    def store_words(self, group: Value | int, words: Value) -> None:
+        """Write bits as they are to lie: 1, 2 or 4 u32 over group number `group`, counted from the start."""
+        if self.parameter.access == "r":
+            raise self._access_error("write", "w or rw")
+        count = words.dtype[1] if isinstance(words.dtype, tuple) else 1
+        view = self._word_views.get(count) or self._view(count, as_words=True)
+        pointer = self._chain(view, group)
+        self.builder.code += (_STORE, pointer, words.id, MemoryAccess.Aligned, view.alignment)
+
     __getitem__ = load
     __setitem__ = store
 

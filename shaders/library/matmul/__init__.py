@@ -8,13 +8,14 @@ from .candidates import candidates
 from .choose import choose
 from .emit import emit
 from .fit import misfit, shared_bytes
-from .problem import MatmulAccess, MatmulProblem, Plain
+from .problem import MatmulAccess, MatmulProblem, Pieces, Plain
 from .tiles import MatmulTiles, groups, subgroup_size, workgroup
 
 __all__ = [
     "MatmulAccess",
     "MatmulProblem",
     "MatmulTiles",
+    "Pieces",
     "Plain",
     "candidates",
     "choose",

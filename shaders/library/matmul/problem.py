@@ -11,6 +11,8 @@ from ..complex import Number
 Load = Callable[[Builder, Value, Value, Value], Number]
 LoadVector = Callable[[Builder, Value, Value, Value], Value]
 Store = Callable[[Builder, Value, Value, Value, Number], None]
+StoreWords = Callable[[Builder, Value, Value, Value, Value], None]
+LoadWords = Callable[[Value, Value, Value, int], Value]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,20 @@ class Plain:
 
 
 @dataclass(frozen=True, slots=True)
+class Pieces:
+    """An operand that lies in memory piece by piece, each along the contiguous index, with any steps between them.
+
+    Attributes:
+        load: (batch, outer, depth, words) -> u32, or a vector of 2 or 4: what lies from that element on.
+        run: elements of a piece; where the contiguous index is a multiple of a power of two that divides this, as many
+            elements lie side by side, and the first at a multiple of their size.
+    """
+
+    load: LoadWords
+    run: int
+
+
+@dataclass(frozen=True, slots=True)
 class MatmulAccess:
     """The callbacks through which a kernel loads operands and stores results; they emit code in place.
 
@@ -74,8 +90,13 @@ class MatmulAccess:
         rhs_vector: the same for the right operand.
         store_vector: like `store`, but receives a vector of 4 elements of consecutive columns, the first of which is a
             multiple of 4, and so must be the number of columns.
+        store_words: (builder, batch, row, column, u32x4): stores 16 bytes of consecutive results as they are to lie, in
+            the dtype `result`; the column is a multiple of their count, and so must be the number of columns. Only
+            where results are the sums, rounded.
         lhs_plain: where the left operand lies, if it is plain memory of fewer than 2^31 elements.
         rhs_plain: the same for the right operand.
+        lhs_pieces: where the left operand lies, if it is plain in pieces.
+        rhs_pieces: the same for the right operand.
     """
 
     load_lhs: Load
@@ -86,8 +107,11 @@ class MatmulAccess:
     lhs_vector: LoadVector | None = None
     rhs_vector: LoadVector | None = None
     store_vector: Store | None = None
+    store_words: StoreWords | None = None
     lhs_plain: Plain | None = None
     rhs_plain: Plain | None = None
+    lhs_pieces: Pieces | None = None
+    rhs_pieces: Pieces | None = None
 
 
 def transpose_problem(problem: MatmulProblem) -> MatmulProblem:
@@ -111,4 +135,6 @@ def transpose_access(access: MatmulAccess) -> MatmulAccess:
         rhs_vector=swap(access.lhs_vector) if access.lhs_vector else None,
         lhs_plain=access.rhs_plain,
         rhs_plain=access.lhs_plain,
+        lhs_pieces=access.rhs_pieces,
+        rhs_pieces=access.lhs_pieces,
     )

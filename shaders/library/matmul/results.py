@@ -1,7 +1,8 @@
 """Store the accumulators of a matrix kernel.
 
 Where an element of a fragment lies is the driver's secret, so fragments pass through shared memory, from which
-neighbouring lanes take neighbouring columns.
+neighbouring lanes take neighbouring columns. Sums that are only rounded and stored leave by 16 bytes, with no loop; an
+epilogue sees them four at a time.
 """
 
 from __future__ import annotations
@@ -15,10 +16,17 @@ from ...spirv.dtypes import BITS
 from .masks import store_where
 from .place import Place
 from .problem import MatmulAccess, MatmulProblem
+from .slabs import BANK_GROUPS, WORD_BITS
 from .tiles import MatmulTiles
 
 GROUP = 4
 """Elements that a lane takes at once, where the caller takes groups."""
+
+WHOLE_BITS = 128
+"""Bits that a lane stores at once, where results are the sums, rounded."""
+
+MOST_ROUNDS = 8
+"""Rounds of whole groups that are written out side by side, so that each waits for no other."""
 
 PADDING = 2
 """Groups added to a line of groups: lines that a matrix store writes at once start on different banks."""
@@ -55,15 +63,22 @@ def store_fragments(
     assert tiles.fragment is not None
     rows, columns, _ = tiles.fragment
     across = tiles.part_columns // columns
-    desk = _desk(builder, problem, tiles, staged, is_grouped=access.store_vector is not None)
-    units = desk.together * columns // desk.width
+    is_whole = access.store_words is not None and _can_store_words(problem, columns)
+    desk = _desk(builder, problem, tiles, staged, is_grouped=is_whole or access.store_vector is not None)
+    width = WHOLE_BITS // BITS[problem.result] if is_whole else desk.width
+    units = desk.together * columns // width
 
     def put(i: int, j: int, index: Value) -> None:
         within, along = index // units, index % units
         row = here.row + part[0] + i * rows + within
-        column = here.column + part[1] + j * columns + along * desk.width
-        value = builder.bitcast(desk.memory[desk.start + within * desk.pitch + along], problem.accumulator)
-        store = access.store_vector if access.store_vector is not None else access.store
+        column = here.column + part[1] + j * columns + along * width
+        line = desk.start + within * desk.pitch
+        if is_whole:
+            assert access.store_words is not None
+            store, value = access.store_words, _whole_group(builder, problem, desk, line, along)
+        else:
+            store = access.store_vector if access.store_vector is not None else access.store
+            value = builder.bitcast(desk.memory[line + along], problem.accumulator)
         write = partial(store, builder, here.slot, row, column, value)
         store_where(builder, row, column, (problem.rows, problem.columns), (tiles.rows, tiles.columns), write)
 
@@ -75,7 +90,7 @@ def store_fragments(
                 pointer = desk.memory.pointer(desk.start + k * columns // desk.width)
                 builder.matrix_store(pointer, part[2][i * across + j + k], desk.pitch)
             builder.barrier("subgroup", shared_only=True)
-            _each(builder, rows * units, tiles, partial(put, i, j))
+            _each(builder, rows * units, tiles, partial(put, i, j), most_rounds=MOST_ROUNDS if is_whole else 1)
 
 
 def _desk(builder: Builder, problem: MatmulProblem, tiles: MatmulTiles, staged: Shared, *, is_grouped: bool) -> Desk:
@@ -97,10 +112,45 @@ def _desk(builder: Builder, problem: MatmulProblem, tiles: MatmulTiles, staged: 
     return Desk(memory, builder.subgroup_id * (rows * pitch), 1, width, pitch)
 
 
-def _each(builder: Builder, count: int, tiles: MatmulTiles, body: Callable[[Value], None]) -> None:
-    """Run `body` for every index below `count`, dealt out to the lanes; a loop keeps the caller's epilogue short."""
+def _can_store_words(problem: MatmulProblem, columns: int) -> bool:
+    """Tell whether fragments hold whole groups, whose bits are known: sums as they are, or rounded to 16 bits."""
+    is_rounded = problem.accumulator == "f32" and problem.result in ("f16", "bf16")
+    is_same = problem.accumulator == problem.result and BITS[problem.result] == WORD_BITS
+    return (is_rounded or is_same) and columns * BITS[problem.result] % WHOLE_BITS == 0
+
+
+def _whole_group(builder: Builder, problem: MatmulProblem, desk: Desk, line: Value, along: Value) -> Value:
+    """Return the bits of neighbouring results: what four words hold.
+
+    Where that is two groups of the desk, every second half of eight lanes takes the second one first: eight lanes that
+    read at once reach all banks.
+    """
+    if problem.result == problem.accumulator:
+        return builder.bitcast(desk.memory[line + along], ("u32", GROUP))
+    turn = along // (BANK_GROUPS // 2) % 2
+    first = line + along * 2
+    halves = [_rounded(builder, desk.memory[first + place], problem.result) for place in (turn, 1 - turn)]
+    is_turned = turn == 1
+    words = [builder.select(is_turned, halves[1 - half][i], halves[half][i]) for half in (0, 1) for i in (0, 1)]
+    return builder.vector(words)
+
+
+def _rounded(builder: Builder, sums: Value, dtype: str) -> Value:
+    """Return the two words that four sums make, each rounded to 16 bits; the device does it."""
+    return builder.bitcast(builder.convert(builder.bitcast(sums, "f32"), dtype), ("u32", GROUP // 2))
+
+
+def _each(builder: Builder, count: int, tiles: MatmulTiles, body: Callable[[Value], None], *, most_rounds: int) -> None:
+    """Run `body` for every index below `count`, dealt out to the lanes; a loop keeps the caller's epilogue short.
+
+    As many rounds as `most_rounds` are written out where all of them are whole.
+    """
     assert tiles.subgroup is not None
     lanes = tiles.subgroup
+    if count % lanes == 0 and count // lanes <= most_rounds:
+        for offset in range(0, count, lanes):
+            body(builder.lane + offset)
+        return
 
     def one(offset: Value, _: list[Value]) -> None:
         index = builder.lane + offset

@@ -89,7 +89,9 @@ class Slab:
     def fetch(self, first_depth: Value) -> list[Value]:
         """Load this invocation's groups of the slab that starts at a depth."""
         if self._places is None:
-            return [self._gather(spot, first_depth) for spot in self.spots]
+            pieces = self.operand.pieces
+            bring = self._piece if pieces is not None and pieces.run % self.width == 0 else self._gather
+            return [bring(spot, first_depth) for spot in self.spots]
         plain = self.operand.plain
         assert plain is not None
         advance = first_depth * plain.depth if plain.depth > 1 else first_depth
@@ -134,6 +136,19 @@ class Slab:
             return value
         depth = first_depth + (spot.along * self.width if self.along_depth else spot.line)
         return self.builder.select(depth < self.stop, value, self.builder.const(value.dtype, 0))
+
+    def _piece(self, spot: Spot, first_depth: Value) -> Value:
+        """Load a group that is whole in memory, but not evenly far from the next."""
+        operand, builder = self.operand, self.builder
+        assert operand.words is not None
+        along = spot.along * self.width
+        outer, depth = (spot.line, along) if self.along_depth else (along, spot.line)
+        outer, depth = operand.first + outer, first_depth + depth
+        if operand.extent % operand.tile:
+            outer = builder.min(outer, operand.extent - (1 if self.along_depth else self.width))
+        if self.ragged:
+            depth = builder.min(depth, self.stop - (self.width if self.along_depth else 1))
+        return self._masked(spot, first_depth, operand.words(outer, depth, self.words))
 
     # -- groups that must be put together ----------------------------------------------------------------------------
     def _gather(self, spot: Spot, first_depth: Value) -> Value:

@@ -16,7 +16,7 @@ from ...spirv import Builder, Value
 from ...spirv.dtypes import REGISTERS
 from ..complex import Number, convert, from_parts, map_parts, part_count, part_dtype, parts
 from .place import Place
-from .problem import MatmulAccess, MatmulProblem, Plain
+from .problem import MatmulAccess, MatmulProblem, Pieces, Plain
 from .tiles import MatmulTiles
 
 WIDTH = 4
@@ -37,6 +37,8 @@ class Operand:
         dtype: what a staged element is held as.
         plain: where the operand lies, if it is plain memory.
         start: where this workgroup's matrix starts in it.
+        pieces: where the operand lies, if it is plain in pieces.
+        words: (outer, depth, words) -> bits as they lie, where there are pieces.
     """
 
     load: Callable[[Value, Value], Number]
@@ -48,6 +50,8 @@ class Operand:
     dtype: str
     plain: Plain | None = None
     start: Value | int = 0
+    pieces: Pieces | None = None
+    words: Callable[[Value, Value, int], Value] | None = None
 
 
 def operands(
@@ -65,6 +69,8 @@ def operands(
         dtype=problem.lhs,
         plain=access.lhs_plain,
         start=access.lhs_plain.start(here.batch) if access.lhs_plain else 0,
+        pieces=access.lhs_pieces,
+        words=partial(access.lhs_pieces.load, here.batch) if access.lhs_pieces else None,
     )
     rhs = Operand(
         load=lambda outer, depth: access.load_rhs(builder, here.batch, depth, outer),
@@ -76,6 +82,8 @@ def operands(
         dtype=problem.rhs,
         plain=access.rhs_plain,
         start=access.rhs_plain.start(here.batch) if access.rhs_plain else 0,
+        pieces=access.rhs_pieces,
+        words=partial(access.rhs_pieces.load, here.batch) if access.rhs_pieces else None,
     )
     return lhs, rhs
 

@@ -56,6 +56,24 @@ def prologues(a: Any, b: Any) -> Any:
     ]
 
 
+def joined_heads(joined: Any, mix: Any) -> Any:
+    batch, places, width = joined.shape
+    heads = joined.reshape(batch, places, 3, 2, width // 6)
+    queries, keys, values = heads[:, :, 0], heads[:, :, 1], heads[:, :, 2]
+    weights = jnp.einsum("bqhd,bkhd->bhqk", queries, keys) / places
+    return jnp.einsum("bhqk,bkhd->bqhd", weights, values).reshape(batch, places, width // 3) @ mix
+
+
+def moved_operands(a: Any, b: Any) -> Any:
+    turned = a.transpose(0, 2, 1, 3)
+    repeated = jnp.broadcast_to(b[:, None, :24], (3, 2, 24, 32)).reshape(6, 24, 32)
+    return (
+        jnp.einsum("bqhd,bkhd->bhqk", turned[:, 8:24], turned[:, ::2]),
+        turned.reshape(2, 40, 96) @ b.reshape(96, 32),
+        jnp.einsum("ghd,sd->gsh", repeated, a[0, 1]),
+    )
+
+
 def one_dimension(a: Any, b: Any) -> Any:
     return a @ b, jnp.outer(a, b), jnp.vdot(a, b) * a
 
@@ -123,6 +141,29 @@ CASES = (
         (normal(19, 33), normal(33, 7, seed=1), normal(7, 19, seed=2)),
         depth=33,
         floor=4,
+    ),
+    Case(
+        "product_joined_heads",
+        joined_heads,
+        (normal(2, 36, 192), normal(64, 40, seed=1)),
+        depth=96,
+        floor=64,
+        gradient=(0, 1),
+    ),
+    Case(
+        "product_joined_heads_float16",
+        joined_heads,
+        (normal(2, 40, 96, dtype=np.float16), normal(32, 40, seed=1, dtype=np.float16)),
+        depth=72,
+        floor=32,
+        gradient=(0, 1),
+    ),
+    Case(
+        "product_moved_operands",
+        moved_operands,
+        (normal(2, 3, 40, 32), normal(3, 32, 32, seed=1)),
+        depth=96,
+        floor=8,
     ),
     Case("product_prologues", prologues, (normal(7, 10), normal(7, 7, seed=1)), depth=21, floor=4),
 )

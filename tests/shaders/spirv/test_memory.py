@@ -36,6 +36,22 @@ def test_words_are_read_as_they_lie(build, dtype, opcodes):
     assert not {Op.FConvert, Op.UConvert, Op.SConvert} & set(opcodes(kernel))
 
 
+@pytest.mark.parametrize("dtype", ["f16", "bf16", "i8", "f32"])
+def test_words_are_written_as_they_are(build, dtype, opcodes):
+    def write(b):
+        b.buffer(dtype).store_words(3, b.buffer("u32").load(0, vector=4))
+
+    kernel = build(write)
+    assert not {Op.FConvert, Op.UConvert, Op.SConvert} & set(opcodes(kernel))
+    assert "Aligned 16" in kernel.text()
+
+
+def test_words_are_not_written_to_what_is_read_only():
+    b = Builder("kernel", parameters=[Parameter("x", "f16", "r")])
+    with pytest.raises(ShaderError, match="may write only buffers declared so"):
+        b.buffer("x").store_words(0, b.const("u32", 1))
+
+
 def test_wide_index_is_added_to_the_address(build, opcodes):
     # A block's offsets are 32 bits wide in some drivers, however wide the index.
     assert Op.ConvertUToPtr not in opcodes(build(lambda b: b.buffer("f32").store(b.const("u32", 8), 1.0)))

@@ -14,9 +14,10 @@ from shaders import Kernel, Parameter
 from shaders.capabilities import Capabilities
 from shaders.library import matmul
 from shaders.library.complex import Complex, Number, is_complex, map_parts, part_dtype
-from shaders.library.matmul import MatmulAccess, MatmulProblem, MatmulTiles, Plain
+from shaders.library.matmul import MatmulAccess, MatmulProblem, MatmulTiles, Pieces, Plain
+from shaders.library.matmul.problem import Store, StoreWords
 from shaders.spirv import Buffer, Builder, Value
-from shaders.spirv.dtypes import REGISTERS
+from shaders.spirv.dtypes import BITS, REGISTERS
 
 NUMPY = {
     "f16": np.dtype(np.float16),
@@ -36,12 +37,13 @@ ACCUMULATORS = {"f16": "f32", "bf16": "f32", "i8": "i32", "u8": "u32"}
 
 @dataclass(frozen=True)
 class Case:
-    """A product and how its operands lie: row-major unless turned, read by vectors of 4 if asked."""
+    """A product and how its operands lie: row-major unless turned, read by vectors of 4, or in pieces, if asked."""
 
     problem: MatmulProblem
     lhs_turned: bool = False
     rhs_turned: bool = False
     vectors: bool = False
+    pieces: bool = False
 
 
 def product(
@@ -115,6 +117,31 @@ def _access(builder: Builder, case: Case, epilogue: Callable[[Builder, Number], 
             return (batch * sizes.columns + column) * sizes.depth + depth
         return (batch * sizes.depth + depth) * sizes.columns + column
 
+    store, store_vector, store_words = _stores(case, c, epilogue)
+    lhs_pieces, rhs_pieces = _pieces(case, (a, b), (lhs_at, rhs_at)) if case.pieces else (None, None)
+    return MatmulAccess(
+        load_lhs=lambda _, batch, row, depth: _read(a, lhs_at(batch, row, depth), sizes.lhs),
+        load_rhs=lambda _, batch, depth, column: _read(b, rhs_at(batch, depth, column), sizes.rhs),
+        lhs_depth_contiguous=not case.lhs_turned,
+        rhs_column_contiguous=not case.rhs_turned,
+        lhs_vector=(lambda _, batch, row, depth: a.load(lhs_at(batch, row, depth), 4)) if case.vectors else None,
+        rhs_vector=(lambda _, batch, depth, column: b.load(rhs_at(batch, depth, column), 4)) if case.vectors else None,
+        lhs_plain=_plain(a, sizes.rows, sizes.depth, is_turned=case.lhs_turned) if case.vectors else None,
+        rhs_plain=_plain(b, sizes.columns, sizes.depth, is_turned=not case.rhs_turned) if case.vectors else None,
+        store=store,
+        store_vector=store_vector,
+        store_words=store_words,
+        lhs_pieces=lhs_pieces,
+        rhs_pieces=rhs_pieces,
+    )
+
+
+def _stores(
+    case: Case, c: Buffer, epilogue: Callable[[Builder, Number], Number] | None
+) -> tuple[Store, Store | None, StoreWords | None]:
+    """Return the stores of a case: one by one, four at a time, and by 16 bytes where no epilogue looks at the sums."""
+    builder, sizes = c.builder, case.problem
+
     def result_at(slot: Value, row: Value, column: Value) -> Value:
         return (slot * sizes.rows + row) * sizes.columns + column
 
@@ -128,18 +155,27 @@ def _access(builder: Builder, case: Case, epilogue: Callable[[Builder, Number], 
         assert not isinstance(value, Complex)
         c.store(result_at(slot, row, column), builder.convert(value, REGISTERS.get(sizes.result, sizes.result)))
 
-    return MatmulAccess(
-        load_lhs=lambda _, batch, row, depth: _read(a, lhs_at(batch, row, depth), sizes.lhs),
-        load_rhs=lambda _, batch, depth, column: _read(b, rhs_at(batch, depth, column), sizes.rhs),
-        store=store,
-        lhs_depth_contiguous=not case.lhs_turned,
-        rhs_column_contiguous=not case.rhs_turned,
-        lhs_vector=(lambda _, batch, row, depth: a.load(lhs_at(batch, row, depth), 4)) if case.vectors else None,
-        rhs_vector=(lambda _, batch, depth, column: b.load(rhs_at(batch, depth, column), 4)) if case.vectors else None,
-        store_vector=store_vector if case.vectors else None,
-        lhs_plain=_plain(a, sizes.rows, sizes.depth, is_turned=case.lhs_turned) if case.vectors else None,
-        rhs_plain=_plain(b, sizes.columns, sizes.depth, is_turned=not case.rhs_turned) if case.vectors else None,
-    )
+    def store_words(_: Builder, slot: Value, row: Value, column: Value, words: Value) -> None:
+        c.store_words(builder.divide_exactly(result_at(slot, row, column), 128 // BITS[sizes.result]), words)
+
+    is_whole = case.vectors and epilogue is None and sizes.columns % 8 == 0
+    return store, store_vector if case.vectors else None, store_words if is_whole else None
+
+
+def _pieces(
+    case: Case, buffers: tuple[Buffer, Buffer], places: tuple[Callable[..., Value], Callable[..., Value]]
+) -> tuple[Pieces, Pieces]:
+    """Describe dense operands by their lines alone."""
+    sizes, (a, b), (lhs_at, rhs_at) = case.problem, buffers, places
+
+    def lhs_words(batch: Value, row: Value, depth: Value, words: int) -> Value:
+        return a.load_words(lhs_at(batch, row, depth) // (words * 32 // BITS[sizes.lhs]), words)
+
+    def rhs_words(batch: Value, column: Value, depth: Value, words: int) -> Value:
+        return b.load_words(rhs_at(batch, depth, column) // (words * 32 // BITS[sizes.rhs]), words)
+
+    lhs = Pieces(lhs_words, sizes.rows if case.lhs_turned else sizes.depth)
+    return lhs, Pieces(rhs_words, sizes.depth if case.rhs_turned else sizes.columns)
 
 
 def _plain(buffer: Buffer, outer: int, depth: int, *, is_turned: bool) -> Plain:
