@@ -131,6 +131,9 @@ def _same_space(producer: Cluster, consumer: Cluster, match: Match) -> Cluster |
     covers = set(match) == _wide(consumer.domain) and set(match.values()) == wide
     if producer.kind == "map" and covers and sorted(match, key=lambda axis: match[axis]) == sorted(match):
         return Cluster("map", [], producer.domain, frozenset(), {**producer.axes, **_rename(consumer.axes, match)})
+    # A product's kernel may write in another order as long as columns stay neighbours.
+    if producer.kind == "dot" and covers and match and match[max(match)] == max(wide):
+        return Cluster("dot", [], producer.domain, frozenset(), {**producer.axes, **_rename(consumer.axes, match)})
     return None
 
 

@@ -45,7 +45,7 @@ def choose_roots(graph: Graph) -> set[Value]:
             # A view is no computation: what must be computed before is what it looks at.
             roots.update(_memory(value, producers) for value in _read_before_overwriting(node, roots, producers))
             continue
-        if goes_round(node):
+        if goes_round(node) or _turns_product(node, users, producers):
             roots.add(node.output)
         value = node.outputs[0]
         cost = COSTS.get(node.op, 1) + sum(0 if v in roots else costs.get(v, 0) for v in set(node.inputs))
@@ -70,6 +70,16 @@ def goes_round(node: Node) -> bool:
     return (node.op == "remainder" and dtype in dtypes.FLOATS) or (
         node.op == "power" and dtype in dtypes.SIGNED | dtypes.UNSIGNED
     )
+
+
+def _turns_product(node: Node, users: Mapping[Value, list[Node]], producers: Mapping[Value, Node]) -> bool:
+    """Tell whether the kernel of a product can write its result in this order as well: columns stay side by side."""
+    product = producers.get(node.inputs[0]) if node.op == "transpose" else None
+    if product is None or product.op != "dot_general" or len(users[product.output]) > 1:
+        return False
+    permutation = node.attributes["permutation"]
+    wide = [axis for axis in permutation if product.output.shape[axis] != 1]
+    return bool(wide) and wide[-1] == max(wide)
 
 
 def _writes_in_place(node: Node, roots: set[Value], producers: dict[Value, Node]) -> bool:

@@ -5,6 +5,8 @@ Before                                                        After
                                                                 %4 = reshape(%1) : f32[8,1024,768]
                                                                 %5 = dot_general(%3, %4) {batch 8} : f32[8,768,768]
                                                                 %2 = reduce(%5) {dimensions=(0), kind=add}
+
+Several contracted axes that stand side by side are cut as one; of others, only the first is.
 """
 
 from __future__ import annotations
@@ -48,35 +50,44 @@ def part_count(node: Node) -> int:
     if node.op != "dot_general" or node.output.dtype not in ("f32", "f16", "bf16"):
         return 1
     a = node.attributes
-    if len(a["lhs_contract"]) != 1:
-        return 1
     lhs, rhs = node.inputs[0].shape, node.inputs[1].shape
-    depth = lhs[a["lhs_contract"][0]]
+    depth = prod(lhs[axis] for axis in a["lhs_contract"])
+    cut = prod(lhs[axis] for axis in a["lhs_contract"][: _cut_axes(node)])
     batch = prod(lhs[axis] for axis in a["lhs_batch"])
     rows = node.inputs[0].size // max(batch * depth, 1)
     columns = prod(rhs) // max(batch * depth, 1)
     tiles = batch * -(-rows // TILE) * -(-columns // TILE)
     parts = 1
-    while parts * 2 * tiles <= WANTED_TILES and depth % (parts * 2) == 0 and depth // (parts * 2) >= SHORTEST_DEPTH:
+    while parts * 2 * tiles <= WANTED_TILES and cut % (parts * 2) == 0 and depth // (parts * 2) >= SHORTEST_DEPTH:
         parts *= 2
     return parts
 
 
+def _cut_axes(node: Node) -> int:
+    """Return how many contracted axes are cut as one: all of them where they stand side by side, else the first."""
+    sides = [node.attributes[f"{side}_contract"] for side in ("lhs", "rhs")]
+    together = all(tuple(axes) == tuple(range(axes[0], axes[0] + len(axes))) for axes in sides if axes)
+    return len(sides[0]) if together else 1
+
+
 def _split(node: Node, parts: int, fresh: int) -> list[Node]:
-    a, where = node.attributes, node.where
+    a, where, count = node.attributes, node.where, _cut_axes(node)
     dtype = "f32"
     operands: list[Value] = []
     made: list[Node] = []
     attributes: dict[str, object] = {"precision": a["precision"]}
     for side, operand in zip(("lhs", "rhs"), node.inputs, strict=True):
-        (axis,) = a[f"{side}_contract"]
-        shape = (*operand.shape[:axis], parts, operand.shape[axis] // parts, *operand.shape[axis + 1 :])
+        axis, *_ = a[f"{side}_contract"]
+        after = axis + count
+        extent = prod(operand.shape[axis:after])
+        shape = (*operand.shape[:axis], parts, extent // parts, *operand.shape[after:])
         value = Value(fresh, operand.dtype, shape)
         fresh += 1
         made.append(Node("reshape", (operand,), (value,), {}, where))
         operands.append(value)
-        attributes[f"{side}_batch"] = (axis, *(i + (i > axis) for i in a[f"{side}_batch"]))
-        attributes[f"{side}_contract"] = (axis + 1,)
+        rest = {name: [i + (2 - count) * (i >= after) for i in a[f"{side}_{name}"]] for name in ("batch", "contract")}
+        attributes[f"{side}_batch"] = (axis, *rest["batch"])
+        attributes[f"{side}_contract"] = (axis + 1, *rest["contract"][count:])
     partial = Value(fresh, dtype, (parts, *node.output.shape))
     zero = Value(fresh + 1, dtype, ())
     made.append(Node("dot_general", tuple(operands), (partial,), attributes, where))
