@@ -108,7 +108,7 @@ def is_led(plan: TilePlan, problem: Problem) -> bool:
 
 
 def led_kernel(plan: TilePlan, problem: Problem) -> Kernel:
-    """Return the kernel that averages relative to the largest score of the first tile of keys.
+    """Return the kernel that averages relative to the largest score of one tile of keys.
 
     No maximum is followed and nothing is rescaled: a weight of 16 bits has room for 2^16 times that score's. Where a
     row needs more, an infinite weight leaves averages that are no numbers, or finite ones of small values an infinite
@@ -218,13 +218,13 @@ def _average_to(plan: TilePlan, sizes: Sizes, place: Place, given: Problem, resu
 def _lead(place: Place, *refs: Any, plan: TilePlan, sizes: Sizes) -> None:
     given, (out, log_sums) = split_refs(sizes, refs)
     rows, dtype, unit = sizes.query_tile, given.scale.dtype, math.log(2)
-    over_keys = partial(_over_keys, plan, sizes, place[0], given, scale=given.scale[0, 0] / unit)
+    over_keys = partial(_over_keys, plan, sizes, place[0], given, unit=unit)
 
     def look(peak: Array, scores: Array, values: Array, *, factors: None) -> Array:
         del values, factors
         return jnp.maximum(peak, jnp.max(scores, axis=1))
 
-    peak = over_keys(look, jnp.full((rows,), -jnp.inf, dtype), narrow=_first_step)
+    peak = over_keys(look, jnp.full((rows,), -jnp.inf, dtype), narrow=partial(_lead_step, plan, sizes, place[0]))
     sums = jnp.zeros((rows,), dtype), jnp.zeros((rows, sizes.channels), dtype)
     mass, total = over_keys(partial(_add_known, peak[:, None], exp=jnp.exp2), sums, narrow=None)
     # Neither infinity nor NaN lies below infinity.
@@ -233,10 +233,22 @@ def _lead(place: Place, *refs: Any, plan: TilePlan, sizes: Sizes) -> None:
     out[...] = (total / mass[:, None]).astype(out.dtype)
 
 
-def _first_step(steps: Steps) -> Steps:
-    """Return the first step, as one that may hide keys where any may."""
-    hides_nothing = isinstance(steps.opened, int) and steps.opened == steps.stop
-    return steps._replace(opened=int(hides_nothing), stop=1)
+def _lead_step(plan: TilePlan, sizes: Sizes, number: int | Array, steps: Steps) -> Steps:
+    """Return the steps that lead, as such that may hide keys where any may: the first tile of keys.
+
+    Biases fall with the distance or rise along the keys more often than not: where scores are modified, these are the
+    tiles at the queries' own places and the last one. A window or a segment shows a query its own place, too.
+    """
+    if plan.modifier is None and plan.back is None and not sizes.has_span:
+        hides_nothing = isinstance(steps.opened, int) and steps.opened == steps.stop
+        return steps._replace(opened=int(hides_nothing), stop=1)
+    last = jnp.maximum(steps.stop - 1, steps.start)
+    own = number * sizes.query_tile + (plan.ahead or 0)
+    first, after = own // sizes.key_tile, (own + sizes.query_tile - 1) // sizes.key_tile + 1
+    first, after = jnp.clip(first, steps.start, last), jnp.clip(after, steps.start + 1, last + 1)
+    if plan.ahead is not None or plan.modifier is None:
+        return Steps(first, first, after)
+    return Steps(first, first, after + 1, at=lambda round_: jnp.where(round_ < after, round_, last))
 
 
 def _mend(place: Place, *refs: Any, plan: TilePlan, sizes: Sizes) -> None:
@@ -253,15 +265,14 @@ def _state(
 ) -> State:
     """Return the state of each query of a tile.
 
-    Of 16-bit numbers it is summed in units of log 2, where nothing wants scores in nats. With a known bound no maximum
-    is followed.
+    Of 16-bit numbers it is summed in units of log 2. With a known bound no maximum is followed.
     """
     rows, dtype = sizes.query_tile, given.scale.dtype
     columns = sizes.channels // 2 if plan.products == "split" else sizes.channels
     nothing = jnp.zeros((rows,), dtype), jnp.zeros((rows, columns), dtype)
-    is_in_bits = given.dtype.itemsize == 2 and plan.modifier is None
+    is_in_bits = given.dtype.itemsize == 2
     unit = math.log(2) if is_in_bits else 1.0
-    over_keys = partial(_over_keys, plan, sizes, number, given, scale=given.scale[0, 0] / unit, narrow=narrow)
+    over_keys = partial(_over_keys, plan, sizes, number, given, unit=unit, narrow=narrow)
     if plan.bound is not None:
         peak = jnp.full((rows,), plan.bound, dtype)
         add = partial(_add_known, plan.bound / unit, exp=jnp.exp2 if is_in_bits else jnp.exp)
@@ -293,7 +304,7 @@ def _pass(place: Place, *refs: Any, plan: TilePlan, sizes: Sizes) -> None:
     given, (peak, mass, total) = split_refs(sizes, refs)
     start = jnp.zeros(mass.shape, mass.dtype), jnp.zeros(total.shape, total.dtype)
     add = partial(_add_known, peak[...][:, None])
-    sums = _over_keys(plan, sizes, place[0], given, add, start, scale=given.scale[0, 0], narrow=None)
+    sums = _over_keys(plan, sizes, place[0], given, add, start, unit=1.0, narrow=None)
     mass[...], total[...] = sums[0], _in_full(given, sums[1])
 
 
@@ -321,11 +332,15 @@ def _over_keys(
     add: Callable[..., Any],
     start: Any,
     *,
-    scale: Array,
+    unit: float,
     narrow: Callable[[Steps], Steps] | None,
 ) -> Any:
-    """Fold ``add`` (carry, scores, values, factors) over the tiles of keys that tile ``number`` of queries sees."""
-    first = number * sizes.query_tile
+    """Fold ``add`` (carry, scores, values, factors) over the tiles of keys that tile ``number`` of queries sees.
+
+    Scores come in a unit; what modifies them is given nats.
+    """
+    first, is_plain = number * sizes.query_tile, plan.modifier is None
+    scale = given.scale[0, 0] / unit if is_plain else given.scale[0, 0]
     planes = tuple(ref[...] for ref in given.planes)
 
     def step(number: Array, carry: Any, *, is_open: bool) -> Any:
@@ -334,6 +349,7 @@ def _over_keys(
         key_scales, value_scales = given.storage.read_scales(number, sizes.key_tile, sizes.page_tiles)
         scores = score_tile(plan.score, planes, keys, scale, key_scales)
         scores, factors = modify(plan, sizes, scores, first, first_key, read)
+        scores = scores if is_plain or unit == 1 else scores * (1 / unit)
         if not is_open:
             scores = hide(plan, sizes, scores, first, first_key, allowed)
         if value_scales is not None:

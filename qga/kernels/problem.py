@@ -268,11 +268,9 @@ def entries_at_once(problem: Problem) -> int:
 def is_steady(plan: TilePlan, problem: Problem) -> bool:
     """Tell whether sums of 16-bit rows are relative to a number that stays.
 
-    That is a known bound, or the largest score of a first tile of keys, where all queries see it and no bias moves
-    scores on the way.
+    That is a known bound, or the largest score of some tiles of keys, where every query sees a key of these.
     """
-    sees_all = plan.back is None and all(each is None for each in (problem.mask, problem.span, problem.visits))
-    is_led = plan.modifier is None and sees_all and all(each is None for each in problem.storage)
+    is_led = problem.mask is None and problem.visits is None and all(each is None for each in problem.storage)
     return problem.dtype.itemsize == 2 and plan.products == "given" and (plan.bound is not None or is_led)
 
 

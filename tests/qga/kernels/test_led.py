@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -10,9 +11,10 @@ import numpy as np
 import pytest
 
 import qga
+from qga.exact import forward
 from qga.exact.scores import dot_score
 from qga.kernels.attention import average_kernel, is_led, led_kernel, mend_kernel
-from qga.kernels.call import execute
+from qga.kernels.call import call_pallas, execute
 from qga.kernels.problem import Problem, TilePlan, operands, sizes_of
 
 ROWS, KEYS, WIDTH = 150, 300, 16
@@ -118,6 +120,92 @@ def test_what_is_no_number_stays_with_its_rows(number: float, vulkan: jax.Device
     assert np.array_equal(np.isfinite(out).all(axis=1), np.arange(ROWS) != 3)
 
 
-def test_a_bias_is_not_led() -> None:
+def led_alone(plan: TilePlan, problem: Problem) -> tuple[jax.Array, ...]:
+    """Average without mending: the log sum of a row that is lost is NaN."""
+    return tuple(call_pallas(led_kernel(plan, problem), *operands(problem)))
+
+
+@pytest.mark.parametrize("is_causal", [False, True], ids=["all", "causal"])
+@pytest.mark.parametrize("slope", [0.02, 0.9])
+def test_biases_that_fall_with_the_distance_or_rise_along_the_keys_lose_no_row(
+    slope: float, is_causal: bool, vulkan: jax.Device
+) -> None:
+    rows = [each[:ROWS] for each in rows_of(jnp.float16, is_spiked=False)]
+    given = [jax.device_put(np.concatenate([each] * 2)[None, :, None], vulkan) for each in rows]
+    alibi = jnp.array([slope], jnp.float32)
+    with mock.patch.object(forward, "_average_led", led_alone):
+        got, log_sums = jax.jit(
+            lambda *given: qga.attention(*given, scale=SCALE, is_causal=is_causal, alibi=alibi, return_lse=True)
+        )(*given)
+    queries, keys, values = (np.concatenate([each.astype(float)] * 2) for each in rows)
+    distance = np.arange(2 * ROWS)[None, :] - np.arange(2 * ROWS)[:, None]
+    scores = SCALE * queries @ keys.T + np.where((distance > 0) & is_causal, -np.inf, slope * distance)
+    peak = scores.max(axis=1, keepdims=True)
+    weights = np.exp(scores - peak)
+    mass = weights.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(np.asarray(got, np.float64)[0, :, 0], weights / mass @ values, atol=2e-3)
+    np.testing.assert_allclose(np.asarray(log_sums)[0, :, 0], (peak + np.log(mass))[:, 0], rtol=1e-5, atol=1e-3)
+
+
+def test_a_bias_that_nobody_expects_loses_its_rows(vulkan: jax.Device) -> None:
+    # The same way of looking, where the largest score is neither near the queries nor at the end.
+    given = [jax.device_put(each[None, :, None], vulkan) for each in rows_of(jnp.float16, is_spiked=False)]
+    bias = jnp.where(jnp.arange(KEYS) == SPIKE, 30, 0).astype(jnp.float16)[None, None, None]
+    with mock.patch.object(forward, "_average_led", led_alone):
+        _, log_sums = jax.jit(lambda *given: qga.attention(*given, scale=SCALE, bias=bias, return_lse=True))(*given)
+    tile = np.arange(ROWS) // 128
+    assert np.array_equal(np.isnan(np.asarray(log_sums)[0, :, 0]), tile != SPIKE // 128)
+
+
+@pytest.mark.parametrize("options", ["bias", "softcap", "score_mod", "dropout"])
+def test_modified_scores_are_those_of_float64(options: str, vulkan: jax.Device) -> None:
+    # What the bias adds to the spike's column is more than the tiles that lead have room for.
+    bias = np.where(np.arange(KEYS) == SPIKE, 30, 0) * np.ones((ROWS, 1))
+    keywords, change = {
+        "bias": ({"bias": jnp.asarray(bias, jnp.float16)[None, None]}, lambda s: s + bias),
+        "softcap": ({"softcap": 2.0}, lambda s: 2 * np.tanh(s / 2)),
+        "score_mod": (
+            {"score_mod": lambda s, b, h, q, k: jnp.where(k == SPIKE, 2 * s + 20, s)},
+            lambda s: np.where(np.arange(KEYS) == SPIKE, 2 * s + 20, s),
+        ),
+        "dropout": ({"dropout_rate": 0.0, "dropout_key": jax.random.key(0)}, lambda s: s),
+    }[options]
+    rows = rows_of(jnp.float16, is_spiked=False)
+    queries, keys, values = (each.astype(float) for each in rows)
+    scores = change(SCALE * queries @ keys.T)
+    weights = np.exp(scores - scores.max(axis=1, keepdims=True))
+    want = weights / weights.sum(axis=1, keepdims=True) @ values
+    for device in (jax.devices("cpu")[0], vulkan):
+        given = [jax.device_put(each[None, :, None], device) for each in rows]
+        out = jax.jit(lambda *given: qga.attention(*given, scale=SCALE, **keywords))(*given)
+        np.testing.assert_allclose(np.asarray(out, np.float64)[0, :, 0], want, atol=3e-3)
+
+
+@pytest.mark.parametrize("options", ["window", "segments", "lengths", "near"])
+def test_what_hides_keys_loses_no_row_that_sees_any(options: str, vulkan: jax.Device) -> None:
+    rows = [each[:ROWS] for each in rows_of(jnp.float16, is_spiked=False)]
+    place, length = np.arange(ROWS), 70
+    keywords, hidden = {
+        "window": ({"window": (20, None), "is_causal": True}, (place > place[:, None]) | (place < place[:, None] - 20)),
+        "near": ({"window": (10, 5)}, (place > place[:, None] + 5) | (place < place[:, None] - 10)),
+        "segments": ({"segment_ids": jnp.asarray(place // 37)[None]}, place // 37 != place[:, None] // 37),
+        "lengths": ({"key_lengths": jnp.array([length])}, np.broadcast_to(place >= length, (ROWS, ROWS))),
+    }[options]
+    given = [jax.device_put(each[None, :, None], vulkan) for each in rows]
+    with mock.patch.object(forward, "_average_led", led_alone):
+        got, log_sums = jax.jit(lambda *given: qga.attention(*given, scale=SCALE, return_lse=True, **keywords))(*given)
+    queries, keys, values = (each.astype(float) for each in rows)
+    scores = np.where(hidden, -np.inf, SCALE * queries @ keys.T)
+    peak = scores.max(axis=1, keepdims=True)
+    weights = np.exp(scores - peak)
+    mass = weights.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(np.asarray(got, np.float64)[0, :, 0], weights / mass @ values, atol=2e-3)
+    np.testing.assert_allclose(np.asarray(log_sums)[0, :, 0], (peak + np.log(mass))[:, 0], rtol=1e-5, atol=1e-3)
+
+
+def test_wide_rows_are_not_led() -> None:
     plan, problem = problem_of(rows_of(jnp.float32, is_spiked=False))
     assert not is_led(plan, problem)
+    plan, problem = problem_of(rows_of(jnp.float16, is_spiked=False))
+    assert is_led(plan, problem)
+    assert not is_led(plan, problem._replace(mask=jnp.ones((ROWS, KEYS), bool)))

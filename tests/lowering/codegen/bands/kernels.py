@@ -393,3 +393,24 @@ def exponentials_of_our_own(q: Any, k: Any, interpret: bool) -> Any:
 @case(queries(), keys(), roundings=64, depth=WIDTH)
 def exponentials_of_the_driver(q: Any, k: Any, interpret: bool) -> Any:
     return raised(q, k, interpret=interpret, driver_exp=True)
+
+
+@case(queries(), keys(), roundings=64, depth=WIDTH)
+def lines_through_a_tangent(q: Any, k: Any, interpret: bool) -> Any:
+    def body(a: Any, b: Any, o: Any) -> None:
+        scores = multiply(a[...], chunk(b, 0).T) * 0.125
+        o[...] = jnp.exp(3 - (5 * jnp.tanh(scores * 0.2) - 1.5) * 0.25)
+
+    return in_bands(body, q, k, out=typed(F32, QUERIES, CHUNK), interpret=interpret, driver_exp=True)
+
+
+@case(queries(), keys(), roundings=64, depth=WIDTH)
+def places_as_floats(q: Any, k: Any, interpret: bool) -> Any:
+    def body(a: Any, b: Any, o: Any) -> None:
+        scores = multiply(a[...], chunk(b, 0).T)
+        row = pl.program_id(0) * ROWS + jax.lax.broadcasted_iota(jnp.int32, scores.shape, 0)
+        column = jax.lax.broadcasted_iota(jnp.int32, scores.shape, 1) + 1_000_000
+        distance = jnp.abs(row - jnp.minimum(column - 1_000_000, 11))
+        o[...] = scores + 0.01 * distance.astype(F32) - 1e-6 * column.astype(F32)
+
+    return in_bands(body, q, k, out=typed(F32, QUERIES, CHUNK), interpret=interpret, driver_exp=True)
