@@ -18,16 +18,19 @@ from qga.cache.planes_bounds import Bounds, Recent, choose_levels
 from qga.cache.planes_kernel import BOTH, SKIP
 from qga.tiling import Certified
 
-BATCH, KEY_HEADS, GROUP, WIDTH, TILE, CAPACITY = 2, 2, 3, 8, 8, 80
+BATCH, KEY_HEADS, GROUP, WIDTH, TILE, CAPACITY = 2, 2, 2, 8, 8, 80
 LENGTHS = jnp.int32([77, 40])
 EPS = 5e-2
+
+
+write = jax.jit(append)
 
 
 def draw(random: np.random.Generator) -> tuple[PlaneCache, Any]:
     key, value = (random.normal(size=(BATCH, CAPACITY, KEY_HEADS, WIDTH)).astype(np.float16) for _ in range(2))
     query = (4 * random.normal(size=(BATCH, 1, KEY_HEADS * GROUP, WIDTH))).astype(np.float16)
     cache = empty_plane_cache(BATCH, CAPACITY, KEY_HEADS, WIDTH, tile=TILE)
-    return jax.jit(append)(cache, key, value, rows=LENGTHS), query
+    return write(cache, key, value, rows=LENGTHS), query
 
 
 def step() -> Any:
@@ -36,25 +39,25 @@ def step() -> Any:
     return jax.jit(partial(body, scale=WIDTH**-0.5, eps=EPS, dtype=jnp.dtype(jnp.float16)))
 
 
+usual = step()
+
+
 def test_a_step_is_four_launches(random: np.random.Generator) -> None:
     function = jax.jit(lambda cache, query: attend(cache, query, resolution=Certified(EPS)))
     assert lowering.lower(function)(*draw(random)).cost()["dispatches"] == 4
 
 
-@pytest.mark.parametrize(("name", "least"), [("_MOST_TILES", 1), ("_MOST_QUERIES", 2)])
+@pytest.mark.parametrize(("name", "least"), [("_MOST_TILES", 1), ("_MOST_QUERIES", 1)])
 def test_heads_that_no_workgroup_holds_say_the_same(
     name: str, least: int, random: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given = draw(random)
-    want = step()(*given)
+    want = usual(*given)
     calls = list[str]()
-    launch = heads.launch
-    monkeypatch.setattr(heads, "launch", lambda kernel, *arrays: calls.append(kernel.name) or launch(kernel, *arrays))
-    step()(*given)
-    assert calls == ["plane_levels", "plane_certificate"]
     monkeypatch.setattr(heads, name, least)
+    monkeypatch.setattr(heads, "launch", lambda kernel, *_: calls.append(kernel.name))
     got = step()(*given)
-    assert len(calls) == 2
+    assert not calls
     assert min(np.sum(want[1].tiles_half), np.sum(want[1].tiles_mixed)) > 0
     for one, other in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
         assert one.dtype == other.dtype
@@ -63,14 +66,14 @@ def test_heads_that_no_workgroup_holds_say_the_same(
 
 def test_what_lies_behind_the_rows_means_nothing(random: np.random.Generator) -> None:
     cache, query = draw(random)
-    want = step()(cache, query)
+    want = usual(cache, query)
 
     def spoil(each: Any, tile: int) -> Any:
         return each.at[1, :, tile:].set(jnp.nan if each.dtype == jnp.float32 else 0x7F7F7F7F)
 
     for tile, is_same in ((5, True), (4, False)):
         stale = [jax.tree.map(lambda each, tile=tile: spoil(each, tile), each) for each in cache[:2]]
-        got = step()(cache._replace(keys=stale[0], values=stale[1], squares=spoil(cache.squares, tile)), query)
+        got = usual(cache._replace(keys=stale[0], values=stale[1], squares=spoil(cache.squares, tile)), query)
         same = all(np.array_equal(*pair) for pair in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True))
         assert same is is_same
 
@@ -78,11 +81,11 @@ def test_what_lies_behind_the_rows_means_nothing(random: np.random.Generator) ->
 def test_scales_that_come_at_run_time_say_the_same(random: np.random.Generator) -> None:
     cache, query = draw(random)
     function = jax.jit(lambda scale: attend(cache, query, resolution=Certified(EPS), scale=scale))
-    fixed = attend(cache, query, resolution=Certified(EPS), scale=0.25)
-    traced = function(jnp.full((BATCH, KEY_HEADS * GROUP), 0.25))
-    assert np.allclose(traced[0], fixed[0], atol=1e-3)
-    assert np.array_equal(traced[1].bytes_read, fixed[1].bytes_read)
-    assert not np.allclose(function(jnp.float32(0.5))[0], fixed[0], atol=1e-3)
+    scales = jnp.full((BATCH, KEY_HEADS * GROUP), WIDTH**-0.5).at[1, 2].set(1.0)
+    fixed, traced = usual(cache, query), function(scales)
+    is_same = np.isclose(traced[0], fixed[0], atol=1e-3).all(axis=3)[:, 0]
+    assert np.array_equal(is_same, scales < 1)
+    assert np.array_equal(traced[1].bytes_read[0], fixed[1].bytes_read[0])
 
 
 def bounds_of(random: np.random.Generator, tiles: int) -> Bounds:
