@@ -9,6 +9,7 @@ from shaders.capabilities import Capabilities, MatrixShape
 from shaders.library.matmul import MatmulTiles
 
 from .graph import Node
+from .neighbours import neighbours
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,7 @@ class Schedule:
         kind: the family of kernels.
         workgroup: invocations of a workgroup.
         per_lane: elements that one lane computes before it moves on.
+        run: neighbours among them, which are loaded and stored together.
         lanes: invocations that share one row; with 1, a lane owns whole rows or columns.
         minor_reduced: lanes run along the reduced axes.
         in_registers: a row is read once and kept.
@@ -33,6 +35,7 @@ class Schedule:
     kind: str
     workgroup: int
     per_lane: int = 1
+    run: int = 1
     lanes: int = 1
     minor_reduced: bool = False
     in_registers: bool = False
@@ -71,10 +74,12 @@ def choose(fusion: Node, capabilities: Capabilities) -> Schedule:
     if kind in ("serial", "update", "window"):
         return Schedule(kind, capabilities.subgroup_size if capabilities.is_cpu else 64)
     elements = prod(fusion.attributes["domain"])
-    # A CPU driver gains nothing from several elements a lane; a GPU needs loads in flight.
-    per_lane = 1 if capabilities.is_cpu or elements < WIDE * 1024 else 4
+    # A CPU driver gains nothing from several elements a lane; a GPU needs loads in flight, and wide ones.
     workgroup = WIDE if elements > 64 or not capabilities.is_cpu else 64
-    return Schedule("map", workgroup, per_lane=per_lane)
+    if capabilities.is_cpu or elements < WIDE * 1024:
+        return Schedule("map", workgroup)
+    run = neighbours(fusion)
+    return Schedule("map", workgroup, per_lane=UNROLL if run == 1 else run, run=run)
 
 
 def minor_is_reduced(domain: tuple[int, ...], reduced: tuple[int, ...]) -> bool:
@@ -108,6 +113,16 @@ def _rows(fusion: Node, capabilities: Capabilities) -> Schedule:
     else:
         lanes = workgroup = min(256, capabilities.max_invocations, MOST_SUBGROUPS * size)
     in_registers = count <= lanes * REGISTERS[capabilities.is_cpu]
+    run = 1 if capabilities.is_cpu else _run(fusion, count, lanes)
     return Schedule(
-        kind, workgroup, per_lane=UNROLL, lanes=lanes, minor_reduced=True, in_registers=in_registers, subgroup=size
-    )
+        kind, workgroup, per_lane=max(UNROLL, run), run=run, lanes=lanes, minor_reduced=True,
+        in_registers=in_registers, subgroup=size,
+    )  # fmt: skip
+
+
+def _run(fusion: Node, count: int, lanes: int) -> int:
+    """Return how many neighbours of a row a lane takes: no lane is left without any, and rows are whole runs."""
+    run = neighbours(fusion)
+    while run > 1 and (count % run or count < lanes * run):
+        run //= 2
+    return run

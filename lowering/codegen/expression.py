@@ -15,6 +15,7 @@ from shaders.spirv import Builder
 from shaders.spirv import Value as Register
 
 from ..graph import Graph, Node, Value
+from ..neighbours import is_plain
 from . import moves, scalar
 from .index import SCALAR, Index, size_of
 
@@ -44,6 +45,8 @@ class Expression:
         self.takes_driver_exp = self.skips_nan = False
         self.producers = body.producers()
         self.fixed: dict[Value, Scalar] = {}
+        # By the id of a place: the run of neighbours that it belongs to, its number there, and their count.
+        self.runs: dict[int, tuple[Register, int, int]] = {}
         self._scopes: list[dict[Key, Any]] = [{}]
         self._kept: list[Index] = []
 
@@ -142,8 +145,16 @@ class Expression:
         return known
 
     def load(self, value: Value, linear: Register) -> Scalar:
-        """Read one element of a memory value by its row-major number."""
-        return scalar.load(self.builder, self.buffers[value], linear, value.dtype)
+        """Read one element of a memory value by its row-major number, with its neighbours if they are known."""
+        buffer, run = self.buffers[value], self.runs.get(linear.id)
+        if run is None or value.size % run[2] or not is_plain(value):
+            return scalar.load(self.builder, buffer, linear, value.dtype)
+        first, number, count = run
+
+        def read() -> list[Register]:
+            return scalar.load_run(self.builder, buffer, first, count, value.dtype)
+
+        return self.remember(("run", value, first.id), read)[number]
 
     def store(self, value: Value, linear: Register, element: Scalar) -> None:
         """Write one element of an output by its row-major number."""

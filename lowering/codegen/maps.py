@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from shaders.spirv import Builder
 from shaders.spirv import Value as Register
 
@@ -9,6 +11,7 @@ from ..graph import Node, Value
 from ..schedule import Schedule
 from .expression import Expression, Scalar
 from .index import Index, size_of
+from .runs import Place, Runs, store_all
 
 
 def groups(fusion: Node, schedule: Schedule) -> int:
@@ -23,6 +26,9 @@ def emit(builder: Builder, expression: Expression, fusion: Node, schedule: Sched
     number = expression.number
     first = global_index(expression, schedule.workgroup * schedule.per_lane) + local_index(expression)
     ragged = total % (schedule.workgroup * schedule.per_lane) != 0
+    if schedule.run > 1:
+        _emit_runs(builder, expression, fusion, schedule)
+        return
     if schedule.per_lane == 1:
         if not ragged:
             write(expression, fusion, expression.index(domain, linear=first), None)
@@ -39,6 +45,39 @@ def emit(builder: Builder, expression: Expression, fusion: Node, schedule: Sched
     computed = [_values(expression, fusion, _clamp(expression, place, total, ragged)) for place in places]
     for place, elements in zip(places, computed, strict=True):
         _store_all(expression, elements, place, total, ragged)
+
+
+def _emit_runs(builder: Builder, expression: Expression, fusion: Node, schedule: Schedule) -> None:
+    """A lane computes one run of neighbours: loads and stores are as wide as the device has them."""
+    domain, count = fusion.attributes["domain"], schedule.run
+    runs = Runs(expression, fusion, count)
+    lane = global_index(expression, schedule.workgroup) + local_index(expression)
+    lanes = size_of(domain) // count
+
+    def write_run() -> None:
+        with expression.scope():
+            linear = lane * count
+            store_all(expression, columns(expression, fusion, runs.positions(expression.split(linear, domain), linear)))
+
+    if lanes % schedule.workgroup:
+        builder.when(lane < expression.number(lanes), write_run)
+    else:
+        write_run()
+
+
+def columns(
+    expression: Expression, fusion: Node, indices: Sequence[Index], outputs: Sequence[Value] | None = None
+) -> list[list[Place]]:
+    """Compute outputs at positions of the domain; return the elements of each output together."""
+    computed = [
+        [
+            Place(output, expression.linear(where), expression.at(output, where))
+            for output, where in outputs_at(expression, fusion, index)
+            if outputs is None or output in outputs
+        ]
+        for index in indices
+    ]
+    return [list(column) for column in zip(*computed, strict=True)]
 
 
 def _clamp(expression: Expression, place: Register, total: int, ragged: bool) -> Register:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from shaders.spirv import Builder
 from shaders.spirv import Value as Register
@@ -23,6 +23,7 @@ from . import maps, moves
 from .combine import Reduction, State
 from .expression import Expression
 from .index import Index
+from .runs import Runs, store_all
 
 # The body of a loop: from its counter and what it carries to what it carries on.
 Body = Callable[[Register, list[Register]], list[Register]]
@@ -154,6 +155,13 @@ def _cut_row(
     return (row % number(kept), row // number(kept)) if side_by_side else (row // number(parts), row % number(parts))
 
 
+class _Run(NamedTuple):
+    """Positions of neighbouring elements, and the condition for them to exist."""
+
+    indices: list[Index]
+    inside: Register | None
+
+
 class _Walk:
     """Visits the elements of a row that belong to this lane."""
 
@@ -162,7 +170,8 @@ class _Walk:
         self.domain: tuple[int, ...] = fusion.attributes["domain"]
         self.reduced: tuple[int, ...] = fusion.attributes["reduced"]
         self.extent = extents(self.domain, self.reduced)[1]
-        self._held: list[tuple[Index, Register | None]] | None = None
+        self.runs = Runs(expression, fusion, schedule.run)
+        self._held: list[_Run] | None = None
 
     def reduce(self, reductions: list[Reduction]) -> list[State]:
         """Return each reduction's state over this lane's elements."""
@@ -170,44 +179,48 @@ class _Walk:
         if self.row.count == 0:
             return states
         if self.schedule.in_registers:
-            for index, inside in self.held():
-                states = self._feed(reductions, states, index, inside)
+            for run in self.held():
+                states = self._feed(reductions, states, run)
             return states
         widths = [len(state) for state in states]
 
         def body(base: Register, carries: list[Register]) -> list[Register]:
             current = list(_cut(carries, widths))
             with self.expression.scope():
-                for index, inside in self._block(base):
-                    current = self._feed(reductions, current, index, inside)
+                for run in self._block(base):
+                    current = self._feed(reductions, current, run)
             return [register for state in current for register in state]
 
         flat = [register for state in states for register in state]
         return list(_cut(self._loop(body, flat), widths))
 
-    def visit(self, action: Callable[[Index, Register | None], None]) -> None:
-        """Run an action at each of this lane's elements; it gets the condition for the element to exist."""
+    def visit(self, action: Callable[[list[Index], Register | None], None]) -> None:
+        """Run an action at each run of this lane's elements; it gets the condition for the elements to exist."""
         if self.row.count == 0:
             return
         if self.schedule.in_registers:
-            for index, inside in self.held():
-                action(index, inside)
+            for run in self.held():
+                action(*run)
             return
 
         def body(base: Register, carries: list[Register]) -> list[Register]:
             with self.expression.scope():
-                for index, inside in self._block(base):
-                    action(index, inside)
+                for run in self._block(base):
+                    action(*run)
             return carries
 
         self._loop(body, [])
 
-    def held(self) -> list[tuple[Index, Register | None]]:
+    def held(self) -> list[_Run]:
         """Return the positions of a row kept in registers: the same in each phase, so that nothing is read twice."""
         if self._held is None:
-            steps = -(-self.row.count // self.schedule.lanes)
-            self._held = [self._position(self.row.lane, step * self.schedule.lanes) for step in range(steps)]
+            width = self.schedule.lanes * self.schedule.run
+            steps = -(-self.row.count // width)
+            self._held = [self._position(self._first(), step * width) for step in range(steps)]
         return self._held
+
+    def _first(self) -> Register:
+        return self.row.lane * self.schedule.run if self.schedule.run > 1 else self.row.lane
 
     def _loop(
         self, body: Callable[[Register, list[Register]], list[Register]], carries: list[Register]
@@ -217,44 +230,44 @@ class _Walk:
         builder = self.expression.builder
         return builder.loop(number(0), number(self.row.count), number(stride), carries, body)
 
-    def _block(self, base: Register) -> Iterator[tuple[Index, Register | None]]:
-        first = base + self.row.lane
+    def _block(self, base: Register) -> Iterator[_Run]:
+        first = base + self._first()
+        width = self.schedule.lanes * self.schedule.run
         blocks = self.row.count % (self.schedule.lanes * self.schedule.per_lane)
-        for step in range(self.schedule.per_lane):
-            yield self._position(first, step * self.schedule.lanes, ragged=blocks != 0)
+        for step in range(self.schedule.per_lane // self.schedule.run):
+            yield self._position(first, step * width, ragged=blocks != 0)
 
-    def _position(self, first: Register, offset: int, ragged: bool | None = None) -> tuple[Index, Register | None]:
-        """Return a legal position and the condition for it to belong to the row."""
-        expression = self.expression
+    def _position(self, first: Register, offset: int, ragged: bool | None = None) -> _Run:
+        """Return legal positions of a run and the condition for it to belong to the row: all of it does, or nothing."""
+        expression, run = self.expression, self.schedule.run
         number = expression.number
         place = first + number(offset)
         if ragged is None:
-            ragged = offset + self.schedule.lanes > self.row.count
+            ragged = offset + self.schedule.lanes * run > self.row.count
         absolute = self.row.begin + place
         tests = [place < number(self.row.count)] if ragged else []
         if self.row.count * self.row.parts != self.extent:
             tests.append(absolute < number(self.extent))
         if not tests:
-            return self._index(absolute), None
+            return _Run(self._indices(absolute), None)
         inside = tests[0] if len(tests) == 1 else expression.builder.logical_and(*tests)
-        return self._index(expression.builder.min(absolute, number(self.extent - 1))), inside
+        return _Run(self._indices(expression.builder.min(absolute, number(self.extent - run))), inside)
 
-    def _index(self, place: Register) -> Index:
+    def _indices(self, place: Register) -> list[Index]:
         expression = self.expression
         shape = tuple(self.domain[axis] for axis in self.reduced)
         along = dict(zip(self.reduced, expression.split(place, shape), strict=True))
         kept = iter(self.row.kept)
-        dims = tuple(along[axis] if axis in along else next(kept) for axis in range(len(self.domain)))
-        return expression.index(self.domain, dims=dims)
+        return self.runs.positions([along[axis] if axis in along else next(kept) for axis in range(len(self.domain))])
 
-    def _feed(
-        self, reductions: list[Reduction], states: list[State], index: Index, inside: Register | None
-    ) -> list[State]:
-        result = []
-        for reduction, state in zip(reductions, states, strict=True):
-            elements = [self.expression.at(operand, index) for operand in reduction.operands]
-            result.append(reduction.keep_if(inside, reduction.add(state, elements), state))
-        return result
+    def _feed(self, reductions: list[Reduction], states: list[State], run: _Run) -> list[State]:
+        for index in run.indices:
+            new = []
+            for reduction, state in zip(reductions, states, strict=True):
+                elements = [self.expression.at(operand, index) for operand in reduction.operands]
+                new.append(reduction.keep_if(run.inside, reduction.add(state, elements), state))
+            states = new
+        return states
 
 
 def _cut(flat: list[Register], widths: list[int]) -> Iterator[State]:
@@ -280,7 +293,7 @@ def _finish(builder: Builder, expression: Expression, fusion: Node, schedule: Sc
     if small:
         _store_rows(builder, expression, fusion, schedule, row, small)
     if full:
-        walk.visit(lambda index, inside: _store_full(builder, expression, row, full, index, inside))
+        walk.visit(lambda indices, inside: _store_full(builder, expression, fusion, row, full, indices, inside))
 
 
 def _store_rows(
@@ -328,24 +341,17 @@ def _store_once(
 def _store_full(
     builder: Builder,
     expression: Expression,
+    fusion: Node,
     row: _Row,
     outputs: list[Any],
-    index: Index,
+    indices: list[Index],
     inside: Register | None,
 ) -> None:
-    elements = []
-    for value, axes in outputs:
-        where = maps.along(expression, index, value.shape, axes)
-        elements.append((value, expression.linear(where), expression.at(value, where)))
-
-    def store() -> None:
-        for value, place, element in elements:
-            expression.store(value, place, element)
-
+    columns = maps.columns(expression, fusion, indices, [value for value, _ in outputs])
     condition = row.valid
     if inside is not None:
         condition = inside if condition is None else builder.logical_and(condition, inside)
     if condition is None:
-        store()
+        store_all(expression, columns)
     else:
-        builder.when(condition, store)
+        builder.when(condition, lambda: store_all(expression, columns))

@@ -31,7 +31,7 @@ def round_to_f16(b: Builder, x: Value) -> Value:
 
 def round_to_bf16(b: Builder, x: Value) -> Value:
     """Return the f32 that holds the bf16 nearest to an f32."""
-    return b.unpack_bf16(b.pack_bf16(x))
+    return b.round_bf16(x)
 
 
 def reduce_precision(b: Builder, x: Value, exponent_bits: int, mantissa_bits: int) -> Value:

@@ -162,6 +162,9 @@ class Builder(Module):
     bitcast = conversion.bitcast
     pack_bf16 = conversion.pack_bf16
     unpack_bf16 = conversion.unpack_bf16
+    unpack_upper_bf16 = conversion.unpack_upper_bf16
+    join_bf16 = conversion.join_bf16
+    round_bf16 = conversion.round_bf16
     math = mathematics.math
     min = mathematics.minimum
     max = mathematics.maximum

@@ -101,13 +101,43 @@ def _width(dtype: Dtype) -> int:
 
 def unpack_bf16(builder: Builder, bits: Value) -> Value:
     """Return the f32 whose upper half is the low 16 bits of a u32."""
-    return bitcast(builder, bits << 16, "f32")
+    return _as_narrow(builder, bits << 16)
+
+
+def unpack_upper_bf16(builder: Builder, bits: Value) -> Value:
+    """Return the f32 whose upper half is the upper half of a u32."""
+    return _as_narrow(builder, bits & 0xFFFF0000)
+
+
+def join_bf16(builder: Builder, low: Value, high: Value) -> Value:
+    """Return the u32 of two bf16 values that f32 registers hold exactly."""
+    return (bitcast(builder, low, "u32") >> 16) | (bitcast(builder, high, "u32") & 0xFFFF0000)
+
+
+def round_bf16(builder: Builder, value: Value) -> Value:
+    """Return the f32 that holds the bf16 nearest to an f32; ties go to even and NaN stays some NaN."""
+    bits = bitcast(builder, value, "u32")
+    rounded = (bits + (((bits >> 16) & 1) + 0x7FFF)) & 0xFFFF0000
+    is_nan = (bits & 0x7FFFFFFF) > 0x7F800000
+    return _as_narrow(builder, builder.select(is_nan, builder.const(bits.dtype, 0x7FC00000), rounded))
+
+
+def _as_narrow(builder: Builder, bits: Value) -> Value:
+    """Return the f32 of bits whose lower half is zero, and remember that it is a bf16 value."""
+    value = bitcast(builder, bits, "f32")
+    key = ("bf16", value.id)
+    if key not in builder.memo:
+        builder.memo[key] = value.id
+        builder.log.append(key)
+    return value
 
 
 def pack_bf16(builder: Builder, value: Value) -> Value:
     """Return, in the low half of a u32, the bf16 nearest to an f32; ties go to even and NaN stays NaN."""
     bits = bitcast(builder, value, "u32")
     upper = bits >> 16
+    if ("bf16", value.id) in builder.memo:
+        return upper
     rounded = (bits + ((upper & 1) + 0x7FFF)) >> 16
     is_nan = (bits & 0x7FFFFFFF) > 0x7F800000
     return builder.select(is_nan, upper | 0x40, rounded)

@@ -1,7 +1,9 @@
 """The meaning of elementwise operations for one element, as SPIR-V."""
 
 from .emit import SUPPORTED, combine, emit
-from .memory import load, store
+from .memory import load, load_run, store, store_run
 from .registers import Scalar, constant, register_dtype
 
-__all__ = ["SUPPORTED", "Scalar", "combine", "constant", "emit", "load", "register_dtype", "store"]
+__all__ = [
+    "SUPPORTED", "Scalar", "combine", "constant", "emit", "load", "load_run", "register_dtype", "store", "store_run",
+]  # fmt: skip

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from shaders.library.complex import Complex
 from shaders.spirv import Buffer, Builder, Shared, Value
 
@@ -31,3 +33,44 @@ def store(b: Builder, buffer: Buffer | Shared, index: Index, value: Scalar, dtyp
     # An f16 value is exact in its f32 register, so that the conversion in the store rounds nothing.
     del dtype
     buffer[index] = value
+
+
+# Bytes of the widest access, and components of the longest vector.
+_WIDEST, _COMPONENTS = 16, 4
+
+
+def load_run(b: Builder, buffer: Buffer, first: Value, count: int, dtype: str) -> list[Value]:
+    """Read `count` neighbouring elements from element `first`, a multiple of `count`; none is complex."""
+    group = _group(dtype, count)
+    result: list[Value] = []
+    for start in range(0, count, group):
+        place = first + start if start else first
+        if dtype == "bf16":
+            loaded = buffer.load_words(b.divide_exactly(place, group), group // 2)
+            words = [loaded] if group == 2 else [loaded[i] for i in range(group // 2)]
+            result += [half for word in words for half in (b.unpack_bf16(word), b.unpack_upper_bf16(word))]
+            continue
+        vector = buffer.load(place, group)
+        if dtype == "f16":
+            vector = b.convert(vector, "f32")
+        result += [vector[i] for i in range(group)]
+    return result
+
+
+def store_run(b: Builder, buffer: Buffer, first: Value, elements: Sequence[Scalar], dtype: str) -> None:
+    """Write neighbouring elements from element `first`, a multiple of their number; none is complex."""
+    registers = [element for element in elements if not isinstance(element, Complex)]
+    group = _group(dtype, len(registers))
+    for start in range(0, len(registers), group):
+        place = first + start if start else first
+        some = registers[start : start + group]
+        if dtype == "bf16":
+            words = [b.join_bf16(*some[i : i + 2]) for i in range(0, group, 2)]
+            buffer.store_words(b.divide_exactly(place, group), words[0] if len(words) == 1 else b.vector(words))
+        else:
+            buffer.store(place, b.vector(some))
+
+
+def _group(dtype: str, count: int) -> int:
+    """Return how many elements one access moves; bf16 goes in words of two."""
+    return min(count, _WIDEST // dtypes.itemsize(dtype), 2 * _COMPONENTS if dtype == "bf16" else _COMPONENTS)
