@@ -235,8 +235,9 @@ def pipeline(
 ) -> list[Value]:
     """Multiply every slab of depth into the totals.
 
-        two buffers: put(0) fetch(1) barrier | loop: load(t) put(t + 1) fetch(t + 2) multiply(t)  barrier
-        one buffer:  put(0) fetch(1) barrier | loop: load(t) multiply(t)  barrier  put(t + 1) fetch(t + 2)  barrier
+        first:       fetch(0) fetch(1) put(0) barrier
+        two buffers: load(t) put(t + 1) fetch(t + 2) multiply(t)  barrier
+        one buffer:  load(t) multiply(t)  barrier  put(t + 1) fetch(t + 2)  barrier
 
     A slab is put down one round after it was fetched, and the next fetch starts at once: loads have a whole round to
     arrive. With two buffers one barrier a round is enough. Past the end the last slab is fetched and put down again,
@@ -246,10 +247,10 @@ def pipeline(
     if start.constant is not None and stop.constant is not None and stop.constant - start.constant <= step:
         return _once(builder, start, slabs, totals, multiply)
     last = stop - 1 - (stop - 1 - start) % step
-    for slab in slabs:
-        slab.put(0, slab.fetch(start))
+    first = [slab.fetch(start) for slab in slabs]
     following = builder.min(start + step, last)
     fetched = [value for slab in slabs for value in slab.fetch(following)]
+    _put_all(slabs, first)
     builder.barrier(shared_only=True)
 
     def one(first: Value, carried: list[Value]) -> list[Value]:
@@ -278,9 +279,14 @@ def _once(
     builder: Builder, start: Value, slabs: Sequence[Slab], totals: Sequence[Value], multiply: Multiply
 ) -> list[Value]:
     """Multiply the only slab there is."""
-    for slab in slabs:
-        slab.put(0, slab.fetch(start))
+    _put_all(slabs, [slab.fetch(start) for slab in slabs])
     builder.barrier(shared_only=True)
     totals = multiply(builder.const("u32", 0), list(totals), lambda: None)
     builder.barrier(shared_only=True)
     return totals
+
+
+def _put_all(slabs: Sequence[Slab], fetched: Sequence[Sequence[Value]]) -> None:
+    """Put down the first slab of each operand: all were fetched before, so that one waits for no other."""
+    for slab, values in zip(slabs, fetched, strict=True):
+        slab.put(0, values)
