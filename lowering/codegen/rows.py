@@ -24,6 +24,7 @@ from .combine import Reduction, State
 from .expression import Expression
 from .index import Index
 from .runs import Runs, store_all
+from .uniform import hoist
 
 # The body of a loop: from its counter and what it carries to what it carries on.
 Body = Callable[[Register, list[Register]], list[Register]]
@@ -59,6 +60,7 @@ def emit(builder: Builder, expression: Expression, fusion: Node, schedule: Sched
     """A workgroup reduces workgroup / lanes rows; lanes of a row walk it side by side."""
     row = _locate(builder, expression, fusion, schedule)
     walk = _Walk(expression, fusion, schedule, row)
+    hoist(expression, fusion, row.kept)
     for phase in phases(fusion.attributes["body"]):
         reductions = [Reduction(expression, node) for node in phase]
         states = walk.reduce(reductions)
