@@ -19,21 +19,19 @@ from ..exact.pairs import MaskMod, ScoreMod
 from ..exact.prepare import Prepared, prepare
 from ..exact.tiled import finite
 from ..kernels.problem import DEFAULT_TILE, program_rows
-from ..kernels.visits import Visits
+from ..kernels.visits import Visits, list_some
 from ..tiling.audit import Audit, Audited
 from ..tiling.certificate import Certificate, perturbation_bounds
 from ..tiling.plan import Budget, Certified, Resolution
+from ..tiling.summary import Around, surround_heads
 from .audit import audit_results, check_audit
 from .bounds import PairBounds, bound_pairs
 from .budget import keep_heaviest, tile_counts
-from .certify import certify, score_slack, sum_slack
-from .choose import seed_visits, skip_within
+from .certify import certify, score_slack
+from .choose import keep_within, log_odds, may_leave, seed_slack, seed_visits
 from .levels import Level, given_level, narrow_levels
 from .resolution import check_resolution, tile_of
 from .work import price
-
-# Channels of values that matrix units take at a time.
-_FEW_CHANNELS = 16
 
 
 def adaptive_attention(
@@ -122,31 +120,33 @@ def adaptive_attention(
 def _attend(
     prepared: Prepared, resolution: Resolution, audit: Audit | None, audit_key: Array | None
 ) -> tuple[Attended, Certificate]:
-    _, member, values, options = prepared
     is_half = isinstance(resolution, Certified) and resolution.products == "half"
-    own = _rows(prepared, 2 if is_half else values.dtype.itemsize)
+    own = _rows(prepared, 2 if is_half else prepared.values.dtype.itemsize)
     tile = tile_of(resolution, own)
-    bounds = bound_pairs(member, values, options, tile, 3 if is_half else 1)
+    prepared, places = _surround(prepared, tile)
+    _, member, values, options = prepared
+    bounds = bound_pairs(member, places, options, tile, 3 if is_half else 1)
     given = given_level(member, values, bounds)
     levels = (*narrow_levels(member, values, bounds), given) if is_half else (given,)
     # A bound that is not a number is no reason to leave anything out.
-    visited, extra = ~(bounds.upper == -jnp.inf), []
-    tables = [visited]
+    visits, extra = Visits(~(bounds.upper == -jnp.inf), bounds.is_open), []
+    tables = [visits.visited]
     if isinstance(resolution, Certified):
-        share = _shares(bounds, visited, resolution)
-        skipped, looked_at = _skipped(prepared, bounds, levels[0], share[0])
-        visited, extra = visited & ~skipped, [looked_at]
-        tables = _assign(bounds, levels, visited, share[1])
+        slack = score_slack(bounds, visits.visited)
+        share = _shares(resolution, slack)
+        visits, looked_at = _keep(prepared, bounds, levels[0], slack, share[0])
+        extra, tables = [looked_at], _assign(bounds, levels, visits.visited, share[1])
     elif isinstance(resolution, Budget):
-        counts = tile_counts(resolution, visited, price(given, tile), tile)
-        visited = keep_heaviest(bounds.upper, _seeds(prepared, bounds), counts)
-        tables = [visited]
-    visits = _refined(Visits(visited, bounds.is_open), prepared, tile)
+        counts = tile_counts(resolution, visits.visited, price(given, tile), tile)
+        visits = visits._replace(visited=keep_heaviest(bounds.upper, _seeds(prepared, bounds), counts))
+        tables = [visits.visited]
+    visits = _refined(visits, prepared, tile)
     if not is_half:
         results = attend_grouped(member, values, options, visits)
         sums = [lax.stop_gradient(results[1])]
     else:
-        found = [_at_level(prepared, bounds, *each) for each in zip(levels, tables, strict=True)]
+        tables_of = [Visits(table, bounds.is_open) for table in tables]
+        found = [_at_level(prepared, *each, tile) for each in zip(levels, tables_of, strict=True)]
         sums = [log_sums for _, log_sums in found]
         results = attend_grouped(member, values, options, visits, _merge(found, values.dtype))
     promise = resolution.eps if isinstance(resolution, Certified) else 1.0
@@ -165,15 +165,23 @@ def _exactly(prepared: Prepared, bounds: PairBounds, visited: Array) -> Results:
     return attend_grouped(*prepared[1:], visits)
 
 
+def _surround(prepared: Prepared, tile: int) -> tuple[Prepared, tuple[Around, ...]]:
+    """Find where the tiles of queries, keys and values lie; the rows are then read from where that put them."""
+    member = prepared.member
+    found = [surround_heads(rows, tile) for rows in (member.queries, member.keys, prepared.values)]
+    places, (queries, keys, values) = zip(*found, strict=True)
+    return prepared._replace(member=member._replace(queries=queries, keys=keys), values=values), places
+
+
 def _rows(prepared: Prepared, bytes_each: int) -> int:
     """Return the rows of a program's tile in numbers of this many bytes."""
     width, channels = prepared.member.keys.shape[-1], prepared.values.shape[-1]
     return program_rows(bytes_each, max(1, width), max(1, channels))
 
 
-def _shares(bounds: PairBounds, visited: Array, resolution: Certified) -> tuple[Array, Array]:
+def _shares(resolution: Certified, slack: Array) -> tuple[Array, Array]:
     """Share out a promise: to what is left out, and to products of fewer bits; rounding takes its part first."""
-    rounding = perturbation_bounds(2 * score_slack(bounds, visited)).total_variation
+    rounding = perturbation_bounds(2 * slack).total_variation
     # Rounding that takes half of it or more makes the promise unsound, which the certificate says.
     rest = jnp.maximum(resolution.eps - rounding, resolution.eps / 2)
     share = resolution.skip_share if resolution.products == "half" else 1.0
@@ -185,23 +193,21 @@ def _seeds(prepared: Prepared, bounds: PairBounds) -> Array:
     return seed_visits(bounds.upper, _first_places(prepared, bounds.upper.shape[2], bounds.tile), bounds.tile)
 
 
-def _skipped(prepared: Prepared, bounds: PairBounds, level: Level, eps: Array) -> tuple[Array, tuple[Level, Array]]:
-    """Choose what is left out, by partition sums of the tiles nearby in the cheapest products; say what was scored."""
-    member, values_shape = prepared.member, prepared.values.shape
-    queries, tiles, tile = member.queries.shape[1], bounds.upper.shape[2], bounds.tile
+def _keep(
+    prepared: Prepared, bounds: PairBounds, level: Level, slack: Array, eps: Array
+) -> tuple[Visits, tuple[Level, Array]]:
+    """Choose what is kept, by partition sums of the tiles nearby in the cheapest products; say what was scored."""
     seeds = _seeds(prepared, bounds)
-    if values_shape[-1] <= member.keys.shape[-1]:
-        # Nobody looks at the averages: a few channels are enough, where they do not set the rows of a program.
-        level = level._replace(values=level.values[..., :_FEW_CHANNELS])
-    _, log_sums = _at_level(prepared, bounds, level, seeds)
-    known = jnp.moveaxis(log_sums, 1, 2)
-    known = jnp.pad(known, [(0, 0), (0, 0), (0, tiles * tile - queries)], constant_values=jnp.inf)
-    least = jnp.min(known.reshape(*known.shape[:2], tiles, tile), axis=3)
-    # What was summed may be too high.
-    error = jnp.max(jnp.where(seeds, level.score_error, 0), axis=3)
-    least -= error + score_slack(bounds, seeds) + sum_slack(bounds, seeds)
-    # What was looked at is kept: there is always something, and what is left out is compared with no less.
-    return skip_within(bounds.upper, least, eps) & ~seeds, (level, seeds)
+    # What was summed may be too high, by no more than anything that may be summed.
+    error = jnp.max(jnp.where(bounds.upper == -jnp.inf, 0, level.score_error), axis=3)
+    log_room = log_odds(eps, bounds) - error - slack - seed_slack(bounds)
+    # Where the bounds alone say that nothing can be left out, nothing is scored for it.
+    looks = may_leave(bounds.upper, log_room)
+    scored = seeds & looks[..., None]
+    listed = jax.vmap(jax.vmap(list_some))(seeds, bounds.is_open, looks)
+    _, log_sums = _at_level(prepared, level, Visits(scored, bounds.is_open, listed), bounds.tile, sums_only=True)
+    # No value was read.
+    return keep_within(bounds, seeds, log_sums, log_room), (level._replace(values=level.values[..., :0]), scored)
 
 
 def _assign(bounds: PairBounds, levels: tuple[Level, ...], visited: Array, eps: Array) -> list[Array]:
@@ -214,12 +220,13 @@ def _assign(bounds: PairBounds, levels: tuple[Level, ...], visited: Array, eps: 
     return [*tables, rest]
 
 
-def _at_level(prepared: Prepared, bounds: PairBounds, level: Level, visited: Array) -> tuple[Array, Array]:
+def _at_level(
+    prepared: Prepared, level: Level, visits: Visits, tile: int, *, sums_only: bool = False
+) -> tuple[Array, Array]:
     """Attend to some tiles in the numbers of a level, without derivatives."""
-    options = dataclasses.replace(prepared.options, products=level.products)
-    visits = Visits(visited, bounds.is_open)
+    options = dataclasses.replace(prepared.options, products=level.products, sums_only=sums_only)
     if level.products == "given":
-        visits = _refined(visits, prepared, bounds.tile)
+        visits = _refined(visits, prepared, tile)
     out, log_sums = lax.stop_gradient(attend_grouped(level.member, level.values, options, visits))
     return out if level.value_unit is None else out * level.value_unit, log_sums
 
@@ -234,7 +241,7 @@ def _refined(visits: Visits, prepared: Prepared, tile: int) -> Visits:
             table = lax.slice_in_dim(jnp.repeat(table, tile // own, axis=axis), 0, count, axis=axis)
         return table
 
-    return visits if own == tile else Visits(*map(cut, visits[:2]))
+    return visits if own == tile else Visits(cut(visits.visited), cut(visits.is_open))
 
 
 def _merge(found: list[tuple[Array, Array]], dtype: Any) -> tuple[Array, Array]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -17,8 +18,8 @@ from ..exact.pairs import Pairs
 from ..exact.scores import FIDELITY
 from ..tiling.cut import split
 from ..tiling.intervals import follow, tile_bounds
-from ..tiling.mass import Interval, dual_bound
-from ..tiling.summary import Ball, surround
+from ..tiling.mass import Interval, around_bound
+from ..tiling.summary import Around
 
 Tiles = Float[Array, "batch heads query_tiles key_tiles"]
 QueryTiles = Float[Array, "batch heads query_tiles"]
@@ -47,9 +48,9 @@ class PairBounds(NamedTuple):
     slope: Tiles
     slack: QueryTiles
     rounding: Tiles
-    queries: Ball
-    keys: Ball
-    values: Ball
+    queries: Around
+    keys: Around
+    values: Around
     scale: Float[Array, "batch heads"]
     tile: int
 
@@ -59,13 +60,7 @@ class PairBounds(NamedTuple):
         return self.queries.members.shape[1] // self.keys.members.shape[1]
 
 
-def bound_pairs(
-    member: Member,
-    values: Float[Array, "batch keys key_heads channels"],
-    options: Options,
-    tile: int,
-    products: int = 1,
-) -> PairBounds:
+def bound_pairs(member: Member, places: Sequence[Around], options: Options, tile: int, products: int = 1) -> PairBounds:
     """Bound the weights of all pairs of tiles.
 
     log sum_(j in T) e^(s_ij) <= log |T| + max s,   max s from balls around the mean query and the mean key, then
@@ -73,24 +68,27 @@ def bound_pairs(
 
     Args:
         member: how scores are computed.
-        values: of the keys.
+        places: where queries, keys and values lie, by tiles of each head.
         options: what happens to a pair.
         tile: rows of a tile of either side.
         products: that a product of rows is made of.
     """
-    asking, looked_at, held = (_surround(rows, tile) for rows in (member.queries, member.keys, values))
+    asking, looked_at, held = map(_raised, places)
     group = asking.members.shape[1] // looked_at.members.shape[1]
-    whole = jax.tree.map(lambda each: jnp.repeat(each, group, axis=1), looked_at)
+    whole = jax.tree.map(lambda each: jnp.repeat(each, group, axis=1), looked_at) if group > 1 else looked_at
     scale = jnp.asarray(lax.stop_gradient(member.scale), whole.members.dtype)
     scale = jnp.broadcast_to(scale, whole.members.shape[:2])
-    scores = jax.vmap(jax.vmap(partial(_score_interval, member)))(asking, whole, scale)
+    scores = _score_interval(member, asking, whole, scale)
     slack, room = _slack(member, asking, whole, scale, products)
     scores = Interval(scores.low - slack[..., None], scores.high + slack[..., None])
     chain = chain_of(member, options, is_plain=False)
     high, is_open, slope, rounding = scores.high, jnp.ones(scores.high.shape, bool), *_unchanged(scores.high)
     if chain:
-        places = _places(member.queries, asking, tile), _places(member.keys, whole, tile)
-        high, is_open, slope, rounding = _through(chain, scores, room, places)
+        ends = _places(member.queries, asking, tile), _places(member.keys, whole, tile)
+        high, is_open, slope, rounding = _through(chain, scores, room, ends)
+    if chain and member.queries.dtype.itemsize == 2:
+        # Scores of 16-bit rows go on in units of log 2. What lies below the largest one is rounded with its exponent.
+        rounding += jnp.finfo(scale.dtype).eps * jnp.where(jnp.isfinite(high), jnp.abs(high), 0)
     if member.mods:
         # What a metric takes from squares of rows was summed before.
         rounding += jnp.finfo(scale.dtype).eps * (member.keys.shape[-1] + 8) * jnp.abs(high)
@@ -109,25 +107,24 @@ def tiles_of(rows: Float[Array, "batch rows heads width"], tile: int) -> tuple[A
     return jax.vmap(jax.vmap(partial(split, tile=tile)))(jnp.swapaxes(rows, 1, 2))
 
 
-def _surround(rows: Float[Array, "batch rows heads width"], tile: int) -> Ball:
-    """Find the balls of tiles, [batch, heads, tiles]; a length whose square is no normal number may be lost in one."""
-    found = jax.vmap(jax.vmap(partial(surround, tile=tile), 1))(rows)
-    lost = math.sqrt(rows.shape[-1] * float(jnp.finfo(found.radius.dtype).tiny))
+def _raised(found: Around) -> Around:
+    """Raise what bounds lengths: one whose square is no normal number may be lost."""
+    lost = math.sqrt(found.center.shape[-1] * float(jnp.finfo(found.radius.dtype).tiny))
     return found._replace(radius=found.radius + lost, longest=found.longest + lost)
 
 
-def _score_interval(member: Member, asking: Ball, keys: Ball, scale: Float[Array, ""]) -> Interval:
-    """Bound the scores of one head before anything happens to them."""
+def _score_interval(member: Member, asking: Around, keys: Around, scale: Float[Array, "batch heads"]) -> Interval:
+    """Bound the scores before anything happens to them."""
     if member.score is not FIDELITY:
-        return dual_bound(asking, keys, scale=scale)
+        return around_bound(asking, keys, scale)
     # Overlaps of rays lie between 0 and 1.
-    shape = asking.members.shape + keys.members.shape
+    shape = (*asking.members.shape, keys.members.shape[2])
     ends = jnp.minimum(scale, 0), jnp.maximum(scale, 0)
-    return Interval(*(jnp.full(shape, end) for end in ends))
+    return Interval(*(jnp.broadcast_to(end[..., None, None], shape) for end in ends))
 
 
 def _slack(
-    member: Member, asking: Ball, keys: Ball, scale: Float[Array, "batch heads"], products: int
+    member: Member, asking: Around, keys: Around, scale: Float[Array, "batch heads"], products: int
 ) -> tuple[QueryTiles, QueryTiles]:
     """Bound the rounding of products of rows, and how far products of 16-bit numbers may be from them.
 
@@ -135,7 +132,7 @@ def _slack(
     additions that may cut off. Rows that were brought to length one were rounded too.
     """
     eps = jnp.finfo(scale.dtype).eps
-    units = (products * keys.key_sum.shape[-1] + 8) * eps
+    units = (products * keys.center.shape[-1] + 8) * eps
     if member.limits is not None or member.score is FIDELITY:
         units += 8 * jnp.finfo(member.keys.dtype).eps
     if member.score is FIDELITY:
@@ -172,7 +169,7 @@ def _through(
     return high, is_open, slope, rounding
 
 
-def _places(rows: Array, tiles: Ball, tile: int) -> Interval:
+def _places(rows: Array, tiles: Around, tile: int) -> Interval:
     """Return between which places the rows of each tile lie."""
     first = jnp.arange(tiles.members.shape[2], dtype=jnp.int32) * tile
     return Interval(first, jnp.maximum(jnp.minimum(first + tile, rows.shape[1]) - 1, first))

@@ -12,7 +12,6 @@ from jaxtyping import Array, Float
 
 from ..tiling.audit import Audited
 from ..tiling.certificate import Certificate, perturbation_bounds, rounding_of_exp, skipped_weight
-from ..tiling.planned import spread
 from .bounds import PairBounds, QueryTiles, Visited
 from .levels import Level
 from .work import Work, count_work
@@ -59,7 +58,7 @@ def certify(
         audited: queries of a head that were computed again, and what that found.
     """
     visited = jnp.any(jnp.stack([each for _, each, _ in parts]), axis=0)
-    channels = bounds.values.key_sum.shape[-1]
+    channels = bounds.values.center.shape[-1]
     log_sums = logsumexp(jnp.stack([each for *_, each in parts]), axis=0)
     by_query = partial(_by_query, bounds, queries=log_sums.shape[1])
     exponent, summed = by_query(score_slack(bounds, visited)), by_query(sum_slack(bounds, visited, rounds))
@@ -152,7 +151,11 @@ def _log_left(bounds: PairBounds, visited: Visited) -> QueryTiles:
 
 
 def _values(bounds: PairBounds) -> tuple[Array, ...]:
-    """Return how far values lie from their mean and from the origin at most, and their scale; of each key head."""
+    """Return how far values lie from one point and from the origin at most, and their scale; of each key head."""
     held = bounds.values
-    away, longest = spread(held.members, held.key_sum, held.radius)
+    # Any point does. The mean of the first tile is there already.
+    distance = jnp.sqrt(jnp.sum(jnp.square(held.center - held.center[:, :, :1]), axis=3))
+    longest = jnp.max(held.longest, axis=2)
+    rounding = jnp.finfo(longest.dtype).eps * (held.center.shape[3] + 8) * longest
+    away = jnp.max(distance + held.radius, axis=2) + rounding
     return away, longest, jnp.sqrt(jnp.sum(held.square_sum, axis=2) / jnp.maximum(jnp.sum(held.members, axis=2), 1))

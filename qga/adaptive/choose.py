@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import math
+from functools import partial
+
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int
+from jaxtyping import Array, Bool, Float, Int
 
+from ..kernels.call import launch
+from ..kernels.choice import choice_kernel
+from ..kernels.visits import FEW, Visits, unpack
 from ..tiling.plan import largest_within
-from .bounds import QueryTiles, Tiles, Visited
+from .bounds import PairBounds, QueryTiles, Tiles, Visited
 
-# Up to this many tiles of keys all thresholds are tried at once; with more the threshold is found by bisection.
-_FEW = 256
+# Seeds of a tile of queries, at most: the two tiles at its place, the one before, the heaviest.
+_SEEDS = 4
 
 
 def seed_visits(upper: Tiles, first_places: Int[Array, "batch query_tiles"], tile: int) -> Visited:
@@ -31,27 +37,62 @@ def seed_visits(upper: Tiles, first_places: Int[Array, "batch query_tiles"], til
     return (is_near | is_heaviest) & ~(upper == -jnp.inf)
 
 
-def skip_within(upper: Tiles, least: QueryTiles, eps: QueryTiles) -> Visited:
-    """Leave out the lightest tiles, while what they weigh stays below eps for every query of a tile.
+def log_odds(eps: QueryTiles, bounds: PairBounds) -> QueryTiles:
+    """Return at most log eps / (1 - eps), by as much less as sums over all tiles of keys may round."""
+    rounding = -2 * bounds.upper.shape[3] * float(jnp.finfo(bounds.upper.dtype).eps)
+    return jnp.log(eps) - jnp.log1p(-eps) + math.log1p(rounding)
+
+
+def seed_slack(bounds: PairBounds) -> float:
+    """Bound the relative rounding of sums over seeds: of the terms of a tile, then of tile after tile."""
+    return float(jnp.finfo(bounds.upper.dtype).eps) * (bounds.tile + 8 + 3 * _SEEDS)
+
+
+def may_leave(upper: Tiles, log_room: QueryTiles) -> Bool[Array, "batch heads query_tiles"]:
+    """Tell where something may be left out whatever the seeds weigh: they weigh no more than their bounds say.
+
+    Args:
+        upper: at least the log weight of each tile; the heaviest is a seed.
+        log_room: as in ``keep_within``.
+    """
+    lightest = jnp.min(jnp.where(upper == -jnp.inf, jnp.inf, upper), axis=3)
+    return ~(lightest > jnp.max(upper, axis=3) + math.log(_SEEDS) + log_room)
+
+
+def keep_within(
+    bounds: PairBounds, seeds: Visited, log_sums: Float[Array, "batch queries heads"], log_room: QueryTiles
+) -> Visits:
+    """Leave out the lightest tiles, while what they weigh stays below a share of the weight of every query of a tile.
 
     sum_skipped e^U <= eps / (1 - eps) Z'   =>   skipped / (skipped + kept) <= eps,   where what Z' sums is kept
 
+    Up to ``FEW`` tiles of keys one kernel compares all pairs of them and lists what is kept; with more a threshold is
+    found by bisection, and lists are made by sums.
+
     Args:
-        upper: U, at least the log weight of each tile.
-        least: at most log Z' of each query of a tile; minus infinity where none is known, and nothing is left out.
-        eps: share of the weight that may be left out.
+        bounds: U, at least the log weight of each tile, minus infinity where everything is hidden.
+        seeds: tiles that log Z' sums. They are kept: there is always something, and what is left out is compared with
+            no less.
+        log_sums: log Z' of each query; minus infinity where none is known, and nothing is left out.
+        log_room: ``log_odds``, less what log Z' may be too high.
 
     Returns:
-        Which tiles are left out. Tiles of equal bounds share their fate.
+        Which tiles are kept, none of those that are hidden. Tiles of equal bounds share their fate, but for seeds.
     """
-    count = upper.shape[3]
-    # Sums round too.
-    room = jnp.log(eps) - jnp.log1p(-eps) + jnp.log1p(-2 * count * jnp.finfo(upper.dtype).eps) + least
-    relative = jnp.where(upper == -jnp.inf, -jnp.inf, upper - room[..., None])
-    if count <= _FEW:
-        weights, is_lighter = jnp.exp(relative), relative[..., None, :] <= relative[..., None]
-        fits = jnp.sum(jnp.where(is_lighter, weights[..., None, :], 0), axis=4) <= 1
-        # Nothing is lighter than what is no number.
-        return fits & ~jnp.isnan(relative)
-    threshold = jax.vmap(jax.vmap(jax.vmap(lambda logs: largest_within(logs, jnp.zeros((), logs.dtype)))))
-    return relative <= threshold(relative)[..., None]
+    keep = partial(_keep_few if bounds.upper.shape[3] <= FEW else _keep_many, bounds.tile)
+    return jax.vmap(jax.vmap(keep))(bounds.upper, bounds.is_open, seeds, log_room, jnp.moveaxis(log_sums, 1, 2))
+
+
+@partial(jax.jit, static_argnums=0)
+def _keep_few(tile: int, upper: Array, is_open: Array, seeds: Array, room: Array, log_sums: Array) -> Visits:
+    operands = upper, is_open, seeds, room[:, None], log_sums
+    visited, *lists = launch(choice_kernel(*operands, tile), *operands)
+    return Visits(visited, is_open, unpack(lists))
+
+
+def _keep_many(tile: int, upper: Array, is_open: Array, seeds: Array, room: Array, log_sums: Array) -> Visits:
+    known = jnp.pad(log_sums, (0, len(upper) * tile - len(log_sums)), constant_values=jnp.inf)
+    room += jnp.min(known.reshape(-1, tile), axis=1)
+    relative = jnp.where(upper == -jnp.inf, -jnp.inf, upper - room[:, None])
+    limit = jax.vmap(lambda logs: largest_within(logs, jnp.zeros((), logs.dtype)))(relative)
+    return Visits((seeds | ~(relative <= limit[:, None])) & (upper != -jnp.inf), is_open)

@@ -17,7 +17,8 @@ from ..kernels.attention import (
     split_kernel,
 )
 from ..kernels.call import call_pallas
-from ..kernels.problem import Problem, TilePlan, operands, sizes_of, with_lists
+from ..kernels.log_sums import sum_kernel
+from ..kernels.problem import Problem, TilePlan, channels_of, operands, sizes_of, with_lists
 from ..kernels.target import Target
 from ..tiling.state import State, state_merge, state_read
 
@@ -34,7 +35,11 @@ def state_on(plan: TilePlan, target: Target, problem: Problem, peak: Array | Non
 def average_on(plan: TilePlan, target: Target, problem: Problem, peak: Array | None) -> Outputs:
     """Return the averages and log sums of a lifted problem, relative to a peak where one is known."""
     problem = with_lists(problem)
-    if peak is not None:
+    if plan.sums_only:
+        nothing = jnp.full(problem.planes[0].shape[:1], -jnp.inf, problem.scale.dtype)
+        (log_sums,) = target.launch(sum_kernel(plan, problem, target), *operands(problem), nothing)
+        out = jnp.zeros((len(log_sums), channels_of(plan, problem)), problem.dtype)
+    elif peak is not None:
         out, log_sums = state_read(state_on(plan, target, problem, peak))
     elif target is Target.VULKAN and parts_of(plan, sizes_of(plan, problem)) > 1:
         parts = State(*target.launch(split_kernel(plan, problem), *operands(problem)))

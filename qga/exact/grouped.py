@@ -50,6 +50,7 @@ class Options:
         tile: keys scored at a time, at most.
         derivatives: as in ``TilePlan``.
         products: as in ``TilePlan``.
+        sums_only: likewise.
     """
 
     is_causal: bool
@@ -68,6 +69,7 @@ class Options:
     tile: int
     derivatives: Derivatives
     products: Products = "given"
+    sums_only: bool = False
 
     @property
     def ahead(self) -> int | None:
@@ -122,6 +124,7 @@ def attend_grouped(
         scale_moves=isinstance(member.scale, jax.Array), window=options.window if is_plain else (None, None),
         modifier=cut and cut.modifier, bound=_bound(member, options, member.queries.dtype),
         parts=max(1, _PROGRAMS // max(1, batch * groups)), products=options.products, page_rows=page_rows,
+        sums_only=options.sums_only,
     )  # fmt: skip
     return _map(plan, shape, (member, values, known), cut, _spans(options, shape), visits)
 

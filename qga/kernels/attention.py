@@ -218,7 +218,7 @@ def _average_to(plan: TilePlan, sizes: Sizes, place: Place, given: Problem, resu
 def _lead(place: Place, *refs: Any, plan: TilePlan, sizes: Sizes) -> None:
     given, (out, log_sums) = split_refs(sizes, refs)
     rows, dtype, unit = sizes.query_tile, given.scale.dtype, math.log(2)
-    over_keys = partial(_over_keys, plan, sizes, place[0], given, unit=unit)
+    over_keys = partial(fold_keys, plan, sizes, place[0], given, unit=unit)
 
     def look(peak: Array, scores: Array, values: Array, *, factors: None) -> Array:
         del values, factors
@@ -239,6 +239,8 @@ def _lead_step(plan: TilePlan, sizes: Sizes, number: int | Array, steps: Steps) 
     Biases fall with the distance or rise along the keys more often than not: where scores are modified, these are the
     tiles at the queries' own places and the last one. A window or a segment shows a query its own place, too.
     """
+    if steps.lead is not None:
+        return Steps(steps.lead, steps.lead, steps.lead + sizes.query_tile // sizes.key_tile)
     if plan.modifier is None and plan.back is None and not sizes.has_span:
         hides_nothing = isinstance(steps.opened, int) and steps.opened == steps.stop
         return steps._replace(opened=int(hides_nothing), stop=1)
@@ -272,7 +274,7 @@ def _state(
     nothing = jnp.zeros((rows,), dtype), jnp.zeros((rows, columns), dtype)
     is_in_bits = given.dtype.itemsize == 2
     unit = math.log(2) if is_in_bits else 1.0
-    over_keys = partial(_over_keys, plan, sizes, number, given, unit=unit, narrow=narrow)
+    over_keys = partial(fold_keys, plan, sizes, number, given, unit=unit, narrow=narrow)
     if plan.bound is not None:
         peak = jnp.full((rows,), plan.bound, dtype)
         add = partial(_add_known, plan.bound / unit, exp=jnp.exp2 if is_in_bits else jnp.exp)
@@ -304,7 +306,7 @@ def _pass(place: Place, *refs: Any, plan: TilePlan, sizes: Sizes) -> None:
     given, (peak, mass, total) = split_refs(sizes, refs)
     start = jnp.zeros(mass.shape, mass.dtype), jnp.zeros(total.shape, total.dtype)
     add = partial(_add_known, peak[...][:, None])
-    sums = _over_keys(plan, sizes, place[0], given, add, start, unit=1.0, narrow=None)
+    sums = fold_keys(plan, sizes, place[0], given, add, start, unit=1.0, narrow=None)
     mass[...], total[...] = sums[0], _in_full(given, sums[1])
 
 
@@ -324,7 +326,7 @@ def _add_known(
     return sums[0] + jnp.sum(weights, axis=1), sums[1] + total
 
 
-def _over_keys(
+def fold_keys(
     plan: TilePlan,
     sizes: Sizes,
     number: int | Array,

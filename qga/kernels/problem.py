@@ -75,6 +75,7 @@ class TilePlan:
             or pairs of them that add up to the wider one, "split": rows of keys are (high, low, high), of planes
             (high, high, low), of values (high, low).
         page_rows: rows of a page, where keys and values lie in pages; None where they lie in order.
+        sums_only: whether nobody looks at averages: they are zeros, and values are not read.
     """
 
     score: Score
@@ -88,6 +89,7 @@ class TilePlan:
     parts: int = 32
     products: Products = "given"
     page_rows: int | None = None
+    sums_only: bool = False
 
     @property
     def back(self) -> int | None:
@@ -270,7 +272,7 @@ def is_steady(plan: TilePlan, problem: Problem) -> bool:
 
     That is a known bound, or the largest score of some tiles of keys, where every query sees a key of these.
     """
-    is_led = problem.mask is None and problem.visits is None and all(each is None for each in problem.storage)
+    is_led = problem.mask is None and all(each is None for each in problem.storage)
     return problem.dtype.itemsize == 2 and plan.products == "given" and (plan.bound is not None or is_led)
 
 
@@ -309,7 +311,8 @@ def list_operands(sizes: Sizes, problem: Problem) -> list[Operand]:
     def of_list(array: Array) -> Operand:
         return Operand(array, *[tile_of(1, *array.shape[1:])] * 2)
 
-    given, span, visits = problem.given, problem.span or (), problem.visits or ()
+    given, span = problem.given, problem.span or ()
+    visits = problem.visits if isinstance(problem.visits, Listed) else ()
     return [
         *(repeated(of_query(plane, sizes.width)) for plane in problem.planes),
         repeated(of_row(problem.keys, sizes.width)), of_row(problem.values, sizes.channels),
@@ -358,7 +361,7 @@ def split_refs(sizes: Sizes, refs: Sequence[Any]) -> tuple[Problem, Sequence[Any
     (mask,) = take(1) if sizes.is_masked else (None,)
     given = Given(*map(take, sizes.given))
     span = Span(*take(4)) if sizes.has_span else None
-    visits = Listed(*take(3)) if sizes.has_visits else None
+    visits = Listed(*take(5)) if sizes.has_visits else None
     scales = [take(count) for count in sizes.scales]
     storage = Storage(*(each[0] if each else None for each in scales), *take(int(sizes.page_tiles > 0)))
     return Problem(planes, keys, values, scale, mask, given, span, visits, storage), rest

@@ -21,7 +21,8 @@ class Steps(NamedTuple):
         opened: where rounds that hide nothing meet those that may.
         stop: one after the last round.
         is_open_first: whether nothing is hidden before ``opened``, or from it on.
-        at: round -> number of its tile; None where they are the same.
+        at: round from ``opened`` on -> number of its tile; None where they are the same, as they are before.
+        lead: the first round of a tile that is looked at, if there is any, where a list says so.
     """
 
     start: int | Array
@@ -29,6 +30,7 @@ class Steps(NamedTuple):
     stop: int | Array
     is_open_first: bool = True
     at: Callable[[Array], Array] | None = None
+    lead: int | Array | None = None
 
 
 def key_steps(plan: TilePlan, sizes: Sizes, first_query: int | Array, given: Problem) -> Steps:
@@ -73,22 +75,25 @@ def query_steps(plan: TilePlan, sizes: Sizes, first_key: int | Array, given: Pro
 
 def _visit_steps(listed: Sequence[Any], rounds: int) -> Steps:
     """Return the rounds of a list whose every tile takes ``rounds`` of them."""
-    tiles, opened, stop = listed
+    tiles = listed[0]
+    start, opened, stop, lead = (ref[0] * rounds for ref in listed[1:])
 
     def at(number: Array) -> Array:
+        number -= opened
         return tiles[0, number] if rounds == 1 else tiles[0, number // rounds] * rounds + number % rounds
 
-    return Steps(0, opened[0] * rounds, stop[0] * rounds, at=at)
+    return Steps(start, opened, stop, at=at, lead=lead)
 
 
 def over_tiles(steps: Steps, step: Callable[..., Any], start: Any) -> Any:
     """Fold ``step`` (number, carry, is_open) over the tiles of rounds."""
-    for low, high, is_open in (
-        (steps.start, steps.opened, steps.is_open_first), (steps.opened, steps.stop, not steps.is_open_first)
-    ):  # fmt: skip
+    for low, high, is_open, at in (
+        (steps.start, steps.opened, steps.is_open_first, None),
+        (steps.opened, steps.stop, not steps.is_open_first, steps.at),
+    ):
         is_empty = low is high or (isinstance(low, int) and isinstance(high, int) and low >= high)
         if not is_empty:
-            start = lax.fori_loop(low, high, partial(_step_at, steps.at, step, is_open=is_open), start)
+            start = lax.fori_loop(low, high, partial(_step_at, at, step, is_open=is_open), start)
     return start
 
 

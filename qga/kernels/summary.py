@@ -10,7 +10,10 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-from .call import Block, Kernel, Place
+from .call import Block, Kernel, Place, Promise
+
+# Subgroups of a program: a row that few invocations share is summed in few exchanges.
+_SUBGROUPS = 4
 
 
 def summary_kernel(
@@ -61,6 +64,38 @@ def ball_kernel(rows: Float[Array, "rows width"], tile: int, dtype: jnp.dtype) -
     )
 
 
+def around_kernel(rows: Float[Array, "batch rows heads width"], tile: int, dtype: jnp.dtype) -> Kernel:
+    """Return the kernel that finds where the rows of tiles lie, and puts heads in front of rows on the way.
+
+    Its results have axes [batch, heads, tiles]: centres, their lengths, sums of squares, radii, the largest lengths;
+    and the rows themselves.
+
+    Args:
+        rows: vectors; those of the last tile may be fewer.
+        tile: rows of a tile.
+        dtype: of the results but the last.
+    """
+    batch, count, heads, width = rows.shape
+    tiles = max(1, -(-count // tile))
+    columns = (width, 1, 1, 1, 1)
+    front = batch, heads, tiles
+    return Kernel(
+        partial(_go_around, rows=count, tile=tile),
+        front,
+        [Block((None, tile, None, width), lambda entry, head, i: (entry, i, head, 0))],
+        [
+            *(Block((None, None, None, size), lambda entry, head, i: (entry, head, i, 0)) for size in columns),
+            Block((None, None, tile, width), lambda entry, head, i: (entry, head, i, 0)),
+        ],
+        [
+            *(jax.ShapeDtypeStruct((*front, size), dtype) for size in columns),
+            jax.ShapeDtypeStruct((batch, heads, count, width), rows.dtype),
+        ],
+        "around",
+        Promise(subgroups=_SUBGROUPS),
+    )
+
+
 def _summarize(place: Place, *refs: Any) -> None:
     del place
     keys_ref, values_ref, exists_ref, count_ref, *rest = refs
@@ -86,6 +121,27 @@ def _surround(place: Place, *refs: Any, rows: int, tile: int) -> None:
     squares = jnp.sum(jnp.square(held), axis=1)
     count_ref[...], square_sum[...], longest[...] = count, jnp.sum(squares)[None], jnp.sqrt(jnp.max(squares))[None]
     sum_ref[...], radius_ref[...] = _center(held, exists, count)
+
+
+def _go_around(place: Place, *refs: Any, rows: int, tile: int) -> None:
+    rows_ref, center_ref, norm_ref, square_sum, radius_ref, longest, copy_ref = refs
+    read, dtype = rows_ref[...], center_ref.dtype
+    copy_ref[...] = read
+    held, count, exists = read.astype(dtype), jnp.asarray(tile, dtype), None
+    if rows % tile:
+        exists = place[2] * tile + lax.broadcasted_iota(jnp.int32, (tile, 1), 0) < rows
+        held = jnp.where(exists, held, 0)
+        count = jnp.clip(rows - place[2] * tile, 1, tile).astype(dtype)
+    squares = jnp.sum(jnp.square(held), axis=1)
+    center = jnp.sum(held, axis=0) / count
+    away = held - center[None, :]
+    away = jnp.sum(jnp.square(away if exists is None else jnp.where(exists, away, 0)), axis=1)
+    center_ref[...] = center
+    for ref, found in (
+        (norm_ref, jnp.sqrt(jnp.sum(jnp.square(center)))), (square_sum, jnp.sum(squares)),
+        (radius_ref, jnp.sqrt(jnp.max(away))), (longest, jnp.sqrt(jnp.max(squares))),
+    ):  # fmt: skip
+        ref[...] = found[None]
 
 
 def _center(rows: Array, exists: Array, count: Array) -> tuple[Array, Array]:

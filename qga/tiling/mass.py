@@ -9,7 +9,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from ..errors import ShapeError, describe, refuse
-from .summary import Ball, Summary, summary_center
+from .summary import Around, Ball, Summary, around, summary_center
 
 Queries = Float[Array, "queries width"]
 Pairs = Float[Array, "queries tiles"]
@@ -168,7 +168,7 @@ def excess_from_variance(variance: Float[Array, "*batch"], oscillation: Float[Ar
 def dual_bound(query_summary: Summary | Ball, summary: Summary | Ball, *, scale: Scale) -> Interval:
     """Bound the scores of all pairs of a tile of queries and a tile of keys.
 
-    |q k - c_Q c_T| <= |c_Q| r_T + |c_T| r_Q + r_Q r_T
+    |q k - c_Q c_T| <= |c_Q| r_T + |c_T| r_Q + r_Q r_T,   |q k| <= max|q| max|k|;   the tighter of the two
 
     Args:
         query_summary: of tiles of queries; its values are not looked at.
@@ -184,17 +184,23 @@ def dual_bound(query_summary: Summary | Ball, summary: Summary | Ball, *, scale:
 
     Source: Gray and Moore 2001.
     """
-    centers = summary_center(query_summary)
-    scaled = _scaled("dual_bound", centers, summary, scale)
-    middle = _product(scaled, summary_center(summary))
-    dtype, size = middle.dtype, jnp.abs(jnp.asarray(scale, middle.dtype))
-    query_norm, norm = (_norm(summary_center(each)) for each in (query_summary, summary))
-    query_radius, radius = query_summary.radius, summary.radius
-    reach = jnp.outer(query_norm, radius) + jnp.outer(query_radius, norm) + jnp.outer(query_radius, radius)
-    terms = _depth(summary)[None, :] + _depth(query_summary)[:, None]
-    slack = 3 * jnp.finfo(dtype).eps * terms * jnp.outer(query_summary.longest, summary.longest)
-    spread = size * (reach + slack)
-    return _present(jnp.outer(query_summary.members, summary.members) > 0, middle - spread, middle + spread)
+    _scaled("dual_bound", summary_center(query_summary), summary, scale)
+    scale = jnp.asarray(scale, summary.members.dtype)
+    return around_bound(around(query_summary), around(summary), scale)
+
+
+def around_bound(queries: Around, keys: Around, scale: Float[Array, "*batch"]) -> Interval:
+    """Compute ``dual_bound`` for any axes in front."""
+    middle, size = _product(queries.center, keys.center), jnp.abs(scale)[..., None, None]
+    outer = lambda one, other: one[..., :, None] * other[..., None, :]  # noqa: E731
+    reach = outer(queries.norm, keys.radius) + outer(queries.radius, keys.norm + keys.radius)
+    depths = (3 * each.center.shape[-1] + each.members + 16 for each in (queries, keys))
+    terms = next(depths)[..., :, None] + next(depths)[..., None, :]
+    farthest = outer(queries.longest, keys.longest)
+    slack = 3 * jnp.finfo(middle.dtype).eps * terms * farthest
+    middle, reach, farthest = scale[..., None, None] * middle, size * (reach + slack), size * (farthest + slack)
+    there = outer(queries.members, keys.members) > 0
+    return _present(there, jnp.maximum(middle - reach, -farthest), jnp.minimum(middle + reach, farthest))
 
 
 def _scaled(name: str, queries: Queries, summary: Summary | Ball, scale: Scale) -> Queries:
@@ -212,7 +218,7 @@ def _scaled(name: str, queries: Queries, summary: Summary | Ball, scale: Scale) 
 
 def _product(queries: Queries, vectors: Float[Array, "tiles width"]) -> Pairs:
     # Some devices multiply float32 with fewer bits unless asked not to; a bound of rounding must know.
-    return jnp.matmul(queries, vectors.T, precision=lax.Precision.HIGHEST)
+    return jnp.matmul(queries, jnp.swapaxes(vectors, -1, -2), precision=lax.Precision.HIGHEST)
 
 
 def _interval(queries: Queries, summary: Summary, slack: Pairs) -> Interval:
@@ -249,5 +255,5 @@ def _depth(summary: Summary | Ball) -> Float[Array, " tiles"]:
     return 3 * summary.key_sum.shape[-1] + summary.members + 16
 
 
-def _norm(vectors: Float[Array, "rows width"]) -> Float[Array, " rows"]:
-    return jnp.sqrt(jnp.sum(jnp.square(vectors), axis=1))
+def _norm(vectors: Float[Array, "*rows width"]) -> Float[Array, "*rows"]:
+    return jnp.sqrt(jnp.sum(jnp.square(vectors), axis=-1))

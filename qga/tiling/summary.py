@@ -11,8 +11,8 @@ from jax import lax
 from jaxtyping import Array, Bool, Float
 
 from ..errors import ShapeError, describe, refuse
-from ..kernels.call import launch
-from ..kernels.summary import ball_kernel, summary_kernel
+from ..kernels.call import call_pallas, launch
+from ..kernels.summary import around_kernel, ball_kernel, summary_kernel
 from .state import accumulator_dtype
 
 
@@ -58,6 +58,26 @@ class Ball(NamedTuple):
     square_sum: Float[Array, "*tiles"]
     radius: Float[Array, "*tiles"]
     longest: Float[Array, "*tiles"]
+
+
+class Around(NamedTuple):
+    """Where the vectors of tiles lie, with any axes in front; without derivatives.
+
+    Attributes:
+        members: vectors in the tile.
+        center: a point.
+        norm: its length.
+        square_sum: sum of the squared lengths of the vectors.
+        radius: an upper bound of their distance from the point.
+        longest: the largest length.
+    """
+
+    members: Float[Array, "*batch tiles"]
+    center: Float[Array, "*batch tiles width"]
+    norm: Float[Array, "*batch tiles"]
+    square_sum: Float[Array, "*batch tiles"]
+    radius: Float[Array, "*batch tiles"]
+    longest: Float[Array, "*batch tiles"]
 
 
 def summary_unit(width: int, channels: int, dtype: jax.typing.DTypeLike = jnp.float32) -> Summary:
@@ -118,6 +138,52 @@ def surround(rows: Float[Array, "rows width"], tile: int) -> Ball:
         tile: rows of a tile.
     """
     return _surround(tile, lax.stop_gradient(rows))
+
+
+def around(summary: Summary | Ball) -> Around:
+    """Return where the vectors of summarised tiles lie: around their mean."""
+    center = summary_center(summary)
+    norm = jnp.sqrt(jnp.sum(jnp.square(center), axis=-1))
+    return Around(summary.members, center, norm, summary.square_sum, summary.radius, summary.longest)
+
+
+def surround_heads(rows: Float[Array, "batch rows heads width"], tile: int) -> tuple[Around, Array]:
+    """Find where the tiles of each head lie, [batch, heads, tiles], and return the rows.
+
+    A kernel that wants the rows of a head together makes a copy of them anyway: where that is so the rows are returned
+    in it, read once for both. Their derivative is that of the rows given.
+    """
+    found, copy = _surround_heads(tile, lax.stop_gradient(rows))
+    return found, _same(rows, copy)
+
+
+@partial(jax.jit, static_argnums=0)
+def _surround_heads(tile: int, rows: Array) -> tuple[Around, Array]:
+    batch, count, heads, _ = rows.shape
+    dtype, tiles = accumulator_dtype(rows), max(1, -(-count // tile))
+    members = jnp.clip(count - jnp.arange(tiles) * tile, 0, tile).astype(dtype)
+
+    def compiled(rows: Array) -> tuple[Array, ...]:
+        center, *numbers, copy = call_pallas(around_kernel(rows, tile, dtype), rows)
+        return center, *(each[..., 0] for each in numbers), jnp.swapaxes(copy, 1, 2)
+
+    def executed(rows: Array) -> tuple[Array, ...]:
+        return *around(jax.vmap(jax.vmap(partial(surround, tile=tile), 1))(rows))[1:], rows
+
+    *found, copy = lax.platform_dependent(rows, vulkan=compiled, default=executed)
+    return Around(jnp.broadcast_to(members, (batch, heads, tiles)), *found), copy
+
+
+@jax.custom_jvp
+def _same(rows: Array, copy: Array) -> Array:
+    """Return a copy of rows, as a function of them."""
+    del rows
+    return copy
+
+
+@_same.defjvp
+def _same_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+    return primals[1], tangents[0]
 
 
 @partial(jax.jit, static_argnums=0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +13,7 @@ from qga.exact.scores import DOT_NARROW
 from qga.exact.tiled import attend
 from qga.kernels import visits as visits_module
 from qga.kernels.problem import Problem, TilePlan
-from qga.kernels.visits import Listed, Visits, list_visits
+from qga.kernels.visits import Visits, list_visits
 from tests.qga.tolerances import assert_close
 
 ROWS, WIDTH, TILE = 300, 8, 64
@@ -43,19 +45,40 @@ def causal_pairs(tiles: int) -> tuple[np.ndarray, np.ndarray]:
     return keys <= queries, keys < queries
 
 
+def listed(visited: np.ndarray, is_open: np.ndarray, *, by_key: bool = False, few: int = 256) -> list[tuple[Any, ...]]:
+    """Return each list as the ends of its run, the names of the rest and the tile that leads."""
+    visits = Visits(jnp.asarray(visited), jnp.asarray(is_open))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(visits_module, "FEW", few)
+        jax.clear_caches()
+        lists = jax.tree.map(lambda each: each.tolist(), list_visits(visits, by_key=by_key))
+    return [
+        (start, opened, names[: stop - opened], lead)
+        for names, start, opened, stop, lead in zip(*lists, strict=True)
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("few", [2, 256])
-def test_lists_name_open_tiles_first_from_both_sides(few: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(visits_module, "_FEW", few)
-    visits = Visits(*map(jnp.asarray, causal_pairs(3)))
-    by_query, by_key = list_visits(visits), list_visits(visits, by_key=True)
-    assert named(by_query) == [[0], [0, 1], [0, 1, 2]]
-    assert by_query.opened.tolist() == [0, 1, 2]
-    assert named(by_key) == [[1, 2, 0], [2, 1], [2]]
-    assert by_key.opened.tolist() == [2, 1, 0]
+def test_lists_have_a_run_of_open_tiles_and_name_the_rest_from_both_sides(few: int) -> None:
+    pairs = causal_pairs(3)
+    assert listed(*pairs, few=few) == [(0, 0, [0], 0), (0, 1, [1], 1), (0, 2, [2], 2)]
+    assert listed(*pairs, by_key=True, few=few) == [(1, 3, [0], 0), (2, 3, [1], 1), (0, 0, [2], 2)]
 
 
-def named(lists: Listed) -> list[list[int]]:
-    return [row[:stop] for row, stop in zip(lists.tiles.tolist(), lists.stop.tolist(), strict=True)]
+@pytest.mark.parametrize("few", [2, 256])
+def test_lists_have_every_visited_tile_once(few: int) -> None:
+    random = np.random.default_rng(7)
+    visited, is_open = random.random((9, 40)) < 0.7, random.random((9, 40)) < 0.8
+    visited[0] = False
+    visited[1] = is_open[1] = True
+    for row, (start, opened, names, lead) in enumerate(listed(visited, is_open, few=few)):
+        assert sorted([*range(start, opened), *names]) == np.flatnonzero(visited[row]).tolist()
+        assert names == sorted(names)
+        run = "".join("x" if both else " " for both in visited[row] & is_open[row])
+        assert opened - start == max(map(len, run.split(" ")))
+        assert np.all((visited & is_open)[row, start:opened])
+        assert visited[row, lead] or not np.any(visited[row])
+        assert lead == row or not visited[row, row]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])

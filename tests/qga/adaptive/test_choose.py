@@ -1,0 +1,113 @@
+"""The choice of tiles: a kernel and loops over thresholds agree, sums are kept, and nothing is scored in vain."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from qga import adaptive_attention
+from qga.adaptive import choose
+from qga.adaptive.bounds import PairBounds
+from qga.adaptive.choose import keep_within, log_odds, may_leave, seed_visits
+from qga.kernels.visits import Visits
+from qga.tiling import Certified
+
+TILES, TILE, QUERIES = 40, 8, 317
+EPS = np.float32(1e-2)
+
+
+def bounds_of(upper: np.ndarray) -> PairBounds:
+    """Bounds of which only these and the open tiles are looked at."""
+    filler: Any = jnp.zeros(())
+    is_open = jnp.asarray(np.random.default_rng(2).random(upper.shape) < 0.8)
+    return PairBounds(jnp.asarray(upper), is_open, *[filler] * 7, tile=TILE)
+
+
+def draw_upper() -> np.ndarray:
+    """Bounds that fall with the distance, with ties, hidden tiles and numbers that are none."""
+    random = np.random.default_rng(1)
+    queries, keys = np.indices((TILES, TILES))
+    upper = np.round(8 - np.abs(queries - keys) * 0.7 + random.normal(size=(1, 2, TILES, TILES)))
+    upper[:, :, :, 30:33] = -np.inf
+    upper[0, 1, 5, 6] = np.nan
+    return upper.astype(np.float32)
+
+
+def chosen(upper: np.ndarray, log_sums: np.ndarray) -> tuple[np.ndarray, Visits]:
+    bounds = bounds_of(upper)
+    places = jnp.arange(TILES, dtype=jnp.int32)[None] * TILE
+    seeds = seed_visits(bounds.upper, places, TILE)
+    room = jnp.broadcast_to(log_odds(jnp.asarray(EPS), bounds), upper.shape[:3])
+    return np.asarray(seeds), jax.jit(lambda sums: keep_within(bounds, seeds, sums, room))(jnp.asarray(log_sums))
+
+
+def left_weight(upper: np.ndarray, visits: Visits) -> np.ndarray:
+    left = ~np.asarray(visits.visited) & ~np.isnan(upper)
+    return np.sum(np.where(left, np.exp(upper.astype(np.float64)), 0), axis=3)
+
+
+def test_what_is_left_out_weighs_at_most_its_share_and_one_more_tile_would_not() -> None:
+    upper = draw_upper()
+    log_sums = np.random.default_rng(3).normal(8, 1, size=(1, QUERIES, 2)).astype(np.float32)
+    seeds, visits = chosen(upper, log_sums)
+    least = np.full((1, 2, TILES * TILE), np.inf)
+    least[:, :, :QUERIES] = np.moveaxis(log_sums, 1, 2)
+    room = EPS / (1 - EPS) * np.exp(least.reshape(1, 2, TILES, TILE).min(axis=3))
+    visited, weight = np.asarray(visits.visited), left_weight(upper, visits)
+    assert np.all(weight <= room)
+    assert np.any(weight > 0)
+    assert np.all(visited[seeds])
+    assert not np.any(visited[upper == -np.inf])
+    assert np.all(visited[np.isnan(upper)])
+    # All tiles of the next bound together would be too much.
+    kept = np.where(visited & ~seeds & ~np.isnan(upper), upper, np.inf)
+    tied = kept == kept.min(axis=3, keepdims=True)
+    lighter = np.where(np.nan_to_num(upper, nan=np.inf) < kept.min(axis=3, keepdims=True), np.exp(upper), 0)
+    more = np.sum(lighter, axis=3) + np.sum(np.where(tied & np.isfinite(kept), np.exp(upper), 0), axis=3)
+    assert np.all((more > room * (1 - 1e-3)) | ~np.isfinite(kept.min(axis=3)))
+
+
+def test_many_tiles_are_chosen_as_few_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    upper = draw_upper()
+    log_sums = np.full((1, QUERIES, 2), 8.3, np.float32)
+    _, few = chosen(upper, log_sums)
+    monkeypatch.setattr(choose, "FEW", 8)
+    jax.clear_caches()
+    _, many = chosen(upper, log_sums)
+    np.testing.assert_array_equal(few.visited, many.visited)
+    _, other = chosen(upper, log_sums + 2)
+    assert np.sum(other.visited) < np.sum(many.visited)
+
+
+@pytest.mark.parametrize("known", [-np.inf, np.nan])
+def test_nothing_is_left_out_where_no_sum_is_known(known: float) -> None:
+    upper = draw_upper()
+    log_sums = np.full((1, QUERIES, 2), 8.3, np.float32)
+    log_sums[0, 3] = known
+    _, visits = chosen(upper, log_sums)
+    left = ~np.asarray(visits.visited) & (upper != -np.inf)
+    assert not np.any(left[:, :, 0])
+    assert np.any(left[:, :, 1:])
+
+
+def test_seeds_are_scored_only_where_something_may_be_left_out() -> None:
+    room = jnp.full((1, 1, 2), np.log(EPS))
+    flat, steep = np.zeros((1, 1, 2, 9), np.float32), np.zeros((1, 1, 2, 9), np.float32)
+    steep[..., 1] = -20
+    assert not np.any(may_leave(jnp.asarray(flat), room))
+    assert np.all(may_leave(jnp.asarray(steep), room))
+    steep[..., 1] = np.nan
+    assert np.all(may_leave(jnp.asarray(steep), room))
+    random = np.random.default_rng(0)
+    query, key, value = (random.normal(size=(1, 512, 1, 16)).astype(np.float32) for _ in range(3))
+    slopes = jnp.array([0.5])
+    run = jax.jit(lambda *rows, **options: adaptive_attention(*rows, resolution=Certified(1e-2), **options)[1])
+    plain, biased = run(query, key, value), run(query, key, value, alibi=slopes)
+    assert not np.any(np.asarray(plain.tiles_extra))
+    assert not np.any(np.asarray(plain.tiles_skipped))
+    assert np.all(np.asarray(biased.tiles_extra) > 0)
+    assert np.any(np.asarray(biased.tiles_skipped))
