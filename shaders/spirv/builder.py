@@ -28,6 +28,7 @@ class Builder(Module):
         those.
         float_controls: modes such as "signed_zero_inf_nan_preserve_32".
         no_contraction: forbid the driver to fuse f32 products and sums.
+        rounds_bf16: bf16 is a type of the device, whose conversion rounds to nearest even: one instruction for seven.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Builder(Module):
         descriptors: bool = False,
         float_controls: frozenset[str] = frozenset(),
         no_contraction: bool = False,
+        rounds_bf16: bool = False,
     ) -> None:
         super().__init__()
         self.kernel_name = name
@@ -50,6 +52,7 @@ class Builder(Module):
         self.guarded = guarded
         self.descriptors = descriptors
         self.no_contraction = no_contraction
+        self.rounds_bf16 = rounds_bf16
         self.float_controls = float_controls
         self.shared_bytes = 0
         # How often the loops of one invocation go round at most, all together; without constant bounds, once each.

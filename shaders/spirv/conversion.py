@@ -116,10 +116,21 @@ def join_bf16(builder: Builder, low: Value, high: Value) -> Value:
 
 def round_bf16(builder: Builder, value: Value) -> Value:
     """Return the f32 that holds the bf16 nearest to an f32; ties go to even and NaN stays some NaN."""
+    if builder.rounds_bf16 and value.dtype == "f32":
+        return _as_narrow(builder, _pair_of_bf16(builder, builder.const("f32", 0.0), value))
     bits = bitcast(builder, value, "u32")
     rounded = (bits + (((bits >> 16) & 1) + 0x7FFF)) & 0xFFFF0000
     is_nan = (bits & 0x7FFFFFFF) > 0x7F800000
     return _as_narrow(builder, builder.select(is_nan, builder.const(bits.dtype, 0x7FC00000), rounded))
+
+
+def _pair_of_bf16(builder: Builder, low: Value, high: Value) -> Value:
+    """Return the u32 of two f32 that the device rounds to bf16.
+
+    Through the bits: drivers leave out a conversion there and back.
+    """
+    pair = builder.vector([low, high])
+    return bitcast(builder, builder.pure(Op.FConvert, with_element(pair.dtype, "bf16"), pair.id), "u32")
 
 
 def _as_narrow(builder: Builder, bits: Value) -> Value:
@@ -138,6 +149,8 @@ def pack_bf16(builder: Builder, value: Value) -> Value:
     upper = bits >> 16
     if ("bf16", value.id) in builder.memo:
         return upper
+    if builder.rounds_bf16 and value.dtype == "f32":
+        return _pair_of_bf16(builder, value, builder.const("f32", 0.0))
     rounded = (bits + ((upper & 1) + 0x7FFF)) >> 16
     is_nan = (bits & 0x7FFFFFFF) > 0x7F800000
     return builder.select(is_nan, upper | 0x40, rounded)
