@@ -204,9 +204,14 @@ def test_a_fixed_tile_that_kernels_do_not_have_is_refused(tile: int) -> None:
 def test_what_was_scored_for_a_plan_is_counted() -> None:
     _, certificate = run(Certified(1e-3), draw(), ALIBI)
     extra, flops = by_tile(certificate.tiles_extra), by_tile(certificate.flops)
-    # Its own tile, the one before, and the one that may weigh most, which is one of them under a steep slope.
-    assert extra[:, 0].tolist() == [1] + [2] * (TILES - 1)
-    scored = by_tile(certificate.tiles_exact) + extra
-    np.testing.assert_array_equal(flops, scored * TILE * 2 * (16 + 5))
+    # Its own tile, the one before, and the one that may weigh most, which is one of them under a steep slope; none
+    # where bounds alone say that nothing can be left out.
+    assert np.all(extra[:, 0] <= [1] + [2] * (TILES - 1))
+    assert np.all(extra[2:, 0] == 2)
+    given = by_tile(certificate.tiles_exact) * TILE * 2 * (16 + 5)
+    # A plan may do without values.
+    assert np.all(flops >= given + extra * TILE * 2 * 16)
+    assert np.all(flops <= given + extra * TILE * 2 * (16 + 5))
     _, bought = run(Budget(3), draw(), ALIBI)
     assert not np.any(np.asarray(bought.tiles_extra))
+    np.testing.assert_array_equal(by_tile(bought.flops), by_tile(bought.tiles_exact) * TILE * 2 * (16 + 5))

@@ -10,23 +10,34 @@ import numpy as np
 import pytest
 
 from qga import adaptive_attention
-from qga.tiling import Audit, Budget, Certified, Fixed, report_certificate
+from qga.tiling import Audit, Budget, Certificate, Certified, Fixed, report_certificate
 from tests.qga.adaptive.test_adaptive import SLOPES, draw
 
 
-def report(resolution: Any, rows: int = 256, **options: Any) -> str:
+def certify(resolution: Any, rows: int = 256, **options: Any) -> Certificate:
     arrays = draw(rows, 256)
-    found = jax.jit(lambda *rows: adaptive_attention(*rows, resolution=resolution, **options)[1])(*arrays)
-    return report_certificate(found)
+    return jax.jit(lambda *rows: adaptive_attention(*rows, resolution=resolution, **options)[1])(*arrays)
 
 
-def test_nothing_to_skip_is_said_and_what_looking_cost() -> None:
+def report(resolution: Any, **options: Any) -> str:
+    return report_certificate(certify(resolution, **options))
+
+
+def test_nothing_to_skip_is_said() -> None:
     text = report(Certified(1e-3))
-    assert "\nnothing to skip" in text
-    assert "tiles: exact 100 %; scored besides " in text
-    # The tile at a query's place, the one before and the one that may weigh most: up to 3 of 4.
-    share = float(text.split("operations: ")[1].split(" of exact")[0])
-    assert 1.4 < share <= 1.75
+    assert "tiles: exact 100 %" in text
+    assert text.endswith("\nnothing to skip")
+
+
+def test_what_looking_cost_is_said() -> None:
+    certificate = certify(Fixed())
+    looked = certificate._replace(
+        tiles_extra=certificate.tiles_extra + 2, flops=1.5 * certificate.flops, bytes_read=1.25 * certificate.bytes_read
+    )
+    text = report_certificate(looked)
+    assert "tiles: exact 100 %; scored besides 50 %\n" in text
+    assert "operations: 1.5 of exact attention's\nbytes of keys and values: 1.25 of exact attention's\n" in text
+    assert "scored besides" not in report_certificate(certificate)
 
 
 def test_hidden_tiles_are_nothing_to_skip() -> None:
