@@ -65,7 +65,7 @@ def fits(fusion: Node, schedule: Schedule, capabilities: Capabilities) -> bool:
     """Tell whether a device can run one of a fusion's candidates."""
     if schedule.kind != "tile":
         return True
-    return (bands if schedule.mode in (bands.BANDS, bands.FRAGMENTS) else tile).fits(fusion, schedule, capabilities)
+    return (bands if schedule.mode in bands.MODES else tile).fits(fusion, schedule, capabilities)
 
 
 def shape_class(fusion: Node) -> str | None:

@@ -96,7 +96,7 @@ def _tile_lines(graph: Graph, capabilities: Capabilities, choices: Choices) -> l
     for node in graph.nodes:
         if node.op == "fusion" and node.attributes["kind"] == "tile":
             schedule = choose(node, capabilities, choices)
-            lines += (bands if schedule.mode in (bands.BANDS, bands.FRAGMENTS) else tile).describe(node, schedule)
+            lines += (bands if schedule.mode in bands.MODES else tile).describe(node, schedule)
         elif node.op != "fusion":
             lines += (line for region in regions(node) for line in _tile_lines(region, capabilities, choices))
     return lines

@@ -43,6 +43,7 @@ TEMPLATES: Mapping[str, Template] = {
     "tile": Template(tile.emit, tile.groups),
     f"tile {bands.BANDS}": Template(bands.emit, tile.groups),
     f"tile {bands.FRAGMENTS}": Template(bands.emit, tile.groups),
+    f"tile {bands.LANES}": Template(bands.emit, tile.groups),
 }
 
 # Arrays with more elements or bytes than this need 64-bit index arithmetic: SPIR-V reads an index as signed, so that

@@ -17,12 +17,14 @@ memory, `emit` the steps.
 
 from .checks import UnfitError
 from .choose import can_plan, candidates, choose, fits
-from .emit import BANDS, FRAGMENTS, emit
+from .emit import BANDS, FRAGMENTS, LANES, MODES, emit
 from .plan import describe, find_bands
 
 __all__ = [
     "BANDS",
     "FRAGMENTS",
+    "LANES",
+    "MODES",
     "UnfitError",
     "can_plan",
     "candidates",

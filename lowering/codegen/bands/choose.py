@@ -17,11 +17,14 @@ from ...schedule import MOST_SUBGROUPS, Schedule
 from ..expression import Expression
 from ..tile.choose import asked_threads
 from .checks import NARROW, UnfitError
-from .emit import BANDS, FRAGMENTS, write
+from .emit import BANDS, FRAGMENTS, LANES, write
+from .lanes import ROWS_OF_A_LANE, unit_of
 from .plan import Bands, find_bands
 
 _FEATURES = {"flexible_dimensions", "reductions", "conversions", "per_element"}
 _MOST_THREADS = 256
+# Lanes stand in rows of four, and rows of a tile are shared out over at least two of these.
+_LEAST_LANES = 8
 
 
 def choose(fusion: Node, capabilities: Capabilities) -> Schedule | None:
@@ -61,6 +64,8 @@ def _schedules(node: Node, capabilities: Capabilities) -> Iterator[list[Schedule
         parts = (asked_threads(node, capabilities) or most) // size
         if "band" in options:
             parts = min(parts, max(1, bands.rows // _asked_rows(node, options["band"])))
+        elif mode == LANES and asked_threads(node, capabilities) is None:
+            parts = min(parts, max(1, bands.rows // (ROWS_OF_A_LANE * bands.unit.m)))
         while parts > 1 and bands.rows % (parts * bands.unit.m):
             parts //= 2
         counts = (
@@ -94,11 +99,10 @@ def can_plan(node: Node, capabilities: Capabilities) -> bool:
 def _plans(node: Node, capabilities: Capabilities) -> Iterator[tuple[str, tuple[MatrixShape, ...], Bands]]:
     """Yield modes, units of the device with the ones that go with them, and plans of a kernel with them."""
     options = dict(node.attributes.get("options", ()))
-    is_wanted = options.get("bands", not capabilities.is_cpu) and options.get("matrix_units", True)
-    if not is_wanted:
+    if not options.get("bands", not capabilities.is_cpu):
         return
     is_whole = capabilities.features_nv >= _FEATURES
-    for shape in capabilities.matrices:
+    for shape in capabilities.matrices if options.get("matrix_units", True) else ():
         if shape.scope != "subgroup" or shape.a not in NARROW or not shape.c == shape.result == "f32":
             continue
         shapes = _with_thin(shape, capabilities) if is_whole else _with_native(shape, capabilities)
@@ -106,6 +110,10 @@ def _plans(node: Node, capabilities: Capabilities) -> Iterator[tuple[str, tuple[
             continue
         with suppress(UnfitError):
             yield BANDS if is_whole else FRAGMENTS, shapes, find_bands(node, *shapes[:2])
+    if capabilities.subgroup_size >= _LEAST_LANES:
+        with suppress(UnfitError):
+            shapes = unit_of(capabilities.subgroup_size)
+            yield LANES, shapes, find_bands(node, *shapes)
 
 
 def _with_thin(unit: MatrixShape, capabilities: Capabilities) -> tuple[MatrixShape, ...]:

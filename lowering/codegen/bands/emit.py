@@ -21,16 +21,18 @@ from .elements import compute
 from .follow import ALONG, DOWN
 from .fragments import Fragments
 from .held import held_as
+from .lanes import Lanes
 from .loop import Loop
 from .matrices import NEUTRAL, Band, Matrices, Pieces, Tile, matrix_of
 from .partial import compute_partial, find_partial
 from .plan import Bands, find_bands
 from .scalars import Scalars
-from .views import View, updated_view
+from .views import View, is_grouped, updated_view
 from .whole import Whole
 
-BANDS, FRAGMENTS = "bands", "fragments"
-"""Modes of a schedule: tiles live in matrices of subgroups, whole ones or cut into what the matrix units take."""
+BANDS, FRAGMENTS, LANES = MODES = "bands", "fragments", "lanes"
+"""Modes of a schedule: tiles live in matrices of subgroups, whole ones or cut into what the matrix units take, or in
+registers of lanes."""
 
 
 def emit(builder: Builder, expression: Expression, fusion: Node, schedule: Schedule) -> None:
@@ -68,6 +70,7 @@ class Emitter:
         self.takes_driver_exp = bool(options.get("driver_exp", 0))
         self.arrays = arrays
         self.threads = schedule.workgroup
+        self.waits = schedule.mode == LANES
         self.high = bands.rows // (schedule.workgroup // schedule.subgroup)
         self.producers = {value: step for step, _ in bands.cell.walk() for value in step.outputs}
         self.scalars = Scalars(builder, self.producers, bands.views, arrays)
@@ -83,8 +86,10 @@ class Emitter:
         """Return the matrices that tiles live in, and the numbers for rows that may stay sums of parts."""
         bands, size = self.bands, schedule.subgroup
         band = Band(self.high, bands.thin, self.first_row, schedule.workgroup // size, size, self.skips_nan)
-        if schedule.mode != FRAGMENTS:
+        if schedule.mode == BANDS:
             return Whole(self.builder, band), frozenset()
+        if schedule.mode == LANES:
+            return Lanes(self.builder, band), find_partial(bands.cell, bands.follows)
         fragments = Fragments(self.builder, band, bands.unit, natives=schedule.fragments[2:])
         fragments.prepare(asks_places=any(step.op == "iota" for step in self.producers.values()))
         return fragments, find_partial(bands.cell, bands.follows)
@@ -292,7 +297,8 @@ class Emitter:
         dtype = dtype if columns is None else dtype._replace(columns=columns)
         # Columns that lie whole in memory, or a number for each row, the same in all columns.
         is_turned = down == 1
-        return self.matrices.load(dtype, buffer, start, along if is_turned else down, column_major=is_turned)
+        stride = along if is_turned else down
+        return self.matrices.load(dtype, buffer, start, stride, column_major=is_turned, is_grouped=is_grouped(view))
 
     def _store(self, step: Step) -> None:
         self._write(step.inputs[1], updated_view(step, self.bands.memory))

@@ -18,7 +18,7 @@ from shaders.spirv import Value as Register
 from shaders.spirv.buffers import Buffer
 
 from .copies import Copy
-from .matrices import Band, Element, Given, Pieces, Tile, arithmetic_of, combine
+from .matrices import Band, Element, Given, Pieces, Tile, arithmetic_of, combine, flat, formed
 from .passage import Passage, rounded
 from .whole import bits
 
@@ -74,8 +74,11 @@ class Fragments:
         part = self.builder.const(self.part(dtype), number)
         return self._tile(dtype, lambda row, column: part)
 
-    def load(self, dtype: MatrixType, places: Buffer, start: Register, stride: int, *, column_major: bool) -> Tile:
+    def load(
+        self, dtype: MatrixType, places: Buffer, start: Register, stride: int, *, column_major: bool, is_grouped: bool
+    ) -> Tile:
         """Read a tile; fragments that are the same are read once."""
+        del is_grouped
         part, found = self.part(dtype), dict[int, Register]()
         down, along = (1, stride) if column_major else (stride, 1)
         if part.dtype != dtype.dtype:
@@ -195,11 +198,12 @@ class Fragments:
         def join(*elements: Register) -> Register:
             return reduce(lambda left, right: self._combine(kind, left, right), elements)
 
-        whole = self.joined(tile).parts
-        parts = tuple(
-            (reduce(Register.__add__, row) if kind == "add" else builder.matrix_map(join, *row),) for row in whole
-        )
-        held = Pieces(dtype, parts, is_partial=is_partial)
+        def row_of(parts: Sequence[Register]) -> Register:
+            if kind == "add" or len(parts) == 1:
+                return reduce(Register.__add__, parts)
+            return builder.matrix_map(join, *parts)
+
+        held = Pieces(dtype, tuple((row_of(parts),) for parts in self.joined(tile).parts), is_partial=is_partial)
         return held if is_partial else self._over_rows(held, kind)
 
     def _over_rows(self, tile: Pieces, kind: str) -> Pieces:
@@ -279,38 +283,18 @@ class Fragments:
     # -- loops ---------------------------------------------------------------------------------------------------------
     def loop(self, trips: int, first: Sequence[Tile], body: Callable[[list[Tile]], list[Tile]]) -> list[Tile]:
         """Run `body` so often."""
-        run = lambda registers: _flat(body(_formed(first, registers)))  # noqa: E731
-        last = self.builder.loop(0, trips, 1, _flat(first), lambda _, registers: run(registers), unroll=False)
-        return _formed(first, last)
+        run = lambda registers: flat(body(formed(first, registers)))  # noqa: E731
+        last = self.builder.loop(0, trips, 1, flat(first), lambda _, registers: run(registers), unroll=False)
+        return formed(first, last)
 
     def while_loop(
         self, check: Callable[[list[Tile]], Register], body: Callable[[list[Tile]], list[Tile]], first: Sequence[Tile]
     ) -> list[Tile]:
         """Run `body` as long as `check` holds."""
         last = self.builder.while_loop(
-            lambda registers: check(_formed(first, registers)),
-            lambda registers: _flat(body(_formed(first, registers))),
-            _flat(first),
+            lambda registers: check(formed(first, registers)),
+            lambda registers: flat(body(formed(first, registers))),
+            flat(first),
             unroll=False,
         )
-        return _formed(first, last)
-
-
-def _flat(tiles: Sequence[Tile]) -> list[Register]:
-    """Return the registers of tiles and numbers."""
-    found: list[Register] = []
-    for tile in tiles:
-        found += [part for row in tile.parts for part in row] if isinstance(tile, Pieces) else [tile]
-    return found
-
-
-def _formed(like: Sequence[Tile], registers: Sequence[Register]) -> list[Tile]:
-    """Return registers in the form of tiles and numbers."""
-    rest, found = iter(registers), list[Tile]()
-    for tile in like:
-        if isinstance(tile, Pieces):
-            parts = tuple(tuple(next(rest) for _ in row) for row in tile.parts)
-            found.append(Pieces(tile.dtype, parts, tile.is_partial))
-        else:
-            found.append(next(rest))
-    return found
+        return formed(first, last)

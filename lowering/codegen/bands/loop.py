@@ -20,7 +20,8 @@ class Loop:
     """Writes one loop.
 
     Carried are the tiles and numbers that rounds hand on and, beside them, this invocation's share of what the next
-    round reads: a round puts its own share into shared memory, asks for the next, and works.
+    round reads: a round puts its own share into shared memory, asks for the next, and works. Where lanes hold tiles
+    themselves they have no registers left for that: a round brings its own, and other workgroups work meanwhile.
     """
 
     def __init__(self, emitter: Emitter, step: Step) -> None:
@@ -37,7 +38,7 @@ class Loop:
         """Write the loop; return what is carried last, shares after it."""
         emitter, step = self.emitter, self.step
         starts = [emitter.carry(step.inputs[place], self.body.inputs[place]) for place in self.carried]
-        shares = self._ask(dict(emitter.scalars.known) | dict(self._numbers(starts)))
+        shares = [] if emitter.waits else self._ask(dict(emitter.scalars.known) | dict(self._numbers(starts)))
         self.counts = [len(share) for share in shares]
         first = [*starts, *(register for share in shares for register in share)]
         trips = step.node.attributes["trip_count"]
@@ -56,10 +57,14 @@ class Loop:
         copied = dict(emitter.copies)
         for place, register in zip(self.carried, values, strict=False):
             emitter.bind(self.body.inputs[place], register)
-        self._put([share for share in values[len(self.carried) :] if isinstance(share, Register)])
-        following = [emitter.scalars.at(self.body.outputs[place]) for place in self._places()]
-        names = [self.body.inputs[place] for place in self._places()]
-        shares = self._ask(outer[2] | dict(zip(names, following, strict=True)))
+        if emitter.waits:
+            shares = []
+            self._bring(dict(scalars.known))
+        else:
+            self._put([share for share in values[len(self.carried) :] if isinstance(share, Register)])
+            following = [emitter.scalars.at(self.body.outputs[place]) for place in self._places()]
+            names = [self.body.inputs[place] for place in self._places()]
+            shares = self._ask(outer[2] | dict(zip(names, following, strict=True)))
         emitter.block(self.body)
         results = [emitter.carry(self.body.outputs[place], self.body.inputs[place]) for place in self.carried]
         emitter.held, emitter.spread, scalars.known = outer
@@ -92,4 +97,14 @@ class Loop:
         for copy, count in zip(self.copies, self.counts, strict=True):
             copy.store(builder, rest[:count])
             rest = rest[count:]
+        builder.barrier()
+
+    def _bring(self, known: dict[Value, Register]) -> None:
+        """Copy the windows of this round while everybody waits, one after another: no register lasts."""
+        if not self.copies:
+            return
+        builder, emitter = self.emitter.builder, self.emitter
+        builder.barrier()
+        for copy in self.copies:
+            copy.store(builder, copy.load(emitter.scalars, emitter.arrays[copy.view.number], known))
         builder.barrier()

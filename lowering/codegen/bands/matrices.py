@@ -1,7 +1,7 @@
-"""What bands ask of a device's matrices, in one place: whole tiles, or fragments of the matrix units' own sizes.
+"""What bands ask of a device's matrices, in one place: whole tiles, fragments of the units' own sizes, or registers.
 
 `whole.Whole` answers where matrices may have any size (VK_NV_cooperative_matrix2), `fragments.Fragments` where all that
-there is are products of the units' sizes (VK_KHR_cooperative_matrix).
+there is are products of the units' sizes (VK_KHR_cooperative_matrix), `lanes.Lanes` where there is no unit for a dtype.
 """
 
 from __future__ import annotations
@@ -60,7 +60,27 @@ class Pieces:
     is_partial: bool = False
 
 
-Tile: TypeAlias = Register | Pieces
+@dataclass(frozen=True, slots=True, eq=False)
+class Placed:
+    """A first factor that stays in memory, where nobody writes.
+
+    Attributes:
+        dtype: of the tile.
+        places: the array.
+        start: its first element.
+        down, along: how far apart rows and columns are.
+        is_grouped: whether all of these are multiples of four elements, but for columns that are neighbours.
+    """
+
+    dtype: MatrixType
+    places: Buffer
+    start: Register
+    down: int
+    along: int
+    is_grouped: bool
+
+
+Tile: TypeAlias = Register | Pieces | Placed
 """A tile, or a number: what is held under a name, and what a loop carries."""
 
 Element: TypeAlias = Callable[[dict[Value, Register], Register, Register], Register]
@@ -93,8 +113,13 @@ class Matrices(Protocol):
         """Return a tile of one number."""
         ...
 
-    def load(self, dtype: MatrixType, places: Buffer, start: Register, stride: int, *, column_major: bool) -> Tile:
-        """Read a tile: rows, or columns if `column_major`, are `stride` elements apart, which may be none."""
+    def load(
+        self, dtype: MatrixType, places: Buffer, start: Register, stride: int, *, column_major: bool, is_grouped: bool
+    ) -> Tile:
+        """Read a tile: rows, or columns if `column_major`, are `stride` elements apart, which may be none.
+
+        `is_grouped`: whether rows begin at multiples of four elements.
+        """
         ...
 
     def store(self, places: Buffer, start: Register, tile: Tile, stride: int, *, column_major: bool) -> None:
@@ -173,3 +198,24 @@ def matrix_of(tile: Tile | Register) -> MatrixType:
     """Return the type of a tile."""
     assert isinstance(tile.dtype, MatrixType)
     return tile.dtype
+
+
+def flat(tiles: Sequence[Tile]) -> list[Register]:
+    """Return the registers of tiles and numbers."""
+    found: list[Register] = []
+    for tile in tiles:
+        assert not isinstance(tile, Placed)
+        found += [part for row in tile.parts for part in row] if isinstance(tile, Pieces) else [tile]
+    return found
+
+
+def formed(like: Sequence[Tile], registers: Sequence[Register]) -> list[Tile]:
+    """Return registers in the form of tiles and numbers."""
+    rest, found = iter(registers), list[Tile]()
+    for tile in like:
+        if isinstance(tile, Pieces):
+            parts = tuple(tuple(next(rest) for _ in row) for row in tile.parts)
+            found.append(Pieces(tile.dtype, parts, tile.is_partial))
+        else:
+            found.append(next(rest))
+    return found

@@ -46,6 +46,13 @@ class View:
         return tuple(reversed(found))
 
 
+def is_grouped(view: View, width: int = 4) -> bool:
+    """Tell whether rows of a window begin at multiples of so many elements of their array."""
+    return view.shape[-1] % width == 0 and all(
+        isinstance(start, int) and start % width == 0 for start, _ in view.starts[-1]
+    )
+
+
 def find_views(steps: list[Step], arguments: tuple[Value, ...], memory: Memory) -> dict[Value, View]:
     """Return every value that is a window of an array which the cell only reads."""
     views: dict[Value, View] = {}

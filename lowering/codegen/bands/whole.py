@@ -30,8 +30,11 @@ class Whole:
         """Return a tile of one number."""
         return self.builder.const(dtype, number)
 
-    def load(self, dtype: MatrixType, places: Buffer, start: Register, stride: int, *, column_major: bool) -> Tile:
+    def load(
+        self, dtype: MatrixType, places: Buffer, start: Register, stride: int, *, column_major: bool, is_grouped: bool
+    ) -> Tile:
         """Read a tile."""
+        del is_grouped
         return self.builder.matrix_load(dtype, places.pointer(start), stride, column_major=column_major)
 
     def store(self, places: Buffer, start: Register, tile: Tile, stride: int, *, column_major: bool) -> None:

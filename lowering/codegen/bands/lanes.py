@@ -1,0 +1,337 @@
+"""Tiles in the registers of lanes, multiplied and added by the lanes themselves: what every GPU can do.
+
+Lanes of a subgroup stand in rows of four. A lane has every so manieth row of the band, and of each 16 columns the four
+at its own place:
+
+    lane 4 r + c    rows r, r + R, r + 2 R, …    columns 4 c … 4 c + 3, 16 + 4 c …, …        R rows of lanes
+
+A number for each row is a register for each of a lane's rows, the same in its row of lanes, or a partial sum. First
+factors are read where they lie: from memory, or 16 columns at a time from the subgroup's own part of shared memory.
+For each four steps of depth a lane reads four numbers for each of its rows and of its columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import final
+
+from shaders.capabilities import MatrixShape
+from shaders.spirv import Builder, MatrixType, Shared
+from shaders.spirv import Value as Register
+from shaders.spirv.buffers import Buffer
+
+from .. import scalar
+from .copies import Copy
+from .matrices import Band, Element, Given, Pieces, Placed, Tile, arithmetic_of, combine, flat, formed
+from .passage import rounded
+from .scalars import single
+from .whole import bits
+
+# Lanes of a row, columns that neighbours have together, and numbers of a vector.
+_ROW, _WIDE, _VECTOR = 4, 16, 4
+# Rows of a lane where nobody asks: each number of a second factor meets as many.
+ROWS_OF_A_LANE = 4
+Parts = tuple[tuple[Register, ...], ...]
+
+
+def unit_of(subgroup: int) -> tuple[MatrixShape, MatrixShape]:
+    """Return what lanes multiply at a time, as if it were a unit, and the same for numbers for rows."""
+    unit = MatrixShape(subgroup // _ROW, _WIDE, _WIDE, "f32", "f32", "f32", "f32", "subgroup")
+    return unit, MatrixShape(unit.m, 1, _WIDE, "f32", "f32", "f32", "f32", "subgroup")
+
+
+@final
+class Lanes:
+    """`Matrices` in registers."""
+
+    def __init__(self, builder: Builder, band: Band) -> None:
+        self.builder = builder
+        self.band = band
+        self.lane_rows = band.lanes // _ROW
+        self.count = band.high // self.lane_rows
+        with builder.at_entry():
+            # Who asks first may stand in a branch.
+            self.row = builder.lane // builder.const("u32", _ROW)
+            self.place = builder.lane % builder.const("u32", _ROW)
+            self.column = self.place * builder.const("u32", _VECTOR)
+
+    @cached_property
+    def passage(self) -> Shared:
+        """Rows of 16 columns for each subgroup, twice; a row is a vector apart from the next."""
+        return self.builder.shared(("u32", _VECTOR), 2 * self._area * self.band.subgroups)
+
+    @property
+    def _area(self) -> int:
+        return self.band.high * (_WIDE // _VECTOR + 1)
+
+    # -- places --------------------------------------------------------------------------------------------------------
+    def _columns(self, dtype: MatrixType) -> int:
+        """Return how many columns a lane has."""
+        return max(1, dtype.columns // _ROW)
+
+    def _down(self, row: int) -> Register:
+        """Return the row of the band that is a lane's row of this number."""
+        return self._moved(self.row, row * self.lane_rows)
+
+    def _along(self, column: int) -> Register:
+        """Return the column of a tile that is a lane's column of this number."""
+        return self._moved(self.column, column // _VECTOR * _WIDE + column % _VECTOR)
+
+    def _moved(self, place: Register, offset: int) -> Register:
+        return place + self.builder.const("u32", offset) if offset else place
+
+    def _times(self, place: Register, stride: int) -> Register:
+        return place * self.builder.const("u32", stride)
+
+    def _tile(self, dtype: MatrixType, part: Callable[[int, int], Register]) -> Pieces:
+        columns = range(self._columns(dtype))
+        return Pieces(dtype, tuple(tuple(part(row, column) for column in columns) for row in range(self.count)))
+
+    def _mapped(self, function: Callable[[Register], Register], held: Pieces, dtype: MatrixType) -> Pieces:
+        return Pieces(dtype, tuple(tuple(map(function, parts)) for parts in held.parts))
+
+    # -- memory --------------------------------------------------------------------------------------------------------
+    def filled(self, dtype: MatrixType, number: float) -> Tile:
+        """Return a tile of one number."""
+        part = self.builder.const("f32", number)
+        return self._tile(dtype, lambda row, column: part)
+
+    def load(
+        self, dtype: MatrixType, places: Buffer, start: Register, stride: int, *, column_major: bool, is_grouped: bool
+    ) -> Tile:
+        """Read a tile; a first factor stays where it is, if nobody writes there."""
+        down, along = (1, stride) if column_major else (stride, 1)
+        if dtype.use == "a" and places.parameter.access == "r":
+            return Placed(dtype, places, start, down, along, is_grouped)
+        found = dict[tuple[int, int], Register]()
+
+        def read(row: int, column: int) -> Register:
+            # What does not move along an axis is read once.
+            key = row if down else 0, column if along and dtype.columns > 1 else 0
+            if key not in found:
+                place = start + self._times(self._down(row), down) if down else start
+                if along and dtype.columns > 1:
+                    place += self._times(self._along(column), along)
+                found[key] = self._number(places, place)
+            return found[key]
+
+        return self._tile(dtype, read)
+
+    def _number(self, places: Buffer, place: Register) -> Register:
+        """Read a number as lanes hold it: floats of f32, integers bit by bit."""
+        number = single(scalar.load(self.builder, places, place, places.parameter.dtype))
+        return number if number.dtype == "f32" else self.builder.bitcast(number, "f32")
+
+    def store(self, places: Buffer, start: Register, tile: Tile, stride: int, *, column_major: bool) -> None:
+        """Write a tile."""
+        held = self.joined(tile)
+        down, along = (1, stride) if column_major else (stride, 1)
+        for row, parts in enumerate(held.parts):
+            first = start + self._times(self._down(row), down)
+            for column, number in enumerate(parts):
+                place = first + self._times(self._along(column), along)
+                scalar.store(self.builder, places, place, number, places.parameter.dtype)
+
+    def each_row(self, tile: Tile, write: Callable[[Register, Register], None]) -> None:
+        """Give out numbers for rows: the first lane of a row does."""
+        held = self.joined(tile)
+
+        def rows() -> None:
+            for row, parts in enumerate(held.parts):
+                write(self._down(row), parts[0])
+
+        self.builder.when(self.place == 0, rows)
+
+    # -- change of form ------------------------------------------------------------------------------------------------
+    def convert(self, tile: Tile, dtype: MatrixType) -> Tile:
+        """Return a tile as another dtype, or as a first factor, which is the same to lanes."""
+        held = self.joined(tile)
+        if dtype.dtype in ("f32", held.dtype.dtype):
+            return Pieces(dtype, held.parts)
+        return self._mapped(lambda number: rounded(self.builder, number, dtype.dtype), held, dtype)
+
+    def spread(self, tile: Tile, columns: int) -> Tile:
+        """Return a number for each row in so many columns."""
+        held = self.joined(tile)
+        return self._tile(held.dtype._replace(columns=columns), lambda row, column: held.parts[row][0])
+
+    def partial(self, tile: Tile) -> Tile:
+        """Return numbers for rows as partial sums: each is shared out evenly."""
+        assert isinstance(tile, Pieces)
+        if tile.is_partial:
+            return tile
+        share = self.builder.const("f32", 1 / _ROW)
+        return Pieces(tile.dtype, tuple((parts[0] * share,) for parts in tile.parts), is_partial=True)
+
+    def joined(self, tile: Tile) -> Pieces:
+        """Return a tile whose numbers are what it holds: partial sums are added up."""
+        assert isinstance(tile, Pieces)
+        return self._over_lanes(tile, "add") if tile.is_partial else tile
+
+    # -- arithmetic ----------------------------------------------------------------------------------------------------
+    def reduced(self, tile: Tile, dtype: MatrixType, kind: str, *, is_partial: bool) -> Tile:
+        """Reduce rows: a lane's own columns first, in pairs."""
+        parts = tuple((self._folded(kind, list(row)),) for row in self.joined(tile).parts)
+        held = Pieces(dtype, parts, is_partial=is_partial)
+        return held if is_partial else self._over_lanes(held, kind)
+
+    def _folded(self, kind: str, numbers: list[Register]) -> Register:
+        while len(numbers) > 1:
+            rest = numbers[len(numbers) // 2 * 2 :]
+            pairs = zip(numbers[::2], numbers[1::2], strict=False)
+            numbers = [*(self._combine(kind, left, right) for left, right in pairs), *rest]
+        return numbers[0]
+
+    def _over_lanes(self, tile: Pieces, kind: str) -> Pieces:
+        def over(number: Register) -> Register:
+            for distance in (1, 2):
+                number = self._combine(kind, number, self.builder.shuffle_xor(number, distance))
+            return number
+
+        return Pieces(tile.dtype, tuple((over(parts[0]),) for parts in tile.parts))
+
+    def combined(self, tile: Tile, kind: str, number: Register) -> Tile:
+        """Combine every element with a number."""
+        held = self.joined(tile)
+        return self._mapped(lambda element: self._combine(kind, element, number), held, held.dtype)
+
+    def _combine(self, kind: str, left: Register, right: Register) -> Register:
+        return combine(self.builder, kind, left, right, skips_nan=self.band.skips_nan)
+
+    def arithmetic(self, op: str, left: Tile, right: Tile) -> Tile:
+        """Return the sum, difference, product or quotient of tiles."""
+        assert isinstance(left, Pieces)
+        assert isinstance(right, Pieces)
+        parts = lambda row, column: arithmetic_of(op, left.parts[row][column], right.parts[row][column])  # noqa: E731
+        return Pieces(left.dtype, self._tile(left.dtype, parts).parts, is_partial=left.is_partial)
+
+    def apply(self, dtype: MatrixType, given: Given, element: Element) -> Tile:
+        """Call a function for each element."""
+        leaves = {value: self.joined(tile) for value, tile in given.tiles.items()}
+        zero = self.builder.const("u32", 0)
+
+        def one(row: int, column: int) -> Register:
+            known = dict(given.numbers)
+            for value, held in leaves.items():
+                known[value] = bits(self.builder, value, held.parts[row][column])
+            down = zero if given.first_row is None else given.first_row + self._down(row)
+            along = self._along(column) if given.asks_columns else zero
+            made = element(known, down, along)
+            return made if made.dtype == "f32" else self.builder.bitcast(made, "f32")
+
+        return self._tile(dtype, one)
+
+    # -- products ------------------------------------------------------------------------------------------------------
+    def product(self, left: Tile, copy: Copy, dtype: MatrixType, total: Tile, *, is_transposed: bool) -> Tile:
+        """Return left @ right + total, 16 steps of depth at a time."""
+        builder, held = self.builder, self.joined(total)
+        rights = self._by_depth if is_transposed else self._by_column
+        count = self._columns(held.dtype)
+        if isinstance(left, Placed):
+
+            def advance(chunk: Register, sums: list[Register]) -> list[Register]:
+                depth = self._times(chunk, _WIDE)
+                rows = [self._rows_in_memory(left, depth, step) for step in range(0, _WIDE, _VECTOR)]
+                return self._added(sums, rows, [rights(copy, depth, step, count) for step in range(0, _WIDE, _VECTOR)])
+
+            chunks = dtype.rows // _WIDE
+            sums = builder.loop(0, chunks, 1, flat([held]), advance, unroll=False)
+        else:
+            sums = flat([held])
+            # Whoever writes first waits for those who still read what a product before has left.
+            builder.barrier("subgroup", shared_only=True)
+            for chunk in range(dtype.rows // _WIDE):
+                area = self._put(self.joined(left).parts, chunk)
+                depth = builder.const("u32", chunk * _WIDE)
+                rows = [self._rows_in_passage(area, step) for step in range(0, _WIDE, _VECTOR)]
+                sums = self._added(sums, rows, [rights(copy, depth, step, count) for step in range(0, _WIDE, _VECTOR)])
+        (found,) = formed([held], sums)
+        return found
+
+    def _added(self, sums: Sequence[Register], rows: Sequence[Parts], rights: Sequence[Parts]) -> list[Register]:
+        """Add products of four steps of depth after another: rows by depth times depth by columns."""
+        found = list(sums)
+        columns = len(rights[0][0])
+        for four, right in zip(rows, rights, strict=True):
+            for depth in range(_VECTOR):
+                for row in range(self.count):
+                    for column in range(columns):
+                        place = row * columns + column
+                        found[place] = four[row][depth] * right[depth][column] + found[place]
+        return found
+
+    def _by_depth(self, copy: Copy, depth: Register, step: int, count: int) -> Parts:
+        """Read four steps of depth of a second factor whose rows are columns: a vector for each column."""
+        group = self._group(depth, step)
+        lines = [self._vector(copy, self._along(column), group) for column in range(count)]
+        return tuple(zip(*lines, strict=True))
+
+    def _by_column(self, copy: Copy, depth: Register, step: int, count: int) -> Parts:
+        """Read four steps of depth of a second factor: vectors of columns."""
+        found = []
+        for number in range(_VECTOR):
+            row = self._moved(depth, step + number)
+            groups = [self._moved(self.place, each * _ROW) for each in range(count // _VECTOR)]
+            found.append(tuple(part for group in groups for part in self._vector(copy, row, group)))
+        return tuple(found)
+
+    def _group(self, depth: Register, step: int) -> Register:
+        """Return the vector of a line that holds these four steps of depth."""
+        return self._moved(depth // self.builder.const("u32", _VECTOR), step // _VECTOR)
+
+    def _vector(self, copy: Copy, row: Register, group: Register) -> tuple[Register, ...]:
+        words = copy.memory[self._times(row, copy.groups + 1) + group]
+        return tuple(self.builder.bitcast(word, "f32") for word in words)
+
+    def _rows_in_memory(self, left: Placed, depth: Register, step: int) -> Parts:
+        """Read four steps of depth of a lane's rows from an array."""
+        first, found = self._moved(depth, step), []
+        for row in range(self.count):
+            start = left.start + self._times(self._down(row), left.down) + self._times(first, left.along)
+            if left.is_grouped and left.along == 1 and left.places.parameter.dtype == "f32":
+                words = left.places.load_words(self.builder.divide_exactly(start, _VECTOR), _VECTOR)
+                found.append(tuple(self.builder.bitcast(word, "f32") for word in words))
+            else:
+                places = (self._moved(start, number * left.along) for number in range(_VECTOR))
+                found.append(tuple(self._number(left.places, place) for place in places))
+        return tuple(found)
+
+    def _put(self, parts: Parts, chunk: int) -> Register:
+        """Write 16 columns of a first factor for the subgroup to read; return where."""
+        builder, line = self.builder, _WIDE // _VECTOR + 1
+        area = self._moved(self._times(builder.subgroup_id, 2 * self._area), chunk % 2 * self._area)
+        for row, numbers in enumerate(parts):
+            four = numbers[chunk * _VECTOR : (chunk + 1) * _VECTOR]
+            words = builder.vector([builder.bitcast(number, "u32") for number in four])
+            self.passage[area + self._times(self._down(row), line) + self.place] = words
+        builder.barrier("subgroup", shared_only=True)
+        return area
+
+    def _rows_in_passage(self, area: Register, step: int) -> Parts:
+        """Read four steps of depth of a lane's rows that `_put` has written."""
+        line, found = _WIDE // _VECTOR + 1, []
+        for row in range(self.count):
+            place = area + self._times(self._down(row), line)
+            words = self.passage[self._moved(place, step // _VECTOR)]
+            found.append(tuple(self.builder.bitcast(word, "f32") for word in words))
+        return tuple(found)
+
+    # -- loops ---------------------------------------------------------------------------------------------------------
+    def loop(self, trips: int, first: Sequence[Tile], body: Callable[[list[Tile]], list[Tile]]) -> list[Tile]:
+        """Run `body` so often."""
+        run = lambda registers: flat(body(formed(first, registers)))  # noqa: E731
+        last = self.builder.loop(0, trips, 1, flat(first), lambda _, registers: run(registers), unroll=False)
+        return formed(first, last)
+
+    def while_loop(
+        self, check: Callable[[list[Tile]], Register], body: Callable[[list[Tile]], list[Tile]], first: Sequence[Tile]
+    ) -> list[Tile]:
+        """Run `body` as long as `check` holds."""
+        last = self.builder.while_loop(
+            lambda registers: check(formed(first, registers)),
+            lambda registers: flat(body(formed(first, registers))),
+            flat(first),
+            unroll=False,
+        )
+        return formed(first, last)
