@@ -17,6 +17,8 @@ from .expression import Expression, Scalar, parts, rebuild
 from .index import SCALAR
 
 State = list[Register]
+# Floats from which on their extremum is cheaper by integers than one by one.
+ENOUGH = 4
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,18 @@ class Reduction:
     def add(self, state: State, elements: Sequence[Scalar]) -> State:
         """Return the state after one more element of each operand."""
         return self.merge(state, self._flat(elements))
+
+    def add_all(self, state: State, elements: Sequence[Sequence[Scalar]]) -> State:
+        """Return the state after several elements of each operand, in their order."""
+        kind = self.node.attributes["kind"]
+        if kind in ("max", "min") and len(elements) >= ENOUGH and not self.expression.skips_nan:
+            values = [value for (value,) in elements if isinstance(value, Register) and value.dtype == "f32"]
+            if len(values) == len(elements):
+                found = scalar.extremum(self.expression.builder, values, is_maximum=kind == "max")
+                return self.add(state, [found])
+        for element in elements:
+            state = self.add(state, element)
+        return state
 
     def merge(self, first: State, second: State) -> State:
         """Return the state of two sets of elements, the first coming before the second."""

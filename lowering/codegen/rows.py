@@ -10,7 +10,8 @@ held in registers and the next phase may use them. The last phase writes what ha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -181,7 +182,7 @@ class _Walk:
         if self.row.count == 0:
             return states
         if self.schedule.in_registers:
-            for run in self.held():
+            for run in _together(self.held()):
                 states = self._feed(reductions, states, run)
             return states
         widths = [len(state) for state in states]
@@ -263,13 +264,20 @@ class _Walk:
         return self.runs.positions([along[axis] if axis in along else next(kept) for axis in range(len(self.domain))])
 
     def _feed(self, reductions: list[Reduction], states: list[State], run: _Run) -> list[State]:
-        for index in run.indices:
-            new = []
-            for reduction, state in zip(reductions, states, strict=True):
-                elements = [self.expression.at(operand, index) for operand in reduction.operands]
-                new.append(reduction.keep_if(run.inside, reduction.add(state, elements), state))
-            states = new
-        return states
+        result: list[State] = []
+        for reduction, state in zip(reductions, states, strict=True):
+            elements = [[self.expression.at(operand, index) for operand in reduction.operands] for index in run.indices]
+            result.append(reduction.keep_if(run.inside, reduction.add_all(state, elements), state))
+        return result
+
+
+def _together(runs: Sequence[_Run]) -> Iterator[_Run]:
+    """Join neighbouring runs that exist on any condition to one."""
+    for exists, some in itertools.groupby(runs, key=lambda run: run.inside is None):
+        if exists:
+            yield _Run([index for run in some for index in run.indices], None)
+        else:
+            yield from some
 
 
 def _cut(flat: list[Register], widths: list[int]) -> Iterator[State]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from shaders import functions
@@ -13,6 +14,9 @@ from shaders.spirv import Builder, Value
 
 Unary = Callable[[Builder, Value], Value]
 Binary = Callable[[Builder, Value, Value], Value]
+
+_SIGN, _INFINITY, _NAN = 0x80000000, 0x7F800000, 0x7FC00000
+"""Bits of f32."""
 
 
 def maximum(b: Builder, x: Value, y: Value) -> Value:
@@ -35,6 +39,21 @@ def _of_equals(b: Builder, x: Value, y: Value, chosen: Value, *, is_maximum: boo
     left, right = b.bitcast(x, bits), b.bitcast(y, bits)
     joined = b.bitcast(left & right if is_maximum else left | right, x.dtype)
     return b.select(x == y, joined, chosen)
+
+
+def extremum(b: Builder, values: Sequence[Value], *, is_maximum: bool) -> Value:
+    """Return the largest or smallest of f32 registers as `maximum` and `minimum` do, by three integer operations each.
+
+    Bits order numbers of one sign: the largest of all is the largest signed integer, or of negative ones the smallest
+    unsigned integer; the smallest of all is the largest unsigned integer, or of positive ones the smallest. NaN lies
+    beyond infinity on either side, and zeros of both signs are told apart.
+    """
+    bits = [b.bitcast(value, "u32") for value in values]
+    top = functools.reduce(b.max, [b.bitcast(word, "i32") for word in bits])
+    least, most = functools.reduce(b.min, bits), functools.reduce(b.max, bits)
+    found = b.select(top >= 0, b.bitcast(top, "u32"), least) if is_maximum else b.select(most >= _SIGN, most, least)
+    is_nan = (top > _INFINITY) | (most > (_SIGN | _INFINITY))
+    return b.bitcast(b.select(is_nan, b.const("u32", _NAN), found), "f32")
 
 
 def clamp(b: Builder, low: Value, x: Value, high: Value) -> Value:

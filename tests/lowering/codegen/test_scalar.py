@@ -105,6 +105,28 @@ def test_zeros_keep_the_sign_that_xla_gives_them(device: Device) -> None:
     assert np.signbit(smaller).tolist() == [True, True, False, True]
 
 
+SPECIAL = np.array([0.0, -0.0, 1.5, -1.5, np.inf, -np.inf, np.nan, np.copysign(np.float32(np.nan), -1)], np.float32)
+
+
+@pytest.mark.parametrize("is_maximum", [True, False])
+def test_extremum_of_several_is_that_of_one_after_another(device: Device, is_maximum: bool) -> None:
+    """Every triple of zeros, numbers, infinities and NaN of both signs, beside random numbers."""
+    triples = np.stack([axis.reshape(-1) for axis in np.meshgrid(SPECIAL, SPECIAL, SPECIAL)])
+    arrays = list(np.concatenate([triples, np.random.default_rng(0).normal(size=(3, 64)).astype(np.float32)], 1))
+
+    def body(b: Builder, *values: Value) -> list[Value]:
+        one_by_one = values[0]
+        for value in values[1:]:
+            result = scalar.combine(b, "max" if is_maximum else "min", "f32", one_by_one, value)
+            assert isinstance(result, Value)
+            one_by_one = result
+        return [scalar.extremum(b, values, is_maximum=is_maximum), one_by_one]
+
+    got, want = run_elementwise(device, body, arrays, ["f32", "f32"])
+    assert ((got.view(np.uint32) == want.view(np.uint32)) | (np.isnan(got) & np.isnan(want))).all()
+    assert np.isnan(got).sum() == np.isnan(np.stack(arrays)).any(0).sum()
+
+
 def test_total_order_ranks_zeros_and_nans(device: Device) -> None:
     ranked = np.array([-np.nan, -np.inf, -1, -0.0, 0.0, 1, np.inf, np.nan], np.float32)
     ranked[0] = np.copysign(np.float32(np.nan), np.float32(-1))
