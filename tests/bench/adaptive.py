@@ -5,7 +5,8 @@ python -m tests.bench.adaptive --rows 1024       smaller; --record also writes a
 
 alibi: causal attention under ALiBi in float16, Gaussian queries and keys, at several promises: the share of the causal
 tiles that are left out and the share of the time of exact attention that is saved. plain: nothing to leave out, what
-looking costs. float32: attention in products of 16 bits within a promise, against the exact one in float32.
+looking costs. float32: attention in products of 16 bits within a promise, against the exact one in float32. budget: the
+ALiBi heads with a share of the operations of exact attention, and with an audit of it.
 """
 
 from __future__ import annotations
@@ -39,42 +40,53 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 def measure(options: argparse.Namespace, device: Any) -> list[dict[str, Any]]:
     """Time the three tables."""
+    import jax
     import jax.numpy as jnp
+
+    from qga.tiling import Audit, Budget, Certified
 
     slopes = jnp.exp2(-8.0 * jnp.arange(1, options.heads + 1) / options.heads)
     rows: list[dict[str, Any]] = []
     for batch in options.batch:
         shape = (batch, options.rows, options.heads, options.width)
         alibi = {"is_causal": True, "alibi": slopes}
-        rows += compare("alibi", _draw(shape, np.float16, device), alibi, [{"eps": eps} for eps in PROMISES])
+        arrays = _draw(shape, np.float16, device)
+        rows += compare("alibi", arrays, alibi, [({"eps": eps}, Certified(eps), {}) for eps in PROMISES])
+        audit = {"audit": Audit(tolerance=0.05), "audit_key": jax.random.key(0)}
+        budgets = [
+            ({"flops": share, "audit": bool(given)}, Budget(flops=share), given)
+            for share, given in ((0.5, {}), (0.25, {}), (0.5, audit))
+        ]
+        rows += compare("budget", arrays, alibi, budgets)
     shape = (options.batch[-1], options.rows // 2, options.heads, options.width)
-    rows += compare("plain", _draw(shape, np.float16, device), {}, [{"eps": 1e-2}])
-    half = [{"eps": eps, "products": "half"} for eps in PROMISES[:2]]
+    rows += compare("plain", _draw(shape, np.float16, device), {}, [({"eps": 1e-2}, Certified(1e-2), {})])
+    half = [({"eps": eps, "products": "half"}, Certified(eps, products="half"), {}) for eps in PROMISES[:2]]
     return rows + compare("float32", _draw((1, *shape[1:]), np.float32, device), {}, half)
 
 
 def compare(
-    name: str, arrays: list[Any], keywords: dict[str, Any], promises: list[dict[str, Any]]
+    name: str, arrays: list[Any], keywords: dict[str, Any], asked: list[tuple[dict[str, Any], Any, dict[str, Any]]]
 ) -> list[dict[str, Any]]:
-    """Time exact attention, then adaptive attention within some promises."""
+    """Time exact attention, then adaptive attention within some resolutions: their names, they, and what goes along."""
     import jax
 
     import qga
 
     exact = jax.jit(lambda *arrays: qga.attention(*arrays, **keywords))
     base, rows = time_one(lambda: exact(*arrays)), []
-    for promise in promises:
-        resolution = qga.tiling.Certified(**promise)
-        adaptive = jax.jit(lambda *arrays, r=resolution: qga.adaptive_attention(*arrays, resolution=r, **keywords))
+    for named, resolution, along in asked:
+        given = {"resolution": resolution, **along, **keywords}
+        adaptive = jax.jit(lambda *arrays, given=given: qga.adaptive_attention(*arrays, **given))
         certificate = adaptive(*arrays)[1]
-        row = {"name": name, "shape": list(arrays[0].shape), **promise, "exact_ms": base["median_ms"]}
+        row = {"name": name, "shape": list(arrays[0].shape), **named, "exact_ms": base["median_ms"]}
         row |= time_one(lambda adaptive=adaptive: adaptive(*arrays)) | _work(certificate, keywords)
         row["saved"] = 1 - row["median_ms"] / row["exact_ms"]
         rows.append(row)
+        words = "  ".join(f"{word} {each:.0e}" if word == "eps" else f"{word} {each}" for word, each in named.items())
         print(
-            f"{name:8s} batch {row['shape'][0]}  eps {row['eps']:.0e}  exact {row['exact_ms']:8.3f} ms  adaptive "
-            f"{row['median_ms']:8.3f} ms (spread {row['spread']:.0%})  left out {row['left_out']:.1%}  saved "
-            f"{row['saved']:.1%}  sound {row['sound']:.0%}",
+            f"{name:8s} batch {row['shape'][0]}  {words}  exact {row['exact_ms']:8.3f} ms  adaptive "
+            f"{row['median_ms']:8.3f} ms (spread {row['spread']:.0%})  left out {row['left_out']:.1%}  operations "
+            f"{row['flops']:.3f}  saved {row['saved']:.1%}  sound {row['sound']:.0%}",
             flush=True,
         )
     return rows
@@ -89,7 +101,9 @@ def _work(certificate: Any, keywords: dict[str, Any]) -> dict[str, float]:
     visible = np.arange(1, count + 1).sum() if keywords.get("is_causal") else count * count
     left_out = 1 - visited.sum(axis=0).mean() / visible
     bounds = {each: float(np.max(getattr(certificate, each))) for each in ("skipped", "total_variation", "out_error")}
-    return {"left_out": float(left_out), "sound": float(np.mean(certificate.sound)), **bounds}
+    flops = float(np.sum(certificate.flops) / np.sum(certificate.flops_exact))
+    again = {} if certificate.audit is None else {"again": float(np.mean(certificate.audit.is_again))}
+    return {"left_out": float(left_out), "flops": flops, "sound": float(np.mean(certificate.sound)), **bounds, **again}
 
 
 def _draw(shape: tuple[int, ...], dtype: Any, device: Any) -> list[Any]:
