@@ -23,7 +23,7 @@ from .planes_kernel import BOTH, FINE, HIGH, SKIP, Asking, OfTiles
 # Tiles of a head, times queries, that a workgroup holds in registers; queries that are written out one by one.
 _MOST_TILES, _MOST_QUERIES = 8192, 8
 # Tiles for each subgroup, as far as there may be subgroups.
-_OF_SUBGROUP, _MOST_SUBGROUPS = 64, 16
+_OF_SUBGROUP, _MOST_SUBGROUPS = 128, 16
 # Numbers of 32 bits that are read of each tile for its bounds: three of keys and four of values.
 _MEASURES = 7
 # What a certificate says of each query.

@@ -25,8 +25,9 @@ keys; or all of it."""
 SUMMED = 16
 """Tiles that a program looks at to sum."""
 
-# Tiles that a program scores at a time, times queries: more take more registers than there are.
-_SCORED, _MOST_SCORED = 8, 32
+# Words that a program asks for before it scores the first, and tiles at a time, times queries: more take more registers
+# than there are.
+_ASKED, _MOST_SCORED = 2048, 32
 # Rows of a tile that stand side by side.
 _SIDE_BY_SIDE = 8
 # Certificates count a driver's exponential, and what is no number makes sums none.
@@ -75,8 +76,8 @@ def score_tiles(asking: Asking, keys: Planes, tiles: int) -> tuple[OfRows, OfTil
         tiles: that an entry has room for.
     """
     (batch, heads, group), (high, tile) = asking.queries.shape[:3], _in_rows(keys.high)
-    most = max(1, min(_SCORED, _MOST_SCORED // group))
-    count = next(size for size in (8, 4, 2, 1) if size <= most and tiles % size == 0)
+    most = min(_ASKED // max(1, high[0, 0, 0].size), _MOST_SCORED // group)
+    count = next(size for size in (8, 4, 2, 1) if size <= max(1, most) and tiles % size == 0)
 
     def block(array: Array) -> Block:
         if asking.table is not None:
