@@ -51,8 +51,7 @@ class Builder(Module):
         self.required_subgroup_size = subgroup_size
         self.guarded = guarded
         self.descriptors = descriptors
-        self.no_contraction = no_contraction
-        self.rounds_bf16 = rounds_bf16
+        self.no_contraction, self.rounds_bf16 = no_contraction, rounds_bf16
         self.float_controls = float_controls
         self.shared_bytes = 0
         # How often the loops of one invocation go round at most, all together; without constant bounds, once each.
