@@ -25,6 +25,8 @@ def find_partial(cell: Block, follows: Follows) -> frozenset[Value]:
     found = {value for value in (*producers, *carried) if _is_column(value, follows)}
     while True:
         kept = {value for value in found if _is_sum(value, producers, carried, found)}
+        # Of what is left, a product of two sums is none.
+        kept = kept if kept != found else {value for value in found if not _is_square(value, producers, found)}
         if kept == found:
             return frozenset(found)
         found = kept
@@ -51,7 +53,12 @@ def _is_sum(value: Value, producers: Mapping[Value, Step], carried: Mapping[Valu
         return step.node.attributes["kind"] == "add" and is_zero
     if step.op == "add":
         return all(operand in found for operand in step.inputs)
-    return step.op == "multiply" and sum(operand in found for operand in step.inputs) == 1
+    return step.op == "multiply" and any(operand in found for operand in step.inputs)
+
+
+def _is_square(value: Value, producers: Mapping[Value, Step], found: set[Value]) -> bool:
+    step = producers.get(value)
+    return step is not None and step.op == "multiply" and all(operand in found for operand in step.inputs)
 
 
 def compute_partial(emitter: Emitter, value: Value) -> Tile:

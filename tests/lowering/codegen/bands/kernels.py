@@ -113,6 +113,34 @@ def two_loops_in_a_row(q: Any, k: Any, opened: Any, interpret: bool) -> Any:
     return in_bands(kernel, q, k, opened, out=typed(F16, QUERIES, WIDTH), interpret=interpret)
 
 
+@case(queries(), keys(), roundings=F16_ROUNDINGS)
+def sums_relative_to_the_first_chunk(q: Any, k: Any, interpret: bool) -> Any:
+    def kernel(a: Any, b: Any, o: Any) -> None:
+        peak = multiply(a[...], chunk(b, 0).T).max(1)
+
+        def step(number: Any, state: Any) -> Any:
+            mass, total = state
+            weights = jnp.exp(multiply(a[...], chunk(b, number).T) - peak[:, None])
+            return mass + weights.sum(1), total + multiply(weights.astype(F16), chunk(b, number))
+
+        mass, total = lax.fori_loop(0, KEYS // CHUNK, step, nothing()[1:])
+        o[...] = (total / mass[:, None]).astype(F16)
+
+    return in_bands(kernel, q, k, out=typed(F16, QUERIES, WIDTH), interpret=interpret)
+
+
+@case(queries(), keys(), roundings=F32_ROUNDINGS, depth=KEYS)
+def sum_is_read_in_its_loop(q: Any, k: Any, interpret: bool) -> Any:
+    def kernel(a: Any, b: Any, o: Any) -> None:
+        def step(number: Any, mass: Any) -> Any:
+            scores = multiply(a[...], chunk(b, number).T)
+            return mass * 0.5 + jnp.abs(scores / (1 + jnp.abs(mass)[:, None])).sum(1)
+
+        o[...] = jnp.log(lax.fori_loop(0, KEYS // CHUNK, step, jnp.full(ROWS, 3.0, F32)))
+
+    return in_bands(kernel, q, k, out=typed(F32, QUERIES), interpret=interpret)
+
+
 @case(queries(), normal(64, WIDTH, dtype=np.float16), roundings=F32_ROUNDINGS, depth=64)
 def loop_in_a_loop(q: Any, k: Any, interpret: bool) -> Any:
     def kernel(a: Any, b: Any, o: Any) -> None:
