@@ -47,6 +47,8 @@ class Expression:
         self.fixed: dict[Value, Scalar] = {}
         # By the id of a place: the run of neighbours that it belongs to, its number there, and their count.
         self.runs: dict[int, tuple[Register, int, int]] = {}
+        # By the identity of a position: the positions of its run, its number among them, and the axis they run along.
+        self.siblings: dict[int, tuple[list[Index], int, int]] = {}
         self._scopes: list[dict[Key, Any]] = [{}]
         self._kept: list[Index] = []
 
@@ -160,17 +162,32 @@ class Expression:
         """Write one element of an output by its row-major number."""
         scalar.store(self.builder, self.buffers[value], linear, element, value.dtype)
 
+    def enter_run(self, members: list[Index], fast: int) -> None:
+        """Let it be known that positions are neighbours along an axis; the first is a multiple of their number."""
+        places = [self.linear(member) for member in members]
+        for number, (member, place) in enumerate(zip(members, places, strict=True)):
+            self.runs[place.id] = (places[0], number, len(members))
+            self.siblings[id(member)] = (members, number, fast)
+
     def choose(self, condition: Register, yes: Callable[[], Scalar], no: Callable[[], Scalar], dtype: str) -> Scalar:
         """Compute one of two elements, and only that one."""
+        return self.choose_all(condition, lambda: [yes()], lambda: [no()], dtype)[0]
 
-        def inside(make: Callable[[], Scalar]) -> Callable[[], list[Register]]:
+    def choose_all(
+        self, condition: Register, yes: Callable[[], list[Scalar]], no: Callable[[], list[Scalar]], dtype: str
+    ) -> list[Scalar]:
+        """Compute one of two lists of elements, and only that one."""
+
+        def inside(make: Callable[[], list[Scalar]]) -> Callable[[], list[Register]]:
             def run() -> list[Register]:
                 with self.scope():
-                    return parts(make())
+                    return [register for element in make() for register in parts(element)]
 
             return run
 
-        return rebuild(dtype, self.builder.branch(condition, inside(yes), inside(no)))
+        registers = self.builder.branch(condition, inside(yes), inside(no))
+        width = 2 if dtype in ("c64", "c128") else 1
+        return [rebuild(dtype, registers[start : start + width]) for start in range(0, len(registers), width)]
 
     def call(self, graph: Graph, arguments: Sequence[Scalar]) -> list[Scalar]:
         """Evaluate a region over scalars: the body of a reduction or a scatter."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from shaders.library.complex import Complex
@@ -123,19 +123,40 @@ def _reverse(expression: Expression, node: Node, index: Index) -> Scalar:
 
 
 def _pad(expression: Expression, node: Node, index: Index) -> Scalar:
+    """Read the operand or the filler; a run that lies on the same side of every edge decides once for all."""
     operand, filler = node.inputs
     if operand.size == 0:
         return expression.at(filler, SCALAR)
-    low, interior = node.attributes["low"], node.attributes["interior"]
-    inside, dims = _unpad(expression, expression.dims(index), operand.shape, low, interior, node.output.shape)
-    if inside is None:
-        return expression.at(operand, expression.index(operand.shape, dims=tuple(dims)))
-    return expression.choose(
-        inside,
-        lambda: expression.at(operand, expression.index(operand.shape, dims=tuple(dims))),
-        lambda: expression.at(filler, SCALAR),
-        node.output.dtype,
-    )
+    low, interior, padded = node.attributes["low"], node.attributes["interior"], node.output.shape
+
+    def keeps(axis: int) -> bool:
+        return operand.shape[axis] == padded[axis] and low[axis] == 0 and interior[axis] == 0
+
+    members, number, fast = _run_of(expression, index, keeps)
+
+    def all_of_run() -> list[Scalar]:
+        places = [_unpad(expression, expression.dims(i), operand.shape, low, interior, padded) for i in members]
+        positions = [expression.index(operand.shape, dims=tuple(dims)) for _, dims in places]
+        if len(positions) > 1:
+            expression.enter_run(positions, fast)
+
+        def read() -> list[Scalar]:
+            return [expression.at(operand, position) for position in positions]
+
+        inside = places[0][0]
+        if inside is None:
+            return read()
+        return expression.choose_all(
+            inside, read, lambda: [expression.at(filler, SCALAR)] * len(members), node.output.dtype
+        )
+
+    return expression.remember(("pad", node.output, id(members[0])), all_of_run)[number]
+
+
+def _run_of(expression: Expression, index: Index, is_kept: Callable[[int], bool]) -> tuple[Sequence[Index], int, int]:
+    """Return the run of a position if an operation keeps the axis it runs along, else the position alone."""
+    run = expression.siblings.get(id(index))
+    return run if run is not None and is_kept(run[2]) else ([index], 0, 0)
 
 
 def _unpad(
@@ -166,25 +187,29 @@ def _unpad(
 
 
 def _concatenate(expression: Expression, node: Node, index: Index) -> Scalar:
+    """Read the operand that holds the position; a run along another axis lies in one of them and decides once."""
     axis = node.attributes["dimension"]
-    dims = expression.dims(index)
     operands = [operand for operand in node.inputs if operand.shape[axis] > 0]
+    members, number, fast = _run_of(expression, index, lambda along: along != axis)
+    rows = [expression.dims(member) for member in members]
 
-    def piece(number: int, offset: int) -> Scalar:
-        operand = operands[number]
-        place = dims[axis] - expression.number(offset)
+    def piece(position: int, offset: int) -> list[Scalar]:
+        operand = operands[position]
 
-        def load() -> Scalar:
-            moved = (*dims[:axis], place, *dims[axis + 1 :])
-            return expression.at(operand, expression.index(operand.shape, dims=moved))
+        def load() -> list[Scalar]:
+            moved = [(*dims[:axis], dims[axis] - expression.number(offset), *dims[axis + 1 :]) for dims in rows]
+            places = [expression.index(operand.shape, dims=dims) for dims in moved]
+            if len(places) > 1:
+                expression.enter_run(places, fast)
+            return [expression.at(operand, place) for place in places]
 
-        if number == len(operands) - 1:
+        if position == len(operands) - 1:
             return load()
         end = offset + operand.shape[axis]
-        here = dims[axis] < expression.number(end)
-        return expression.choose(here, load, lambda: piece(number + 1, end), node.output.dtype)
+        here = rows[0][axis] < expression.number(end)
+        return expression.choose_all(here, load, lambda: piece(position + 1, end), node.output.dtype)
 
-    return piece(0, 0)
+    return expression.remember(("concatenate", node.output, id(members[0])), lambda: piece(0, 0))[number]
 
 
 def start_position(expression: Expression, element: Scalar, dtype: str, room: int) -> Register:

@@ -53,7 +53,7 @@ class Runs:
             own[self.fast] = first + step if step else first
             place = None if linear is None else (linear + step if step else linear)
             made.append(expression.index(self.domain, dims=tuple(own), linear=place))
-        self._enter([expression.linear(index) for index in made])
+        expression.enter_run(made, self.fast)
         for shape, axes in self.accesses:
             self._enter([self._place(shape, axes, index) for index in made])
         return made

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
+from jax import lax
 
 from lowering import reference
 from lowering.choices import choose
@@ -84,6 +85,32 @@ MAPS: dict[str, tuple[Callable[..., Any], tuple[np.ndarray, ...], int]] = {
     "rows of eleven": (lambda x: x + 1, (numbers(LARGE // 11 + 1, 11),), 1),
     "two widths": (lambda x, y: x.astype(jnp.float32) * y, (numbers(*SHAPE, dtype=BF16), numbers(*SHAPE)), 8),
     "slices": (lambda x, y: x[:, 3:515] + y, (numbers(SHAPE[0], 520), numbers(*SHAPE)), 4),
+    "padded rows": (
+        lambda x, y: jnp.pad(x, ((1, 2), (0, 0))) + jnp.pad(y, ((2, 1), (0, 0))) * 2,
+        (numbers(*SHAPE, dtype=BF16), numbers(*SHAPE, dtype=BF16)),
+        8,
+    ),
+    "padded along rows": (lambda x: jnp.pad(x, ((0, 0), (3, 5))) + 1, (numbers(SHAPE[0], 504, dtype=BF16),), 8),
+    "shifted along rows": (
+        lambda x: lax.pad(x, x[0, 0], ((0, 0, 0), (1, -1, 0))) + x,
+        (numbers(*SHAPE, dtype=BF16),),
+        8,
+    ),
+    "put together": (
+        lambda x, y: jnp.concatenate([x, y, x * 2]) + 1,
+        (numbers(*SHAPE, dtype=BF16), numbers(3, 512, dtype=BF16)),
+        8,
+    ),
+    "put together along rows": (
+        lambda x, y: jnp.concatenate([x, y], 1) + 1,
+        (numbers(SHAPE[0], 300), numbers(SHAPE[0], 212)),
+        4,
+    ),
+    "a pad of a pad": (
+        lambda x: jnp.pad(jnp.pad(x * 2, ((0, 1), (1, 0), (0, 0))) + 1, ((2, 0), (0, 3), (0, 0))) + 1,
+        (numbers(16, LARGE // 1024, 64, dtype=BF16),),
+        8,
+    ),
     "a last workgroup that is not full": (lambda x: x * 2, (numbers(LARGE // 8 + 3, 8, dtype=BF16),), 8),
 }
 
