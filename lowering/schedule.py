@@ -105,7 +105,10 @@ def _rows(fusion: Node, capabilities: Capabilities) -> Schedule:
         kept, count = kept * parts, -(-count // parts)
     if not minor_is_reduced(domain, reduced):
         workgroup = size if capabilities.is_cpu else 64
-        return Schedule(kind, workgroup, per_lane=UNROLL, in_registers=count <= REGISTERS[capabilities.is_cpu])
+        in_registers = count <= REGISTERS[capabilities.is_cpu]
+        # Loads of a column are narrow, so that more of them must be in flight.
+        per_lane = UNROLL if capabilities.is_cpu or in_registers else 2 * UNROLL
+        return Schedule(kind, workgroup, per_lane=per_lane, in_registers=in_registers)
     if count <= 8 and kept >= 4 * size:
         return Schedule(kind, size if capabilities.is_cpu else 64, per_lane=UNROLL, in_registers=True)
     if capabilities.is_cpu or count <= size * REGISTERS[False]:
