@@ -37,6 +37,7 @@ class Fragments:
         self.band = band
         self.unit = unit
         self.natives = [each.result for each in natives]
+        self.made: dict[tuple[Pieces, int], Sequence[Sequence[Register]]] = {}
 
     @cached_property
     def passage(self) -> Passage:
@@ -151,7 +152,7 @@ class Fragments:
             held = self._rounded(held, dtype.dtype)
         if dtype.use == held.dtype.use:
             return held
-        return Pieces(dtype, self.passage.factors(held.parts, self.part(dtype), dtype.dtype))
+        return Pieces(dtype, held.parts, is_late=True)
 
     def _rounded(self, held: Pieces, dtype: str) -> Pieces:
         """Return a tile in another dtype; where its fragments stay of f32, who reads them rounds them."""
@@ -223,16 +224,34 @@ class Fragments:
     def product(self, left: Tile, copy: Copy, dtype: MatrixType, total: Tile, *, is_transposed: bool) -> Tile:
         """Return left @ right + total: each fragment of the second factor meets all rows at once."""
         builder, unit = self.builder, self.unit
-        first, held = self.joined(left), self.joined(total)
+        held, depth = self.joined(total), 0
         sums = [list(parts) for parts in held.parts]
         part = dtype._replace(rows=unit.k, columns=unit.n)
-        for depth in range(dtype.rows // unit.k):
-            for column in range(dtype.columns // unit.n):
-                place = depth * unit.k, column * unit.n
-                second = copy.factor(builder, part, is_transposed=is_transposed, place=place)
-                for row, line in zip(sums, first.parts, strict=True):
-                    row[column] = builder.matrix_multiply_add(line[depth], second, row[column])
+        for lines in self._factors(self.joined(left)):
+            for number in range(len(lines[0])):
+                for column in range(dtype.columns // unit.n):
+                    place = depth, column * unit.n
+                    second = copy.factor(builder, part, is_transposed=is_transposed, place=place)
+                    for row, line in zip(sums, lines, strict=True):
+                        row[column] = builder.matrix_multiply_add(line[number], second, row[column])
+                depth += unit.k
         return Pieces(held.dtype, tuple(map(tuple, sums)))
+
+    def _factors(self, left: Pieces) -> Iterator[Sequence[Sequence[Register]]]:
+        """Yield the fragments of a first factor; one that is late is made once in each block that reads it."""
+        if not left.is_late:
+            yield left.parts
+            return
+        key = left, self.builder.block
+        if key not in self.made:
+            found: list[list[Register]] = [[] for _ in left.parts]
+            for lines in self.passage.factors(left.parts, self.part(left.dtype), left.dtype.dtype):
+                yield lines
+                for row, line in zip(found, lines, strict=True):
+                    row += line
+            self.made[key] = found
+        else:
+            yield self.made[key]
 
     def arithmetic(self, op: str, left: Tile, right: Tile) -> Tile:
         """Return the sum, difference, product or quotient of tiles."""

@@ -53,31 +53,30 @@ class Pieces:
         dtype: of the tile, as if it were one matrix.
         parts: rows of fragments. Those of a number for each row are one fragment wide, the number in every column.
         is_partial: the number of a row is the sum of what the fragment's row holds.
+        is_late: the tile is a first factor whose parts are sums yet: the product that reads it makes it one.
     """
 
     dtype: MatrixType
     parts: tuple[tuple[Register, ...], ...]
     is_partial: bool = False
+    is_late: bool = False
+
+
+Rows: TypeAlias = Callable[[Register, int], tuple[tuple[Register, ...], ...]]
+"""(a multiple of 16, 0 or 4 or 8 or 12) -> four steps of depth from their sum on, for each row of a lane."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Placed:
-    """A first factor that stays in memory, where nobody writes.
+    """A first factor that lies in memory, where lanes read it.
 
     Attributes:
         dtype: of the tile.
-        places: the array.
-        start: its first element.
-        down, along: how far apart rows and columns are.
-        is_grouped: whether all of these are multiples of four elements, but for columns that are neighbours.
+        rows_at: reads it.
     """
 
     dtype: MatrixType
-    places: Buffer
-    start: Register
-    down: int
-    along: int
-    is_grouped: bool
+    rows_at: Rows
 
 
 Tile: TypeAlias = Register | Pieces | Placed

@@ -127,9 +127,11 @@ class Passage:
     # -- first factors -------------------------------------------------------------------------------------------------
     def factors(
         self, parts: Sequence[Sequence[Register]], dtype: MatrixType, narrow: str
-    ) -> tuple[tuple[Register, ...], ...]:
-        """Return accumulators as first factors of this type: of 16 bits where they are native, else of f32."""
-        found: list[list[Register]] = [[] for _ in parts]
+    ) -> Iterator[list[list[Register]]]:
+        """Yield accumulators as first factors of this type, some columns after others: a product has work meanwhile.
+
+        They are of 16 bits where those are native, else of f32.
+        """
         step = self.columns // self.unit.n
         for first in range(0, len(parts[0]), step):
             chunk = [row[first : first + step] for row in parts]
@@ -137,11 +139,12 @@ class Passage:
                 self._put_narrow(chunk)
             else:
                 self._pack(chunk, narrow)
-            for number, row in enumerate(found):
-                for place in range(len(chunk[0]) * self.unit.n // self.unit.k):
-                    pointer = self.memory.pointer(self._narrow_place(number, place * self.unit.k))
-                    row.append(self.builder.matrix_load(dtype, pointer, self.narrow_line))
-        return tuple(map(tuple, found))
+            columns = range(0, len(chunk[0]) * self.unit.n, self.unit.k)
+            yield [[self._take_narrow(dtype, number, column) for column in columns] for number in range(len(parts))]
+
+    def _take_narrow(self, dtype: MatrixType, number: int, column: int) -> Register:
+        pointer = self.memory.pointer(self._narrow_place(number, column))
+        return self.builder.matrix_load(dtype, pointer, self.narrow_line)
 
     def _narrow_place(self, number: int, column: int) -> Register:
         group = number * self.unit.m * self.narrow_line + column // _NARROW
