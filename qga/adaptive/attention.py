@@ -33,6 +33,9 @@ from .levels import Level, given_level, narrow_levels
 from .resolution import check_resolution, tile_of
 from .work import price
 
+# Rounds in which a program sums the keys of a tile of its own, of one product for each pair.
+_ROUNDS = 2
+
 
 def adaptive_attention(
     query: Heads, key: KeyHeads, value: ValueHeads, bias: Table | None = None, mask: Mask | None = None, *,
@@ -149,14 +152,14 @@ def _attend(
         found = [_at_level(prepared, *each, tile) for each in zip(levels, tables_of, strict=True)]
         sums = [log_sums for _, log_sums in found]
         results = attend_grouped(member, values, options, visits, _merge(found, values.dtype))
-    promise = resolution.eps if isinstance(resolution, Certified) else 1.0
-    parts = list(zip(levels, tables, sums, strict=True))
+    promise, parts = getattr(resolution, "eps", 1.0), list(zip(levels, tables, sums, strict=True))
     audited: tuple[int, Audited | None] = (0, None)
     if audit is not None and audit_key is not None:
         again = partial(_exactly, prepared, bounds)
         results, parts, thrown, found = audit_results(prepared, bounds, (results, parts), again, audit, audit_key)
         extra, audited = [*extra, *thrown], (audit.rows, found)
-    return results[0], certify(bounds, parts, promise=promise, rounds=tile // own, extra=extra, audited=audited)
+    rounds = _ROUNDS * tile // own
+    return results[0], certify(bounds, parts, promise=promise, rounds=rounds, extra=extra, audited=audited)
 
 
 def _exactly(prepared: Prepared, bounds: PairBounds, visited: Array) -> Results:

@@ -44,8 +44,8 @@ def log_odds(eps: QueryTiles, bounds: PairBounds) -> QueryTiles:
 
 
 def seed_slack(bounds: PairBounds) -> float:
-    """Bound the relative rounding of sums over seeds: of the terms of a tile, then of tile after tile."""
-    return float(jnp.finfo(bounds.upper.dtype).eps) * (bounds.tile + 8 + 3 * _SEEDS)
+    """Bound the relative rounding of sums over seeds: of the terms of a tile, then of half after half of tiles."""
+    return float(jnp.finfo(bounds.upper.dtype).eps) * (bounds.tile + 8 + 6 * _SEEDS)
 
 
 def may_leave(upper: Tiles, log_room: QueryTiles) -> Bool[Array, "batch heads query_tiles"]:

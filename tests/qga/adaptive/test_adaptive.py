@@ -245,6 +245,17 @@ def test_vulkan_leaves_out_the_same_tiles(products: Any, vulkan: jax.Device) -> 
     np.testing.assert_allclose(other[0], cpu[0], rtol=2e-5, atol=2e-5)
 
 
+@pytest.mark.parametrize("name", ["alibi", pytest.param("plain", marks=pytest.mark.exhaustive)])
+def test_16_bit_sums_over_lists_are_led_by_the_own_tile(name: str, vulkan: jax.Device) -> None:
+    """Weights are relative to a tile that is looked at: those of the farthest tile leave 16 bits."""
+    options, pays = CASES[name]
+    arrays = [jnp.asarray(rows, jnp.float16) for rows in draw(640, 640)]
+    run = jax.jit(lambda *rows: adaptive_attention(*rows, resolution=Certified(2e-2), **options))
+    found = run(*(jax.device_put(each, vulkan) for each in arrays))
+    check(tuple(arrays), options, found, 2e-2)
+    assert np.any(np.asarray(found[1].tiles_skipped)) == pays
+
+
 @pytest.mark.parametrize(
     ("resolution", "got"),
     [(Certified(0.0), "eps=0.0"), (Certified(1.0), "eps=1.0"), (0.5, "0.5"), (Fixed(0), "tile=0")],
