@@ -19,6 +19,9 @@ from .visits import Listed, Visits, list_visits
 # Rows of a tile at most, by bytes of a number: the weights of a pair of tiles take half of 32 KiB, the shared memory
 # that nearly every device gives a workgroup, or all of it for numbers of 2 bytes, which matrix units hold.
 _ROWS = {2: 128, 4: 64, 8: 32}
+# Keys of a tile, the least that pays and the most, by bytes of a number: where lanes multiply by themselves, their
+# weights lie in shared memory beside keys and values.
+_KEYS = {2: (64, 128), 4: (16, 32)}
 # Keys and values of a tile, in numbers of 2 bytes: what passes through shared memory at a time.
 STAGED = 16384
 # Rows that matrix units take at a time: fewer queries of 16-bit numbers are padded.
@@ -237,9 +240,11 @@ def _fit_workgroup(plan: TilePlan, problem: Problem, queries: int, keys: int) ->
         # One subgroup has such a tile: it is waiting for memory all the time, and more of them wait at a time.
         key_tile = min(key_tile, _FEW)
     # Rows of pairs are wide, and weights are held twice: they take more of the shared memory, in shorter tiles.
-    least, staged = (16, 3 * STAGED // 2) if plan.products == "split" else (64, STAGED)
-    key_tile = min(key_tile, 64) if plan.products == "split" else key_tile
-    while bytes_each == 2 and key_tile > least and key_tile * (width + channels) > staged:
+    (least, most), staged = _KEYS.get(bytes_each, (1, fitting)), STAGED
+    if plan.products == "split":
+        least, most, staged = 16, 64, 3 * STAGED // 2
+    key_tile = min(key_tile, most)
+    while key_tile > least and key_tile * (width + channels) * bytes_each > 2 * staged:
         key_tile //= 2
     return query_tile, key_tile
 

@@ -33,7 +33,10 @@ def choose(fusion: Node, capabilities: Capabilities) -> Schedule | None:
     Raises:
         UnsupportedError: the author asks for a workgroup that the device does not have, or for bands without rows.
     """
-    node: Node = fusion.attributes["body"].nodes[-1]
+    return _choose(fusion.attributes["body"].nodes[-1], capabilities)
+
+
+def _choose(node: Node, capabilities: Capabilities) -> Schedule | None:
     for schedules in _schedules(node, capabilities):
         if schedules and _shared_bytes(node, schedules[0]) <= capabilities.max_shared_bytes:
             return schedules[0]
@@ -92,8 +95,9 @@ def _asked_rows(node: Node, rows: int) -> int:
 
 
 def can_plan(node: Node, capabilities: Capabilities) -> bool:
-    """Tell whether a tile kernel can be planned in bands on a device; its shared memory is not counted."""
-    return any(True for _ in _plans(node, capabilities))
+    """Tell whether a tile kernel can be planned in bands on a device; shared memory is counted for lanes alone."""
+    modes = {mode for mode, _, _ in _plans(node, capabilities)}
+    return bool(modes - {LANES}) or (LANES in modes and _choose(node, capabilities) is not None)
 
 
 def _plans(node: Node, capabilities: Capabilities) -> Iterator[tuple[str, tuple[MatrixShape, ...], Bands]]:
@@ -136,7 +140,9 @@ def _with_native(unit: MatrixShape, capabilities: Capabilities) -> tuple[MatrixS
 def _shared_bytes(node: Node, schedule: Schedule) -> int:
     """Return the shared memory that a kernel takes, by writing it; nodes are equal only to themselves."""
     held = (*node.inputs, *node.outputs)
-    parameters = [Parameter(f"p{i}", value.dtype, "rw") for i, value in enumerate(held)]
+    parameters = [
+        Parameter(f"p{i}", value.dtype, "r" if i < len(node.inputs) else "rw") for i, value in enumerate(held)
+    ]
     builder = Builder(
         "trial", workgroup=(schedule.workgroup, 1, 1), parameters=parameters, subgroup_size=schedule.subgroup
     )

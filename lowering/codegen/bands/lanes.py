@@ -6,14 +6,14 @@ at its own place:
     lane 4 r + c    rows r, r + R, r + 2 R, …    columns 4 c … 4 c + 3, 16 + 4 c …, …        R rows of lanes
 
 A number for each row is a register for each of a lane's rows, the same in its row of lanes, or a partial sum. First
-factors are read where they lie: from memory, or 16 columns at a time from the subgroup's own part of shared memory.
+factors are read where they lie: from memory, or from the subgroup's own part of shared memory.
 For each four steps of depth a lane reads four numbers for each of its rows and of its columns.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import partial
 from typing import final
 
 from shaders.capabilities import MatrixShape
@@ -23,7 +23,7 @@ from shaders.spirv.buffers import Buffer
 
 from .. import scalar
 from .copies import Copy
-from .matrices import Band, Element, Given, Pieces, Placed, Tile, arithmetic_of, combine, flat, formed
+from .matrices import Band, Element, Given, Pieces, Placed, Rows, Tile, arithmetic_of, combine, flat, formed
 from .passage import rounded
 from .scalars import single
 from .whole import bits
@@ -50,20 +50,13 @@ class Lanes:
         self.band = band
         self.lane_rows = band.lanes // _ROW
         self.count = band.high // self.lane_rows
+        self.passages: dict[int, Shared] = {}
+        self.depth = 0
         with builder.at_entry():
             # Who asks first may stand in a branch.
             self.row = builder.lane // builder.const("u32", _ROW)
             self.place = builder.lane % builder.const("u32", _ROW)
             self.column = self.place * builder.const("u32", _VECTOR)
-
-    @cached_property
-    def passage(self) -> Shared:
-        """Rows of 16 columns for each subgroup, twice; a row is a vector apart from the next."""
-        return self.builder.shared(("u32", _VECTOR), 2 * self._area * self.band.subgroups)
-
-    @property
-    def _area(self) -> int:
-        return self.band.high * (_WIDE // _VECTOR + 1)
 
     # -- places --------------------------------------------------------------------------------------------------------
     def _columns(self, dtype: MatrixType) -> int:
@@ -103,7 +96,8 @@ class Lanes:
         """Read a tile; a first factor stays where it is, if nobody writes there."""
         down, along = (1, stride) if column_major else (stride, 1)
         if dtype.use == "a" and places.parameter.access == "r":
-            return Placed(dtype, places, start, down, along, is_grouped)
+            four = _VECTOR if is_grouped and along == 1 and places.parameter.dtype == "f32" else 1
+            return Placed(dtype, partial(self._rows_in_memory, places, start, (down, along), four))
         found = dict[tuple[int, int], Register]()
 
         def read(row: int, column: int) -> Register:
@@ -220,45 +214,35 @@ class Lanes:
             made = element(known, down, along)
             return made if made.dtype == "f32" else self.builder.bitcast(made, "f32")
 
-        return self._tile(dtype, one)
+        made = self._tile(dtype, one)
+        # What loops read again and again is written once.
+        return Placed(dtype, self._put(made, lasts=True)) if dtype.use == "a" and not self.depth else made
 
     # -- products ------------------------------------------------------------------------------------------------------
     def product(self, left: Tile, copy: Copy, dtype: MatrixType, total: Tile, *, is_transposed: bool) -> Tile:
-        """Return left @ right + total, 16 steps of depth at a time."""
-        builder, held = self.builder, self.joined(total)
-        rights = self._by_depth if is_transposed else self._by_column
-        count = self._columns(held.dtype)
-        if isinstance(left, Placed):
+        """Return left @ right + total, 16 steps of depth in each round of a loop."""
+        held, steps = self.joined(total), range(0, _WIDE, _VECTOR)
+        rights, count = self._by_depth if is_transposed else self._by_column, self._columns(held.dtype)
+        rows_at = left.rows_at if isinstance(left, Placed) else self._put(self.joined(left))
 
-            def advance(chunk: Register, sums: list[Register]) -> list[Register]:
-                depth = self._times(chunk, _WIDE)
-                rows = [self._rows_in_memory(left, depth, step) for step in range(0, _WIDE, _VECTOR)]
-                return self._added(sums, rows, [rights(copy, depth, step, count) for step in range(0, _WIDE, _VECTOR)])
+        def advance(chunk: Register, sums: list[Register]) -> list[Register]:
+            depth = self._times(chunk, _WIDE)
+            for step in steps:
+                sums = self._added(sums, rows_at(depth, step), rights(copy, depth, step, count))
+            return sums
 
-            chunks = dtype.rows // _WIDE
-            sums = builder.loop(0, chunks, 1, flat([held]), advance, unroll=False)
-        else:
-            sums = flat([held])
-            # Whoever writes first waits for those who still read what a product before has left.
-            builder.barrier("subgroup", shared_only=True)
-            for chunk in range(dtype.rows // _WIDE):
-                area = self._put(self.joined(left).parts, chunk)
-                depth = builder.const("u32", chunk * _WIDE)
-                rows = [self._rows_in_passage(area, step) for step in range(0, _WIDE, _VECTOR)]
-                sums = self._added(sums, rows, [rights(copy, depth, step, count) for step in range(0, _WIDE, _VECTOR)])
+        sums = self.builder.loop(0, dtype.rows // _WIDE, 1, flat([held]), advance, unroll=False)
         (found,) = formed([held], sums)
         return found
 
-    def _added(self, sums: Sequence[Register], rows: Sequence[Parts], rights: Sequence[Parts]) -> list[Register]:
-        """Add products of four steps of depth after another: rows by depth times depth by columns."""
-        found = list(sums)
-        columns = len(rights[0][0])
-        for four, right in zip(rows, rights, strict=True):
-            for depth in range(_VECTOR):
-                for row in range(self.count):
-                    for column in range(columns):
-                        place = row * columns + column
-                        found[place] = four[row][depth] * right[depth][column] + found[place]
+    def _added(self, sums: Sequence[Register], rows: Parts, right: Parts) -> list[Register]:
+        """Add products of four steps of depth: rows by depth times depth by columns."""
+        found, columns = list(sums), len(right[0])
+        for depth in range(_VECTOR):
+            for row in range(self.count):
+                for column in range(columns):
+                    place = row * columns + column
+                    found[place] = rows[row][depth] * right[depth][column] + found[place]
         return found
 
     def _by_depth(self, copy: Copy, depth: Register, step: int, count: int) -> Parts:
@@ -284,43 +268,50 @@ class Lanes:
         words = copy.memory[self._times(row, copy.groups + 1) + group]
         return tuple(self.builder.bitcast(word, "f32") for word in words)
 
-    def _rows_in_memory(self, left: Placed, depth: Register, step: int) -> Parts:
-        """Read four steps of depth of a lane's rows from an array."""
-        first, found = self._moved(depth, step), []
+    def _rows_in_memory(
+        self, places: Buffer, first: Register, strides: tuple[int, int], four: int, depth: Register, step: int
+    ) -> Parts:
+        """Read four steps of depth of a lane's rows from an array, `four` numbers at a time."""
+        (down, along), found = strides, []
         for row in range(self.count):
-            start = left.start + self._times(self._down(row), left.down) + self._times(first, left.along)
-            if left.is_grouped and left.along == 1 and left.places.parameter.dtype == "f32":
-                words = left.places.load_words(self.builder.divide_exactly(start, _VECTOR), _VECTOR)
+            start = first + self._times(self._down(row), down) + self._times(self._moved(depth, step), along)
+            if four == _VECTOR:
+                words = places.load_words(self.builder.divide_exactly(start, _VECTOR), _VECTOR)
                 found.append(tuple(self.builder.bitcast(word, "f32") for word in words))
             else:
-                places = (self._moved(start, number * left.along) for number in range(_VECTOR))
-                found.append(tuple(self._number(left.places, place) for place in places))
+                numbers = (self._moved(start, number * along) for number in range(_VECTOR))
+                found.append(tuple(self._number(places, place) for place in numbers))
         return tuple(found)
 
-    def _put(self, parts: Parts, chunk: int) -> Register:
-        """Write 16 columns of a first factor for the subgroup to read; return where."""
-        builder, line = self.builder, _WIDE // _VECTOR + 1
-        area = self._moved(self._times(builder.subgroup_id, 2 * self._area), chunk % 2 * self._area)
-        for row, numbers in enumerate(parts):
-            four = numbers[chunk * _VECTOR : (chunk + 1) * _VECTOR]
-            words = builder.vector([builder.bitcast(number, "u32") for number in four])
-            self.passage[area + self._times(self._down(row), line) + self.place] = words
+    def _put(self, held: Pieces, *, lasts: bool = False) -> Rows:
+        """Write a first factor for the subgroup to read; return how. What lasts has memory of its own."""
+        builder, line = self.builder, held.dtype.columns // _VECTOR + 1
+        count = self.band.high * line * self.band.subgroups
+        passage = None if lasts else self.passages.get(count)
+        if passage is None:
+            passage = builder.shared(("u32", _VECTOR), count)
+        if not lasts:
+            self.passages[count] = passage
+        area = self._times(builder.subgroup_id, self.band.high * line)
+        lines = [area + self._times(self._down(row), line) for row in range(self.count)]
+        # Whoever writes first waits for those who still read what a product before has left.
         builder.barrier("subgroup", shared_only=True)
-        return area
+        for start, numbers in zip(lines, held.parts, strict=True):
+            for first in range(0, len(numbers), _VECTOR):
+                words = builder.vector([builder.bitcast(each, "u32") for each in numbers[first : first + _VECTOR]])
+                passage[self._moved(start + self.place, first)] = words
+        builder.barrier("subgroup", shared_only=True)
 
-    def _rows_in_passage(self, area: Register, step: int) -> Parts:
-        """Read four steps of depth of a lane's rows that `_put` has written."""
-        line, found = _WIDE // _VECTOR + 1, []
-        for row in range(self.count):
-            place = area + self._times(self._down(row), line)
-            words = self.passage[self._moved(place, step // _VECTOR)]
-            found.append(tuple(self.builder.bitcast(word, "f32") for word in words))
-        return tuple(found)
+        def rows_at(depth: Register, step: int) -> Parts:
+            group = self._group(depth, step)
+            return tuple(tuple(builder.bitcast(word, "f32") for word in passage[start + group]) for start in lines)
+
+        return rows_at
 
     # -- loops ---------------------------------------------------------------------------------------------------------
     def loop(self, trips: int, first: Sequence[Tile], body: Callable[[list[Tile]], list[Tile]]) -> list[Tile]:
         """Run `body` so often."""
-        run = lambda registers: flat(body(formed(first, registers)))  # noqa: E731
+        run = self._inside(first, body)
         last = self.builder.loop(0, trips, 1, flat(first), lambda _, registers: run(registers), unroll=False)
         return formed(first, last)
 
@@ -328,10 +319,19 @@ class Lanes:
         self, check: Callable[[list[Tile]], Register], body: Callable[[list[Tile]], list[Tile]], first: Sequence[Tile]
     ) -> list[Tile]:
         """Run `body` as long as `check` holds."""
-        last = self.builder.while_loop(
-            lambda registers: check(formed(first, registers)),
-            lambda registers: flat(body(formed(first, registers))),
-            flat(first),
-            unroll=False,
-        )
+        checked = lambda registers: check(formed(first, registers))  # noqa: E731
+        last = self.builder.while_loop(checked, self._inside(first, body), flat(first), unroll=False)
         return formed(first, last)
+
+    def _inside(
+        self, like: Sequence[Tile], body: Callable[[list[Tile]], list[Tile]]
+    ) -> Callable[[list[Register]], list[Register]]:
+        """Return a body of registers that knows that it is one."""
+
+        def run(registers: list[Register]) -> list[Register]:
+            self.depth += 1
+            found = flat(body(formed(like, registers)))
+            self.depth -= 1
+            return found
+
+        return run
