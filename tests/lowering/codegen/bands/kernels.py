@@ -226,16 +226,6 @@ def mask_made_of_places(q: Any, k: Any, interpret: bool) -> Any:
     return in_bands(kernel, q, k, out=typed(F32, QUERIES, KEYS), interpret=interpret)
 
 
-@case(queries(), keys(), np.asarray([40, -40], np.int32), roundings=4, depth=WIDTH)
-def starts_beyond_the_array(q: Any, k: Any, starts: Any, interpret: bool) -> Any:
-    def kernel(a: Any, b: Any, n: Any, o: Any) -> None:
-        last = lax.dynamic_slice(b[...], (n[0], 0), (CHUNK, WIDTH))
-        first = lax.dynamic_slice(b[...], (n[1], 0), (CHUNK, WIDTH))
-        o[...] = multiply(a[...], last.T) - multiply(a[...], first.T)
-
-    return in_bands(kernel, q, k, starts, out=typed(F32, QUERIES, CHUNK), interpret=interpret)
-
-
 # -- reductions --------------------------------------------------------------------------------------------------------
 
 
@@ -401,44 +391,3 @@ def first_factor_is_carried(q: Any, k: Any, interpret: bool) -> Any:
         return jax.lax.fori_loop(0, rounds, step, (a[...], jnp.zeros_like(s)))[1]
 
     return combined(carried, q, k, interpret=interpret)
-
-
-def raised(q: Any, k: Any, *, interpret: bool, **options: bool) -> Any:
-    """Raise e, and 2, to the scores of the first chunk of keys."""
-
-    def body(a: Any, b: Any, o: Any) -> None:
-        scores = multiply(a[...], chunk(b, 0).T) * 0.125
-        o[...] = jnp.exp(scores) + jnp.exp2(scores)
-
-    return in_bands(body, q, k, out=typed(F32, QUERIES, CHUNK), interpret=interpret, **options)
-
-
-@case(queries(), keys(), roundings=16, depth=WIDTH)
-def exponentials_of_our_own(q: Any, k: Any, interpret: bool) -> Any:
-    return raised(q, k, interpret=interpret)
-
-
-@case(queries(), keys(), roundings=64, depth=WIDTH)
-def exponentials_of_the_driver(q: Any, k: Any, interpret: bool) -> Any:
-    return raised(q, k, interpret=interpret, driver_exp=True)
-
-
-@case(queries(), keys(), roundings=64, depth=WIDTH)
-def lines_through_a_tangent(q: Any, k: Any, interpret: bool) -> Any:
-    def body(a: Any, b: Any, o: Any) -> None:
-        scores = multiply(a[...], chunk(b, 0).T) * 0.125
-        o[...] = jnp.exp(3 - (5 * jnp.tanh(scores * 0.2) - 1.5) * 0.25)
-
-    return in_bands(body, q, k, out=typed(F32, QUERIES, CHUNK), interpret=interpret, driver_exp=True)
-
-
-@case(queries(), keys(), roundings=64, depth=WIDTH)
-def places_as_floats(q: Any, k: Any, interpret: bool) -> Any:
-    def body(a: Any, b: Any, o: Any) -> None:
-        scores = multiply(a[...], chunk(b, 0).T)
-        row = pl.program_id(0) * ROWS + jax.lax.broadcasted_iota(jnp.int32, scores.shape, 0)
-        column = jax.lax.broadcasted_iota(jnp.int32, scores.shape, 1) + 1_000_000
-        distance = jnp.abs(row - jnp.minimum(column - 1_000_000, 11))
-        o[...] = scores + 0.01 * distance.astype(F32) - 1e-6 * column.astype(F32)
-
-    return in_bands(body, q, k, out=typed(F32, QUERIES, CHUNK), interpret=interpret, driver_exp=True)

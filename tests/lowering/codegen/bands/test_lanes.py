@@ -21,18 +21,18 @@ from lowering.runtime import Device
 from shaders.capabilities import Capabilities
 
 from ...pallas.kernels import Case
-from . import kernels
+from . import elements, kernels
 from .support import fusions_of, schedules_of
 from .test_values_of_bands import broken, interpreted, problem
 
 F32 = jnp.float32
-# Kernels of numbers that matrices cannot hold otherwise, and bands refuse.
-TABLE = [*kernels.CASES, *kernels.REFUSABLE]
+TABLE = kernels.CASES | elements.CASES
+REFUSABLE = kernels.REFUSABLE
 
 
 def widened(name: str) -> Case:
     """Return a case with f32 in place of f16."""
-    case = (kernels.CASES | kernels.REFUSABLE)[name]
+    case = (TABLE | REFUSABLE)[name]
     arguments = [each.astype(np.float32) if each.dtype == np.float16 else each for each in case.arguments]
 
     def function(*given: Any, interpret: bool) -> Any:
@@ -43,7 +43,7 @@ def widened(name: str) -> Case:
     return dataclasses.replace(case, arguments=tuple(arguments), function=function, roundings=roundings)
 
 
-@pytest.mark.parametrize("name", TABLE)
+@pytest.mark.parametrize("name", [*TABLE, *REFUSABLE])
 def test_lanes_give_what_the_interpreter_gives(name: str, device: Device) -> None:
     initialize()
     case = widened(name)
@@ -53,7 +53,7 @@ def test_lanes_give_what_the_interpreter_gives(name: str, device: Device) -> Non
     assert problem(case, np.asarray(run(*broken(case.arguments))), want) is not None
 
 
-@pytest.mark.parametrize("name", kernels.CASES)
+@pytest.mark.parametrize("name", TABLE)
 def test_numbers_of_f32_live_in_lanes(name: str, h100: Capabilities) -> None:
     case = widened(name)
     schedules = schedules_of(

@@ -21,6 +21,7 @@ from lowering.pallas import CompilerParams
 from lowering.schedule import Schedule
 from shaders.capabilities import Capabilities
 
+from .elements import CASES as CASES_OF_ELEMENTS
 from .kernels import CASES, F16, F32, chunk, multiply, typed
 from .support import THIN, UNIT, bands_of, fusions_of, schedules_of, tile_node, why_unfit
 
@@ -197,8 +198,10 @@ def test_integers_are_widened_on_their_way_to_a_second_factor_only(h100: Capabil
 
 
 def fusion_of(name: str, capabilities: Capabilities) -> Any:
-    function = functools.partial(CASES[name].function, interpret=False)
-    (fusion,) = fusions_of(function, *CASES[name].arguments, capabilities=capabilities)
+    case = (CASES | CASES_OF_ELEMENTS)[name]
+    (fusion,) = fusions_of(
+        functools.partial(case.function, interpret=False), *case.arguments, capabilities=capabilities
+    )
     return fusion
 
 

@@ -18,10 +18,11 @@ from lowering.runtime import Device
 
 from ....conformance.tolerance import Bound, difference
 from ...pallas.kernels import Case
-from . import integers, kernels
+from . import elements, integers, kernels
 from .support import schedules_of
 
-CASES, REFUSABLE = kernels.CASES | integers.CASES, kernels.REFUSABLE | integers.REFUSABLE
+CASES = kernels.CASES | elements.CASES | integers.CASES
+REFUSABLE = kernels.REFUSABLE | integers.REFUSABLE
 FEATURES = {"flexible_dimensions", "reductions", "conversions", "per_element"}
 
 
