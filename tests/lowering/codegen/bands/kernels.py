@@ -116,11 +116,11 @@ def two_loops_in_a_row(q: Any, k: Any, opened: Any, interpret: bool) -> Any:
 @case(queries(), keys(), roundings=F16_ROUNDINGS)
 def sums_relative_to_the_first_chunk(q: Any, k: Any, interpret: bool) -> Any:
     def kernel(a: Any, b: Any, o: Any) -> None:
-        peak = multiply(a[...], chunk(b, 0).T).max(1)
+        peak = multiply(a[...], chunk(b, 0).T).max(1) * 0.125
 
         def step(number: Any, state: Any) -> Any:
             mass, total = state
-            weights = jnp.exp(multiply(a[...], chunk(b, number).T) - peak[:, None])
+            weights = jnp.exp(multiply(a[...], chunk(b, number).T) * 0.125 - peak[:, None])
             return mass + weights.sum(1), total + multiply(weights.astype(F16), chunk(b, number))
 
         mass, total = lax.fori_loop(0, KEYS // CHUNK, step, nothing()[1:])
