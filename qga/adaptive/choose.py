@@ -66,8 +66,8 @@ def keep_within(
 
     sum_skipped e^U <= eps / (1 - eps) Z'   =>   skipped / (skipped + kept) <= eps,   where what Z' sums is kept
 
-    Up to ``FEW`` tiles of keys one kernel compares all pairs of them and lists what is kept; with more a threshold is
-    found by bisection, and lists are made by sums.
+    A threshold is found by bisection. Up to ``FEW`` tiles of keys one kernel does it and lists what is kept; longer
+    lists are made by sums.
 
     Args:
         bounds: U, at least the log weight of each tile, minus infinity where everything is hidden.
@@ -85,14 +85,17 @@ def keep_within(
 
 @partial(jax.jit, static_argnums=0)
 def _keep_few(tile: int, upper: Array, is_open: Array, seeds: Array, room: Array, log_sums: Array) -> Visits:
-    operands = upper, is_open, seeds, room[:, None], log_sums
-    visited, *lists = launch(choice_kernel(*operands, tile), *operands)
+    operands = upper, is_open, seeds, room[:, None], _by_tile(log_sums, len(upper), tile)
+    visited, *lists = launch(choice_kernel(*operands), *operands)
     return Visits(visited, is_open, unpack(lists))
 
 
 def _keep_many(tile: int, upper: Array, is_open: Array, seeds: Array, room: Array, log_sums: Array) -> Visits:
-    known = jnp.pad(log_sums, (0, len(upper) * tile - len(log_sums)), constant_values=jnp.inf)
-    room += jnp.min(known.reshape(-1, tile), axis=1)
+    room += jnp.min(_by_tile(log_sums, len(upper), tile), axis=1)
     relative = jnp.where(upper == -jnp.inf, -jnp.inf, upper - room[:, None])
     limit = jax.vmap(lambda logs: largest_within(logs, jnp.zeros((), logs.dtype)))(relative)
     return Visits((seeds | ~(relative <= limit[:, None])) & (upper != -jnp.inf), is_open)
+
+
+def _by_tile(log_sums: Float[Array, " queries"], tiles: int, tile: int) -> Float[Array, "tiles tile"]:
+    return jnp.pad(log_sums, (0, tiles * tile - len(log_sums)), constant_values=jnp.inf).reshape(tiles, tile)

@@ -147,7 +147,8 @@ def gradient_kernel(plan: TilePlan, problem: Problem) -> Kernel:
 def _loop_sizes(plan: TilePlan, problem: Problem) -> Sizes:
     sizes = sizes_of(plan, problem, Target.LOOP)
     if sizes.has_visits:
-        return sizes
+        # Lists are of tiles of keys that are as long as those of queries.
+        return sizes._replace(key_tile=sizes.query_tile)
     query_tile, key_tile = fit_loop(plan, problem, sizes.queries, sizes.keys, _LOOP)
     return sizes._replace(query_tile=query_tile, key_tile=key_tile)
 

@@ -1,26 +1,28 @@
-"""The choice of tiles as a kernel: a program for each tile of queries leaves out the lightest and lists the others."""
+"""The choice of tiles as a kernel: it leaves out the lightest for each tile of queries and lists the others."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Bool, Float
 
-from .call import Block, Kernel, Place
-from .visits import line_of, list_blocks, list_results, write_list
+from .call import Kernel, Place
+from .visits import lines_of, list_blocks, list_results, programs_of, write_lists
 
-Line = Float[Array, " query_tiles"]
+# Halvings of the interval in which a threshold lies; it is log tiles long.
+_HALVINGS = 20
 
 
 def choice_kernel(
     upper: Float[Array, "query_tiles key_tiles"],
     is_open: Bool[Array, "query_tiles key_tiles"],
     seeds: Bool[Array, "query_tiles key_tiles"],
-    room: Line,
-    log_sums: Float[Array, " queries"],
-    tile: int,
+    room: Float[Array, "query_tiles one"],
+    log_sums: Float[Array, "query_tiles tile"],
 ) -> Kernel:
     """Return the kernel of ``qga.adaptive.choose.keep_within``; its results are a table and the fields of ``Listed``.
 
@@ -29,16 +31,16 @@ def choice_kernel(
         is_open: whether nothing is.
         seeds: tiles that are kept in any case.
         room: what the log sums of a tile of queries are raised by: as much may be left out.
-        log_sums: of the seeds, of each query.
-        tile: rows of a tile of queries.
+        log_sums: of the seeds, of each query; infinity where there is none.
     """
-    del is_open, seeds, room, log_sums
+    del is_open, seeds, room
     rows, others = upper.shape
+    sizes = others, others, others, 1, log_sums.shape[1]
     return Kernel(
         _choose,
-        (rows,),
-        [line_of(others), line_of(others), line_of(others), line_of(1), Block((tile,), lambda i: (i,), repeats=True)],
-        [line_of(others), *list_blocks(others)],
+        (programs_of(rows),),
+        [lines_of(rows, size) for size in sizes],
+        [lines_of(rows, others), *list_blocks(rows, others)],
         [jax.ShapeDtypeStruct((rows, others), jnp.bool_), *list_results(rows, others)],
         "choice",
     )
@@ -47,14 +49,27 @@ def choice_kernel(
 def _choose(place: Place, *refs: Any) -> None:
     upper_ref, open_ref, seeds_ref, room_ref, sums_ref, visited_ref, *lists = refs
     upper, seeds = upper_ref[...], seeds_ref[...]
-    room = jnp.min(sums_ref[...]) + room_ref[...]
+    room = jnp.min(sums_ref[...], axis=1) + room_ref[...][:, 0]
     is_hidden = upper == -jnp.inf
-    relative = jnp.where(is_hidden, -jnp.inf, upper - room)
-    weights = jnp.exp(relative)
-    is_lighter = relative[:, None] <= relative[None, :]
-    mass = jnp.sum(jnp.where(is_lighter, weights[:, None], 0), axis=0)
-    # Nothing is lighter than what is no number.
-    is_kept = seeds | ~(mass <= 1) | (relative != relative)
-    kept = is_kept & ~is_hidden
+    relative = jnp.where(is_hidden, -jnp.inf, upper - room[:, None])
+    # What is no number is never lighter than a threshold, and is kept.
+    kept = (seeds | ~(relative <= _threshold(relative)[:, None])) & ~is_hidden
     visited_ref[...] = kept
-    write_list(place[0], kept, kept & open_ref[...], lists)
+    write_lists(place[0], kept, kept & open_ref[...], lists)
+
+
+def _threshold(relative: Float[Array, "lines others"]) -> Float[Array, " lines"]:
+    """Return a threshold such that what is not above it weighs at most 1 in all, nearly the largest one."""
+    lines, count = relative.shape
+    weights = jnp.exp(relative)
+
+    def halve(_: Array, ends: tuple[Array, Array]) -> tuple[Array, Array]:
+        low, high = ends
+        middle = (low + high) / 2
+        fits = jnp.sum(jnp.where(relative <= middle[:, None], weights, 0), axis=1) <= 1
+        return jnp.where(fits, middle, low), jnp.where(fits, high, middle)
+
+    # So little may weigh all of them, with what exponentials and their sum are rounded by; none may weigh more than 1.
+    lowest = -math.log(count) - 4 * (count + 2) * float(jnp.finfo(relative.dtype).eps)
+    ends = jnp.full((lines,), lowest, relative.dtype), jnp.zeros((lines,), relative.dtype)
+    return lax.fori_loop(0, _HALVINGS, halve, ends)[0]

@@ -16,7 +16,10 @@ from jaxtyping import Array, Bool, Int
 from .call import Block, Kernel, Place, launch
 
 FEW = 256
-"""A list of up to so many tiles is made by one program, which compares all pairs of its elements; sums make others."""
+"""Lists of up to so many tiles are made by programs that hold them in registers; sums make longer ones."""
+
+# Lists that one program makes: a few invocations have a line, and exchange what they found without a barrier.
+_LINES = 16
 
 
 class Listed(NamedTuple):
@@ -67,19 +70,26 @@ def list_some(
     if visited.shape[1] > FEW:
         return _list_by_sums(visited & looks[:, None], is_open)
     rows, others = visited.shape
-    blocks = [line_of(others), line_of(others), line_of(1)]
-    kernel = Kernel(_list_one, (rows,), blocks, list_blocks(others), list_results(rows, others), "list")
+    blocks = [lines_of(rows, size) for size in (others, others, 1)]
+    kernel = Kernel(
+        _list_lines, (programs_of(rows),), blocks, list_blocks(rows, others), list_results(rows, others), "list"
+    )
     return unpack(launch(kernel, visited, is_open, looks[:, None]))
 
 
-def line_of(length: int) -> Block:
-    """Cut one line for each program."""
-    return Block((None, length), lambda i: (i, 0))
+def programs_of(rows: int) -> int:
+    """Return how many programs have so many lines, some each."""
+    return -(-rows // _lines_each(rows))
 
 
-def list_blocks(others: int) -> list[Block]:
+def lines_of(rows: int, length: int) -> Block:
+    """Cut the lines of a program; what a program lacks is padded."""
+    return Block((_lines_each(rows), length), lambda i: (i, 0))
+
+
+def list_blocks(rows: int, others: int) -> list[Block]:
     """Return how the fields of ``Listed`` are cut."""
-    return [line_of(size) for size in (others, 1, 1, 1, 1)]
+    return [lines_of(rows, size) for size in (others, 1, 1, 1, 1)]
 
 
 def list_results(rows: int, others: int) -> list[jax.ShapeDtypeStruct]:
@@ -92,42 +102,64 @@ def unpack(results: list[Array]) -> Listed:
     return Listed(results[0], *(each[:, 0] for each in results[1:5]))
 
 
-def _list_one(place: Place, *refs: Any) -> None:
+def _lines_each(rows: int) -> int:
+    return max(1, min(_LINES, rows))
+
+
+def _list_lines(place: Place, *refs: Any) -> None:
     visited, is_open, looks, *results = refs
     kept = visited[...] & looks[...]
-    write_list(place[0], kept, kept & is_open[...], results)
+    write_lists(place[0], kept, kept & is_open[...], results)
 
 
-def write_list(own: int | Array, kept: Bool[Array, " others"], opened: Bool[Array, " others"], refs: Any) -> None:
-    """Write the list of one tile, inside of a kernel.
+def write_lists(
+    program: int | Array, kept: Bool[Array, "lines others"], opened: Bool[Array, "lines others"], refs: Any
+) -> None:
+    """Write the lists of some tiles, inside of a kernel: looks along lines only, which few invocations share.
 
     Args:
-        own: number of the tile.
-        kept: which tiles it looks at.
+        program: number of these tiles among others that are as many.
+        kept: which tiles each looks at.
         opened: in which of them nothing is hidden.
         refs: of the fields of ``Listed``.
     """
-    count = kept.shape[0]
-    # Element i of what has one axis lies along rows, element j along columns.
-    rows, columns = (lax.broadcasted_iota(jnp.int32, (count, count), axis) for axis in (0, 1))
-    numbers = lax.broadcasted_iota(jnp.int32, (count,), 0)
-    ends = jnp.where(opened, 0, numbers + 1)
-    first = jnp.max(jnp.where(rows <= columns, ends[:, None], 0), axis=0)
-    length = numbers + 1 - first
-    longest = jnp.max(length)
-    stop = jnp.max(jnp.where(length == longest, numbers + 1, 0))
-    start = jnp.where(longest > 0, stop - longest, 0)
-    stop = jnp.where(longest > 0, stop, 0)
-    rest = kept & ((numbers < start) | (numbers >= stop))
-    order = jnp.sum(jnp.where((rows < columns) & rest[:, None], 1, 0), axis=0)
-    order = jnp.where(rest, order, count)
-    named = jnp.sum(jnp.where(order[:, None] == columns, numbers[:, None], 0), axis=0)
-    how_many = jnp.sum(jnp.where(rest, 1, 0))
-    is_own = jnp.max(jnp.where(kept & (numbers == own), 1, 0))
-    any_kept = jnp.where(longest > 0, start, jnp.sum(jnp.where(order == 0, numbers, 0)))
-    lead = jnp.where(is_own > 0, own, any_kept)
-    for ref, found in zip(refs, (named, start, stop, stop + how_many, lead), strict=True):
-        ref[...] = found if found.ndim else found[None]
+    (lines, count), columns = kept.shape, lax.broadcasted_iota(jnp.int32, kept.shape, 1)
+    own = program * lines + lax.broadcasted_iota(jnp.int32, (lines,), 0)
+    start, stop = _longest_run(opened, columns)
+    rest = kept & ((columns < start[:, None]) | (columns >= stop[:, None]))
+    how_many = jnp.sum(jnp.where(rest, 1, 0), axis=1)
+
+    def name(number: Array, held: tuple[Array, Array]) -> tuple[Array, Array]:
+        last, named = held
+        found = jnp.min(jnp.where(rest & (columns > last[:, None]), columns, count), axis=1)
+        return found, jnp.where(columns == number, found[:, None], named)
+
+    nothing = jnp.full((lines,), -1, jnp.int32), jnp.zeros((lines, count), jnp.int32)
+    _, named = lax.fori_loop(0, jnp.max(how_many), name, nothing)
+    is_own = jnp.max(jnp.where(kept & (columns == own[:, None]), 1, 0), axis=1)
+    any_kept = jnp.where(stop > start, start, jnp.min(jnp.where(rest, columns, count), axis=1))
+    lead = jnp.where(is_own > 0, own, jnp.where(stop - start + how_many > 0, any_kept, 0))
+    refs[0][...] = named
+    for ref, found in zip(refs[1:], (start, stop, stop + how_many, lead), strict=True):
+        ref[...] = found[:, None]
+
+
+def _longest_run(opened: Bool[Array, "lines others"], columns: Array) -> tuple[Array, Array]:
+    """Return where the longest run of each line starts and stops, the last of equal ones; zeros where there is none."""
+    lines, count = opened.shape
+
+    def look(_: Array, held: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        seen, start, stop = held
+        first = jnp.min(jnp.where(opened & (columns >= seen[:, None]), columns, count), axis=1)
+        end = jnp.min(jnp.where(~opened & (columns >= first[:, None]), columns, count), axis=1)
+        is_longer = (end > first) & (end - first >= stop - start)
+        return end, jnp.where(is_longer, first, start), jnp.where(is_longer, end, stop)
+
+    # Each run has a tile, and one that is not in it stands between two.
+    open_tiles = jnp.sum(jnp.where(opened, 1, 0), axis=1)
+    runs = jnp.max(jnp.minimum(open_tiles, count + 1 - open_tiles))
+    _, start, stop = lax.fori_loop(0, runs, look, (jnp.zeros((lines,), jnp.int32),) * 3)
+    return start, stop
 
 
 def _list_by_sums(visited: Array, is_open: Array) -> Listed:
