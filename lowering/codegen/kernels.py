@@ -61,7 +61,6 @@ def emit_kernel(
     """
     body: Graph = fusion.attributes["body"]
     names = parameter_names(body)
-    rounds = rounds_bf16(fusion, capabilities)
     builder = Builder(
         name=_name(fusion),
         workgroup=(schedule.workgroup, 1, 1),
@@ -69,8 +68,7 @@ def emit_kernel(
         subgroup_size=schedule.subgroup or None,
         guarded=guarded,
         descriptors=descriptors,
-        float_controls=float_controls(_dtypes_of(body), capabilities) | (RTE_CONTROLS if rounds else frozenset()),
-        rounds_bf16=rounds,
+        float_controls=float_controls(_dtypes_of(body), capabilities),
     )
     buffers = {value: builder.buffer(parameter.name) for value, parameter in names.items()}
     expression = Expression(builder, body, buffers, _index_dtype(body))
@@ -141,20 +139,6 @@ def float_controls(used: set[str], capabilities: Capabilities) -> frozenset[str]
     if "f16" in used and capabilities.has_f16 and not capabilities.is_cpu:
         wanted |= RTE_CONTROLS
     return frozenset(wanted) & capabilities.float_controls
-
-
-def rounds_bf16(fusion: Node, capabilities: Capabilities) -> bool:
-    """Tell whether a kernel leaves rounding to bf16 to the device: a GPU that has the type and says how it rounds.
-
-    Matrix units and tiles round their own results.
-    """
-    return (
-        fusion.attributes["kind"] not in ("dot", "tile")
-        and "bf16" in _dtypes_of(fusion.attributes["body"])
-        and capabilities.has_bf16_matrix
-        and not capabilities.is_cpu
-        and capabilities.float_controls >= RTE_CONTROLS
-    )
 
 
 def _name(fusion: Node) -> str:

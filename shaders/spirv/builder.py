@@ -28,7 +28,6 @@ class Builder(Module):
         those.
         float_controls: modes such as "signed_zero_inf_nan_preserve_32".
         no_contraction: forbid the driver to fuse f32 products and sums.
-        rounds_bf16: bf16 is a type of the device, whose conversion rounds to nearest even: one instruction for seven.
     """
 
     def __init__(
@@ -42,7 +41,6 @@ class Builder(Module):
         descriptors: bool = False,
         float_controls: frozenset[str] = frozenset(),
         no_contraction: bool = False,
-        rounds_bf16: bool = False,
     ) -> None:
         super().__init__()
         self.kernel_name = name
@@ -51,7 +49,7 @@ class Builder(Module):
         self.required_subgroup_size = subgroup_size
         self.guarded = guarded
         self.descriptors = descriptors
-        self.no_contraction, self.rounds_bf16 = no_contraction, rounds_bf16
+        self.no_contraction = no_contraction
         self.float_controls = float_controls
         self.shared_bytes = 0
         # How often the loops of one invocation go round at most, all together; without constant bounds, once each.
@@ -163,6 +161,7 @@ class Builder(Module):
     convert = conversion.convert
     bitcast = conversion.bitcast
     pack_bf16 = conversion.pack_bf16
+    pack_bf16_pair = conversion.pack_bf16_pair
     unpack_bf16 = conversion.unpack_bf16
     unpack_upper_bf16 = conversion.unpack_upper_bf16
     join_bf16 = conversion.join_bf16

@@ -99,6 +99,10 @@ def _width(dtype: Dtype) -> int:
     return BITS[element(dtype)] * (dtype[1] if isinstance(dtype, tuple) and not isinstance(dtype, MatrixType) else 1)
 
 
+_UPPER = 0xFFFF0000
+_QUIET_NAN = 0x7FC00000
+
+
 def unpack_bf16(builder: Builder, bits: Value) -> Value:
     """Return the f32 whose upper half is the low 16 bits of a u32."""
     return _as_narrow(builder, bits << 16)
@@ -106,54 +110,68 @@ def unpack_bf16(builder: Builder, bits: Value) -> Value:
 
 def unpack_upper_bf16(builder: Builder, bits: Value) -> Value:
     """Return the f32 whose upper half is the upper half of a u32."""
-    return _as_narrow(builder, bits & 0xFFFF0000)
-
-
-def join_bf16(builder: Builder, low: Value, high: Value) -> Value:
-    """Return the u32 of two bf16 values that f32 registers hold exactly."""
-    return (bitcast(builder, low, "u32") >> 16) | (bitcast(builder, high, "u32") & 0xFFFF0000)
+    return _as_narrow(builder, bits)
 
 
 def round_bf16(builder: Builder, value: Value) -> Value:
-    """Return the f32 that holds the bf16 nearest to an f32; ties go to even and NaN stays some NaN."""
-    if builder.rounds_bf16 and value.dtype == "f32":
-        return _as_narrow(builder, _pair_of_bf16(builder, builder.const("f32", 0.0), value))
-    bits = bitcast(builder, value, "u32")
-    rounded = (bits + (((bits >> 16) & 1) + 0x7FFF)) & 0xFFFF0000
-    is_nan = (bits & 0x7FFFFFFF) > 0x7F800000
-    return _as_narrow(builder, builder.select(is_nan, builder.const(bits.dtype, 0x7FC00000), rounded))
-
-
-def _pair_of_bf16(builder: Builder, low: Value, high: Value) -> Value:
-    """Return the u32 of two f32 that the device rounds to bf16.
-
-    Through the bits: drivers leave out a conversion there and back.
-    """
-    pair = builder.vector([low, high])
-    return bitcast(builder, builder.pure(Op.FConvert, with_element(pair.dtype, "bf16"), pair.id), "u32")
-
-
-def _as_narrow(builder: Builder, bits: Value) -> Value:
-    """Return the f32 of bits whose lower half is zero, and remember that it is a bf16 value."""
-    value = bitcast(builder, bits, "f32")
-    key = ("bf16", value.id)
-    if key not in builder.memo:
-        builder.memo[key] = value.id
-        builder.log.append(key)
-    return value
+    """Return the f32 that holds the bf16 nearest to an f32; ties go to even and NaN becomes the quiet one."""
+    return _as_narrow(builder, _rounded_bits(builder, value))
 
 
 def pack_bf16(builder: Builder, value: Value) -> Value:
     """Return, in the low half of a u32, the bf16 nearest to an f32; ties go to even and NaN stays NaN."""
+    return _bits_above(builder, value) >> 16
+
+
+def pack_bf16_pair(builder: Builder, low: Value, high: Value) -> Value:
+    """Return the u32 of the bf16 nearest to two f32: one instruction beyond their rounding."""
+    return (_bits_above(builder, low) >> 16) | (_bits_above(builder, high) & _UPPER)
+
+
+def join_bf16(builder: Builder, low: Value, high: Value) -> Value:
+    """Return the u32 of two bf16 values that f32 registers hold exactly."""
+    halves = [builder.memo.get(_narrow_key(value), bitcast(builder, value, "u32")) for value in (low, high)]
+    return (halves[0] >> 16) | (halves[1] & _UPPER)
+
+
+def _bits_above(builder: Builder, value: Value) -> Value:
+    """Return bits whose upper half is the bf16 nearest to an f32, with anything below."""
+    known = builder.memo.get(_narrow_key(value))
+    return known if known is not None else _rounded_bits(builder, value)
+
+
+def _rounded_bits(builder: Builder, value: Value) -> Value:
+    """Round an f32 and leave the sum's lower half in place, for whoever takes the upper one.
+
+    In integers: the conversion of a driver may cut off and lose NaN, as NVIDIA's does. Five instructions; 0x7FFFFFFF,
+    a GPU's own NaN, would wrap to -0 without the selection, and a NaN of few bits would become infinite.
+    """
     bits = bitcast(builder, value, "u32")
-    upper = bits >> 16
-    if ("bf16", value.id) in builder.memo:
-        return upper
-    if builder.rounds_bf16 and value.dtype == "f32":
-        return _pair_of_bf16(builder, value, builder.const("f32", 0.0))
-    rounded = (bits + ((upper & 1) + 0x7FFF)) >> 16
-    is_nan = (bits & 0x7FFFFFFF) > 0x7F800000
-    return builder.select(is_nan, upper | 0x40, rounded)
+    at, width = builder.const("u32", 16), builder.const("u32", 1)
+    is_odd = builder.pure(Op.BitFieldUExtract, bits.dtype, bits.id, at.id, width.id)
+    rounded = bits + (is_odd + 0x7FFF)
+    return builder.select(_is_nan(builder, value, bits), builder.const(bits.dtype, _QUIET_NAN), rounded)
+
+
+def _is_nan(builder: Builder, value: Value, bits: Value) -> Value:
+    """Tell NaN by one comparison where the kernel's mode keeps it; elsewhere a compiler may take all for numbers."""
+    if "signed_zero_inf_nan_preserve_32" in builder.float_controls:
+        return value != value  # NaN alone differs from itself
+    return (bits << 1) > 0xFF000000
+
+
+def _as_narrow(builder: Builder, bits: Value) -> Value:
+    """Return the f32 of the upper half of bits, and remember that it is a bf16 value and where its bits are."""
+    value = bitcast(builder, bits & _UPPER, "f32")
+    key = _narrow_key(value)
+    if key not in builder.memo:
+        builder.memo[key] = bits
+        builder.log.append(key)
+    return value
+
+
+def _narrow_key(value: Value) -> tuple[str, int]:
+    return ("bf16", value.id)
 
 
 def decode(builder: Builder, loaded: int, stored: Dtype, register: Dtype, dtype: str) -> Value:

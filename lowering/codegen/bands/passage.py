@@ -191,11 +191,11 @@ def packed_pair(builder: Builder, low: Register, high: Register, dtype: str) -> 
     """Round two numbers to 16 bits, the first in the lower half of a word."""
     if dtype == "f16":
         return builder.bitcast(builder.convert(builder.vector([low, high]), "f16"), "u32")
-    return builder.pack_bf16(low) | (builder.pack_bf16(high) << 16)
+    return builder.pack_bf16_pair(low, high)
 
 
 def rounded(builder: Builder, number: Register, dtype: str) -> Register:
     """Return the number of 16 bits nearest to a number."""
     if dtype == "f16":
         return builder.convert(builder.convert(number, "f16"), "f32")
-    return builder.unpack_bf16(builder.pack_bf16(number))
+    return builder.round_bf16(number)

@@ -135,9 +135,13 @@ def _whole_group(builder: Builder, problem: MatmulProblem, desk: Desk, line: Val
     return builder.vector(words)
 
 
-def _rounded(builder: Builder, sums: Value, dtype: str) -> Value:
-    """Return the two words that four sums make, each rounded to 16 bits; the device does it."""
-    return builder.bitcast(builder.convert(builder.bitcast(sums, "f32"), dtype), ("u32", GROUP // 2))
+def _rounded(builder: Builder, sums: Value, dtype: str) -> list[Value]:
+    """Return the two words that four sums make, each rounded to 16 bits: to f16 by the device, to bf16 in integers."""
+    numbers = builder.bitcast(sums, "f32")
+    if dtype == "bf16":
+        return [builder.pack_bf16_pair(numbers[i], numbers[i + 1]) for i in range(0, GROUP, 2)]
+    words = builder.bitcast(builder.convert(numbers, dtype), ("u32", GROUP // 2))
+    return [words[i] for i in range(GROUP // 2)]
 
 
 def _each(builder: Builder, count: int, tiles: MatmulTiles, body: Callable[[Value], None], *, most_rounds: int) -> None:

@@ -211,7 +211,10 @@ def pack(builder: Builder, elements: Sequence[Value], dtype: str) -> list[Value]
         if dtype == "f16":
             words.append(builder.bitcast(builder.vector(group), "u32"))
             continue
-        bits = [builder.pack_bf16(x) if dtype == "bf16" else builder.bitcast(x, "u32") for x in group]
+        if dtype == "bf16":
+            words.append(builder.pack_bf16_pair(*group))
+            continue
+        bits = [builder.bitcast(x, "u32") for x in group]
         if dtype in ("i8", "i16"):
             bits = [x & ((1 << BITS[dtype]) - 1) for x in bits]
         word = bits[0]
