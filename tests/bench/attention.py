@@ -3,6 +3,7 @@
 python -m tests.bench.attention                    batch 4, 16 heads, 4,096 rows, float16, on the Vulkan device
 python -m tests.bench.attention --rows 512 --heads 2
 python -m tests.bench.attention --metric cosine    scores with a known bound, against the others' inner products
+python -m tests.bench.attention --lengths 512 4096 forward at several numbers of rows; batch times rows stays
 python -m tests.bench.attention --record           also writes a record beside those of python -m tests.bench
 QGA_VENDOR_EXTENSIONS=0 python -m tests.bench.attention          without extensions of single vendors
 
@@ -41,6 +42,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=4, help="sequences (default: 4)")
     parser.add_argument("--heads", type=int, default=16, help="heads of each (default: 16)")
     parser.add_argument("--rows", type=int, default=4096, help="queries, and keys, of each head (default: 4096)")
+    parser.add_argument("--lengths", type=int, nargs="+", help="rows to time forward, instead of --rows")
     parser.add_argument("--widths", type=int, nargs="+", default=[64, 128], help="of a row (default: 64 128)")
     parser.add_argument("--metric", choices=["dot", "cosine"], default="dot", help="of qga's scores (default: dot)")
     parser.add_argument("--record", action="store_true", help="also write a record")
@@ -60,20 +62,24 @@ def truth(queries: np.ndarray, keys: np.ndarray, values: np.ndarray, *, is_causa
     return [out, scale * score_bar @ keys, scale * score_bar.T @ queries, weights.T @ out]
 
 
-def of_jax(attend: Callable[..., Any], arrays: list[Any]) -> tuple[Callable[[], Any], Callable[[], Any]]:
+def of_jax(
+    attend: Callable[..., Any], arrays: list[Any], *, backward: bool
+) -> tuple[Callable[[], Any], Callable[[], Any] | None]:
     """Return forward, and backward with what forward has kept, of a function of JAX on the arrays' device."""
     import jax
 
     forward = jax.jit(attend)
+    if not backward:
+        return lambda: forward(*arrays), None
     out, pull = jax.jit(lambda *given: jax.vjp(attend, *given))(*arrays)
-    backward = jax.jit(lambda pull, bar: pull(bar))
-    return lambda: forward(*arrays), lambda: backward(pull, out)
+    pulled = jax.jit(lambda pull, bar: pull(bar))
+    return lambda: forward(*arrays), lambda: pulled(pull, out)
 
 
 def contestants(
-    arrays: list[np.ndarray], metric: str, *, is_causal: bool
+    arrays: list[np.ndarray], metric: str, *, is_causal: bool, backward: bool = True
 ) -> Iterator[tuple[str, Any, Callable[[Any], object]]]:
-    """Yield names, forward with backward, and how to wait."""
+    """Yield names, forward with backward (or None), and how to wait."""
     import jax
 
     import qga
@@ -91,11 +97,11 @@ def contestants(
 
     devices = {platform: jax.devices(platform)[0] for platform in os.environ["JAX_PLATFORMS"].split(",")}
     put = lambda platform: [jax.device_put(array, devices[platform]) for array in arrays]  # noqa: E731
-    yield f"qga through Vulkan, {metric}", of_jax(ours, put("vulkan")), jax.block_until_ready
+    yield f"qga through Vulkan, {metric}", of_jax(ours, put("vulkan"), backward=backward), jax.block_until_ready
     if "cuda" in devices:
         for name in ("xla", "cudnn"):
             attend = lambda *given, name=name: theirs(*given, implementation=name)  # noqa: E731
-            yield f"jax on CUDA, {name}", of_jax(attend, put("cuda")), jax.block_until_ready
+            yield f"jax on CUDA, {name}", of_jax(attend, put("cuda"), backward=backward), jax.block_until_ready
     yield from of_torch(arrays, is_causal=is_causal)
 
 
@@ -152,6 +158,29 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
     return rows
 
 
+def measure_lengths(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Return the rows of a table of lengths: forward without the causal rule, as many rows of queries in all."""
+    rows = []
+    for width in options.widths:
+        for length in options.lengths:
+            batch = max(1, options.batch * options.rows // length)
+            shape = (batch, options.heads, length, width)
+            arrays = [np.random.default_rng(0).normal(size=shape).astype(np.float16) for _ in range(3)]
+            operations = 4.0 * batch * options.heads * length**2 * width
+            for name, (forward, _), wait in contestants(arrays, options.metric, is_causal=False, backward=False):
+                for _ in range(WARM):
+                    wait(forward())
+                timing = Timing(**time_calls(forward, wait, SECONDS / 2))
+                row = {
+                    "width": width, "is_causal": False, "who": name, "way": "forward", "length": length, "batch": batch,
+                    "median_ms": timing.median_us / 1e3, "spread": timing.spread,
+                    "tflop_per_s": operations / timing.median_us / 1e6, "errors": [],
+                }  # fmt: skip
+                rows.append(row)
+                print(f"{length:6d} rows", _line(row), flush=True)
+    return rows
+
+
 def _error(got: Any, want: np.ndarray) -> float:
     array = got.detach().cpu().numpy() if hasattr(got, "detach") else np.asarray(got)
     return float(np.abs(array[0, 0].astype(float) - want).max())
@@ -169,7 +198,7 @@ def _line(row: dict[str, Any]) -> str:
 def name_of(options: argparse.Namespace) -> str:
     """Name a record by what was measured, where that is not the usual."""
     shape = f"b{options.batch}h{options.heads}n{options.rows}"
-    parts = [] if shape == "b4h16n4096" else [shape]
+    parts = ["lengths"] if options.lengths else [] if shape == "b4h16n4096" else [shape]
     parts += [] if options.metric == "dot" else [options.metric]
     parts += [] if os.environ.get("QGA_VENDOR_EXTENSIONS", "1") != "0" else ["khr"]
     return "-".join(["attention", *parts])
@@ -186,7 +215,8 @@ def main(arguments: list[str] | None = None) -> int:
     import jax
 
     device = jax.devices("vulkan")[0]
-    numbers = {"rows": measure(options), "device": device.device_kind, "jax": jax.__version__, "options": vars(options)}
+    rows = measure_lengths(options) if options.lengths else measure(options)
+    numbers = {"rows": rows, "device": device.device_kind, "jax": jax.__version__, "options": vars(options)}
     record = head_of_record(numbers, "attention")
     if options.record:
         write_record(record, name_of(options), device.device_kind)
