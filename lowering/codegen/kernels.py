@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from shaders.capabilities import Capabilities
 from shaders.functions.narrow import RTE_CONTROLS
+from shaders.functions.split import SPLIT_CONTROLS
 from shaders.kernel import Kernel, Parameter
 from shaders.spirv import Builder
 
@@ -16,6 +17,7 @@ from ..graph import Graph, Node, Value
 from ..schedule import Schedule
 from . import bands, dot, maps, rows, running, scatter, serial, tile, tiles, update, window
 from .expression import Expression
+from .guess import is_guessed
 
 Emit = Callable[[Builder, Expression, Node, Schedule], None]
 Groups = Callable[[Node, Schedule], int]
@@ -68,7 +70,8 @@ def emit_kernel(
         subgroup_size=schedule.subgroup or None,
         guarded=guarded,
         descriptors=descriptors,
-        float_controls=float_controls(_dtypes_of(body), capabilities),
+        float_controls=float_controls(_dtypes_of(body), capabilities)
+        | _controls_of_guesses(fusion, schedule, capabilities),
     )
     buffers = {value: builder.buffer(parameter.name) for value, parameter in names.items()}
     expression = Expression(builder, body, buffers, _index_dtype(body))
@@ -139,6 +142,12 @@ def float_controls(used: set[str], capabilities: Capabilities) -> frozenset[str]
     if "f16" in used and capabilities.has_f16 and not capabilities.is_cpu:
         wanted |= RTE_CONTROLS
     return frozenset(wanted) & capabilities.float_controls
+
+
+def _controls_of_guesses(fusion: Node, schedule: Schedule, capabilities: Capabilities) -> frozenset[str]:
+    """Return the modes under which rounding to bf16 may be guessed; a processor has nothing to win."""
+    is_possible = not capabilities.is_cpu and capabilities.float_controls >= SPLIT_CONTROLS
+    return SPLIT_CONTROLS if is_possible and is_guessed(fusion, schedule) else frozenset()
 
 
 def _name(fusion: Node) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from shaders.spirv import Builder
 from shaders.spirv import Value as Register
@@ -10,6 +11,7 @@ from shaders.spirv import Value as Register
 from ..graph import Node, Value
 from ..schedule import Schedule
 from .expression import Expression, Scalar
+from .guess import is_guessed, store_guessed
 from .index import Index, size_of
 from .runs import Place, Runs, store_all
 
@@ -57,7 +59,12 @@ def _emit_runs(builder: Builder, expression: Expression, fusion: Node, schedule:
     def write_run() -> None:
         with expression.scope():
             linear = lane * count
-            store_all(expression, columns(expression, fusion, runs.positions(expression.split(linear, domain), linear)))
+            positions = runs.positions(expression.split(linear, domain), linear)
+            compute = partial(columns, expression, fusion, positions)
+            if is_guessed(fusion, schedule):
+                store_guessed(expression, compute)
+            else:
+                store_all(expression, compute())
 
     if lanes % schedule.workgroup:
         builder.when(lane < expression.number(lanes), write_run)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from ..errors import ShaderError
 from ..kernel import Kernel, Parameter
@@ -29,6 +29,9 @@ class Builder(Module):
         float_controls: modes such as "signed_zero_inf_nan_preserve_32".
         no_contraction: forbid the driver to fuse f32 products and sums.
     """
+
+    # Another way to round f32 to bf16, or None for the builder's own; it may return None as well.
+    narrow: Callable[[Value], Value | None] | None = None
 
     def __init__(
         self,

@@ -115,6 +115,9 @@ def unpack_upper_bf16(builder: Builder, bits: Value) -> Value:
 
 def round_bf16(builder: Builder, value: Value) -> Value:
     """Return the f32 that holds the bf16 nearest to an f32; ties go to even and NaN becomes the quiet one."""
+    narrow = None if builder.narrow is None else builder.narrow(value)
+    if narrow is not None:
+        return _remember(builder, narrow, bitcast(builder, narrow, "u32"))
     return _as_narrow(builder, _rounded_bits(builder, value))
 
 
@@ -162,7 +165,11 @@ def _is_nan(builder: Builder, value: Value, bits: Value) -> Value:
 
 def _as_narrow(builder: Builder, bits: Value) -> Value:
     """Return the f32 of the upper half of bits, and remember that it is a bf16 value and where its bits are."""
-    value = bitcast(builder, bits & _UPPER, "f32")
+    return _remember(builder, bitcast(builder, bits & _UPPER, "f32"), bits)
+
+
+def _remember(builder: Builder, value: Value, bits: Value) -> Value:
+    """Remember that a value is that of a bf16, the upper half of bits; return it."""
     key = _narrow_key(value)
     if key not in builder.memo:
         builder.memo[key] = bits

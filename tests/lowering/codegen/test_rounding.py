@@ -15,6 +15,8 @@ import pytest
 
 from lowering.compiler import compile_graph
 from lowering.runtime import Device
+from lowering.schedule import WIDE
+from shaders.functions.split import Split
 
 from ..plan.support import machine
 from ..programs import graph_of
@@ -56,6 +58,62 @@ def test_a_number_that_is_cut_is_not_rounded() -> None:
     cut = (x.view(np.uint32) & 0xFFFF0000).view(np.float32)
     with np.errstate(over="ignore", invalid="ignore"):
         assert not same(cut, x.astype(ml_dtypes.bfloat16).astype(np.float32)).all()
+
+
+def polynomial(x: Any) -> Any:
+    """A function that is rounded five times."""
+    return (x * x + x) * 3 - x / 7
+
+
+def rounded_five_times(x: np.ndarray) -> np.ndarray:
+    def narrow(value: np.ndarray) -> np.ndarray:
+        return value.astype(ml_dtypes.bfloat16).astype(np.float32)
+
+    three, seven = np.float32(3), np.float32(7)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return (narrow(narrow(narrow(narrow(x * x) + x) * three) - narrow(x / seven))).astype(ml_dtypes.bfloat16)
+
+
+def guessed(device: Device, x: np.ndarray) -> np.ndarray:
+    (got,) = run(device, compile_graph(graph_of(polynomial, x), styled(device.capabilities, "gpu")), [x])
+    return got
+
+
+def every_bf16(*, in_order: bool) -> np.ndarray:
+    """All bf16, in order (runs of numbers of one size) or not (runs with some that are too large)."""
+    bits = np.arange(1 << 16, dtype=np.uint16)
+    x = (bits if in_order else np.random.default_rng(0).permutation(bits)).view(ml_dtypes.bfloat16)
+    tiny = np.abs(x.astype(np.float32)) < 2.0**-60
+    return np.tile(np.where(tiny, ml_dtypes.bfloat16(0), x), 4 * WIDE // 64).reshape(-1, 512)
+
+
+@pytest.mark.parametrize("in_order", [True, False])
+def test_guesses_have_the_bits_of_every_rounding(in_order: bool, device: Device) -> None:
+    x = every_bf16(in_order=in_order)
+    assert same(guessed(device, x), rounded_five_times(x.astype(np.float32))).all()
+
+
+def test_guesses_that_nobody_checks_are_wrong(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Split, "is_good", lambda self: self.builder.const("bool", True))
+    x = every_bf16(in_order=False)
+    assert not same(guessed(device, x), rounded_five_times(x.astype(np.float32))).all()
+
+
+def test_splitting_rounds_every_mantissa_to_nearest_even() -> None:
+    x = np.arange(0x3F800000, 0x40000000, dtype=np.uint32).view(np.float32)
+    large = x * np.float32(65537)
+    np.testing.assert_array_equal(large - (large - x), x.astype(ml_dtypes.bfloat16).astype(np.float32))
+
+
+def test_a_gpu_guesses_where_it_rounds_often() -> None:
+    """By splitting, an element takes no integer beyond loads and stores; a second body has the integers."""
+    large = jax.ShapeDtypeStruct((4096, 4096), jnp.bfloat16)
+    (kernel,) = compile_graph(graph_of(polynomial, large), machine("h100")).kernels
+    assert "RoundingModeRTE" in kernel.text()
+    (kernel,) = compile_graph(graph_of(lambda x: x * 3, large), machine("h100")).kernels
+    assert "RoundingModeRTE" not in kernel.text()
+    (kernel,) = compile_graph(graph_of(polynomial, large), machine("lavapipe22")).kernels
+    assert "RoundingModeRTE" not in kernel.text()
 
 
 def rounding(function: Callable[..., Any], on: str) -> Counter[str]:
