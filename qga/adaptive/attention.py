@@ -29,12 +29,9 @@ from .bounds import PairBounds, bound_pairs
 from .budget import keep_heaviest, tile_counts
 from .certify import certify, score_slack
 from .choose import keep_within, log_odds, may_leave, seed_slack, seed_visits
-from .levels import Level, given_level, narrow_levels
+from .levels import Level, given_level, level_rounds, narrow_levels
 from .resolution import check_resolution, tile_of
 from .work import price
-
-# Rounds in which a program sums the keys of a tile of its own, of one product for each pair.
-_ROUNDS = 2
 
 
 def adaptive_attention(
@@ -158,7 +155,7 @@ def _attend(
         again = partial(_exactly, prepared, bounds)
         results, parts, thrown, found = audit_results(prepared, bounds, (results, parts), again, audit, audit_key)
         extra, audited = [*extra, *thrown], (audit.rows, found)
-    rounds = _ROUNDS * tile // own
+    rounds = max(level_rounds(level, tile) for level in levels)
     return results[0], certify(bounds, parts, promise=promise, rounds=rounds, extra=extra, audited=audited)
 
 
@@ -203,7 +200,7 @@ def _keep(
     seeds = _seeds(prepared, bounds)
     # What was summed may be too high, by no more than anything that may be summed.
     error = jnp.max(jnp.where(bounds.upper == -jnp.inf, 0, level.score_error), axis=3)
-    log_room = log_odds(eps, bounds) - error - slack - seed_slack(bounds)
+    log_room = log_odds(eps, bounds) - error - slack - seed_slack(bounds, level_rounds(level, bounds.tile))
     # Where the bounds alone say that nothing can be left out, nothing is scored for it.
     looks = may_leave(bounds.upper, log_room)
     scored = seeds & looks[..., None]

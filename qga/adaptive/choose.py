@@ -43,9 +43,9 @@ def log_odds(eps: QueryTiles, bounds: PairBounds) -> QueryTiles:
     return jnp.log(eps) - jnp.log1p(-eps) + math.log1p(rounding)
 
 
-def seed_slack(bounds: PairBounds) -> float:
-    """Bound the relative rounding of sums over seeds: of the terms of a tile, then of half after half of tiles."""
-    return float(jnp.finfo(bounds.upper.dtype).eps) * (bounds.tile + 8 + 6 * _SEEDS)
+def seed_slack(bounds: PairBounds, rounds: int) -> float:
+    """Bound the relative rounding of sums over seeds, each in rounds: of the terms of one, then of all."""
+    return float(jnp.finfo(bounds.upper.dtype).eps) * (bounds.tile + 8 + 3 * rounds * _SEEDS)
 
 
 def may_leave(upper: Tiles, log_room: QueryTiles) -> Bool[Array, "batch heads query_tiles"]:

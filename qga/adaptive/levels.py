@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from ..exact.family import Member
 from ..exact.scores import DOT_NARROW
-from ..kernels.problem import Products
+from ..kernels.problem import Products, rounds_of
 from .bounds import PairBounds, Tiles, tiles_of
 
 # Rounding of the norms of residuals, with room.
@@ -90,6 +90,12 @@ def given_level(member: Member, values: Array, bounds: PairBounds) -> Level:
     is_narrow = values.dtype.itemsize == 2
     rounding = float(info.eps), float(info.smallest_subnormal)
     return Level("given", member, values, None, error, error[:, :, 0, 0], *(rounding if is_narrow else (0.0, 0.0)))
+
+
+def level_rounds(level: Level, tile: int) -> int:
+    """Return in how many rounds a program sums a tile of keys at a level, at most."""
+    rows, values = level.member.queries, level.values
+    return rounds_of(level.products, values.dtype.itemsize, max(1, rows.shape[-1]), max(1, values.shape[-1]), tile)
 
 
 def _score_error(bounds: PairBounds, missing_query: Array, missing_key: Array) -> Tiles:

@@ -49,7 +49,7 @@ def promise_of(problem: Problem) -> Promise:
     return Promise(driver_exp=problem.dtype.itemsize == 2)
 
 
-def _cut(plan: TilePlan, problem: Problem, target: Target = Target.VULKAN) -> tuple[Sizes, Promise]:
+def cut_forward(plan: TilePlan, problem: Problem, target: Target = Target.VULKAN) -> tuple[Sizes, Promise]:
     """Cut a problem for the way forward.
 
     Where sums are relative to a number that stays and rows are short, a subgroup has registers for more rows, and reads
@@ -68,7 +68,7 @@ def attention_kernel(plan: TilePlan, problem: Problem, target: Target = Target.V
     Error: a state of n keys rounds like n / tile merges of sums of tile terms (docs/theory/softmax_state.md).
     Source: Milakov and Gimelshein 2018; Rabe and Staats 2021; Dao 2022.
     """
-    (sizes, promise), dtype = _cut(plan, problem, target), problem.scale.dtype
+    (sizes, promise), dtype = cut_forward(plan, problem, target), problem.scale.dtype
     rows, columns = problem.planes[0].shape[0], channels_of(plan, problem)
     return Kernel(
         partial(_attend, plan=plan, sizes=sizes),
@@ -83,7 +83,7 @@ def attention_kernel(plan: TilePlan, problem: Problem, target: Target = Target.V
 
 def average_kernel(plan: TilePlan, problem: Problem, target: Target = Target.VULKAN) -> Kernel:
     """Return the kernel that computes the averaged values and log sum of each query: ``attention_kernel``, read."""
-    (sizes, promise), dtype = _cut(plan, problem, target), problem.scale.dtype
+    (sizes, promise), dtype = cut_forward(plan, problem, target), problem.scale.dtype
     rows, columns = problem.planes[0].shape[0], channels_of(plan, problem)
     return Kernel(
         partial(_average, plan=plan, sizes=sizes),
@@ -114,7 +114,7 @@ def led_kernel(plan: TilePlan, problem: Problem) -> Kernel:
     row needs more, an infinite weight leaves averages that are no numbers, or finite ones of small values an infinite
     sum. The log sum of the row is no finite number then, and ``mend_kernel`` computes it again.
     """
-    return replace(average_kernel(plan, problem), body=partial(_lead, plan=plan, sizes=_cut(plan, problem)[0]))
+    return replace(average_kernel(plan, problem), body=partial(_lead, plan=plan, sizes=cut_forward(plan, problem)[0]))
 
 
 def mend_kernel(plan: TilePlan, problem: Problem) -> Kernel:
@@ -122,7 +122,7 @@ def mend_kernel(plan: TilePlan, problem: Problem) -> Kernel:
 
     Three more operands: for each tile whether it is computed, averages and log sums so far.
     """
-    kernel, (sizes, _) = average_kernel(plan, problem), _cut(plan, problem)
+    kernel, (sizes, _) = average_kernel(plan, problem), cut_forward(plan, problem)
     return replace(
         kernel,
         body=partial(_mend, plan=plan, sizes=sizes),
@@ -138,7 +138,7 @@ def pass_kernel(plan: TilePlan, problem: Problem, target: Target = Target.VULKAN
     It is one pass of an attention operator: no maximum is followed, nothing is rescaled. The peak may be any number
     that is not far below the largest score of its row, such as the row's log sum.
     """
-    (sizes, promise), dtype = _cut(plan, problem, target), problem.scale.dtype
+    (sizes, promise), dtype = cut_forward(plan, problem, target), problem.scale.dtype
     rows, columns = problem.planes[0].shape[0], channels_of(plan, problem)
     return Kernel(
         partial(_pass, plan=plan, sizes=sizes),
@@ -156,7 +156,7 @@ def split_kernel(plan: TilePlan, problem: Problem) -> Kernel:
 
     For few queries: programs share out the keys, and ``state_merge`` joins what they find.
     """
-    (sizes, promise), dtype = _cut(plan, problem), problem.scale.dtype
+    (sizes, promise), dtype = cut_forward(plan, problem), problem.scale.dtype
     rows, columns = problem.planes[0].shape[0], channels_of(plan, problem)
     parts = parts_of(plan, sizes)
 

@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from .attention import fold_keys, promise_of
+from .attention import cut_forward, fold_keys
 from .call import Kernel, Place
-from .problem import Problem, Sizes, TilePlan, by_query, sizes_of, split_refs, tile_of
+from .problem import Problem, Sizes, TilePlan, by_query, split_refs, tile_of
 from .target import Target
 
 
@@ -22,7 +22,7 @@ def sum_kernel(plan: TilePlan, problem: Problem, target: Target = Target.VULKAN)
 
     One more operand: what the log sums are where nothing is visited. Nothing is read there.
     """
-    sizes = sizes_of(plan, problem, target)
+    sizes, promise = cut_forward(plan, problem, target)
     result = tile_of(sizes.query_tile)
 
     def guard(place: Place, *refs: Any) -> Array:
@@ -37,7 +37,7 @@ def sum_kernel(plan: TilePlan, problem: Problem, target: Target = Target.VULKAN)
         [result],
         [jax.ShapeDtypeStruct(problem.planes[0].shape[:1], problem.scale.dtype)],
         "attention_sums",
-        replace(promise_of(problem), nan_in_extrema=False),
+        replace(promise, nan_in_extrema=False),
         guard,
     )
 

@@ -239,14 +239,27 @@ def _fit_workgroup(plan: TilePlan, problem: Problem, queries: int, keys: int) ->
     elif query_tile == least > 1:
         # One subgroup has such a tile: it is waiting for memory all the time, and more of them wait at a time.
         key_tile = min(key_tile, _FEW)
+    return query_tile, _fit_keys(plan.products, bytes_each, key_tile, width + channels)
+
+
+def rounds_of(products: Products, bytes_each: int, width: int, channels: int, tile: int) -> int:
+    """Return in how many rounds a program with lists sums a tile of keys, at most, for columns as they lie."""
+    rows = program_rows(bytes_each, width // 3 if products == "split" else width, channels)
+    keys = _fit_keys(products, bytes_each, rows, width + channels)
+    # Of short rows of 16 bits some kernels take as few keys at a time as pay.
+    return -(-tile // min(keys, _KEYS[2][0]))
+
+
+def _fit_keys(products: Products, bytes_each: int, key_tile: int, columns: int) -> int:
+    """Shorten a tile of keys until it fits, where rows of keys and of values have this many columns together."""
     # Rows of pairs are wide, and weights are held twice: they take more of the shared memory, in shorter tiles.
-    (least, most), staged = _KEYS.get(bytes_each, (1, fitting)), STAGED
-    if plan.products == "split":
+    (least, most), staged = _KEYS.get(bytes_each, (1, key_tile)), STAGED
+    if products == "split":
         least, most, staged = 16, 64, 3 * STAGED // 2
     key_tile = min(key_tile, most)
-    while key_tile > least and key_tile * (width + channels) * bytes_each > 2 * staged:
+    while key_tile > least and key_tile * columns * bytes_each > 2 * staged:
         key_tile //= 2
-    return query_tile, key_tile
+    return key_tile
 
 
 def fit_loop(plan: TilePlan, problem: Problem, queries: int, keys: int, longest: Longest = _LOOP) -> tuple[int, int]:

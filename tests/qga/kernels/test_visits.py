@@ -12,7 +12,8 @@ import pytest
 from qga.exact.scores import DOT_NARROW
 from qga.exact.tiled import attend
 from qga.kernels import visits as visits_module
-from qga.kernels.problem import Problem, TilePlan
+from qga.kernels.attention import cut_forward
+from qga.kernels.problem import Problem, Products, TilePlan, rounds_of
 from qga.kernels.visits import Visits, list_visits
 from tests.qga.tolerances import assert_close
 
@@ -79,6 +80,23 @@ def test_lists_have_every_visited_tile_once(few: int) -> None:
         assert np.all((visited & is_open)[row, start:opened])
         assert visited[row, lead] or not np.any(visited[row])
         assert lead == row or not visited[row, row]
+
+
+@pytest.mark.parametrize("products", ["given", "half", "split"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+@pytest.mark.parametrize(("width", "channels"), [(8, 8), (64, 64), (64, 512), (384, 256)])
+def test_a_program_sums_a_tile_in_as_many_rounds_as_are_counted(
+    products: Products, dtype: type, width: int, channels: int
+) -> None:
+    plan = TilePlan(DOT_NARROW, 2048, is_causal=True, products=products)
+    queries, keys, values = (jnp.zeros((ROWS, size), dtype) for size in (width, width, channels))
+    visited, is_open = map(jnp.asarray, causal_pairs(3))
+    sizes, _ = cut_forward(
+        plan, Problem((queries,), keys, values, jnp.float32(0.5), None, visits=Visits(visited, is_open))
+    )
+    counted = rounds_of(products, queries.dtype.itemsize, width, channels, sizes.query_tile)
+    assert counted >= -(-sizes.query_tile // sizes.key_tile)
+    assert counted <= 2 * -(-sizes.query_tile // sizes.key_tile)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
