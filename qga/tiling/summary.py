@@ -150,8 +150,8 @@ def around(summary: Summary | Ball) -> Around:
 def surround_heads(rows: Float[Array, "batch rows heads width"], tile: int) -> tuple[Around, Array]:
     """Find where the tiles of each head lie, [batch, heads, tiles], and return the rows.
 
-    A kernel that wants the rows of a head together makes a copy of them anyway: where that is so the rows are returned
-    in it, read once for both. Their derivative is that of the rows given.
+    Of one entry kernels want the rows of a head together, and make a copy of them anyway: the rows are then returned in
+    it, read once for both. Of more they read rows where they lie. Their derivative is that of the rows given.
     """
     found, copy = _surround_heads(tile, lax.stop_gradient(rows))
     return found, _same(rows, copy)
@@ -164,8 +164,10 @@ def _surround_heads(tile: int, rows: Array) -> tuple[Around, Array]:
     members = jnp.clip(count - jnp.arange(tiles) * tile, 0, tile).astype(dtype)
 
     def compiled(rows: Array) -> tuple[Array, ...]:
-        center, *numbers, copy = call_pallas(around_kernel(rows, tile, dtype), rows)
-        return center, *(each[..., 0] for each in numbers), jnp.swapaxes(copy, 1, 2)
+        copies = batch == 1
+        center, *numbers = call_pallas(around_kernel(rows, tile, dtype, copies=copies), rows)
+        copy = jnp.swapaxes(numbers.pop(), 1, 2) if copies else rows
+        return center, *(each[..., 0] for each in numbers), copy
 
     def executed(rows: Array) -> tuple[Array, ...]:
         return *around(jax.vmap(jax.vmap(partial(surround, tile=tile), 1))(rows))[1:], rows
