@@ -164,6 +164,11 @@ class Fragments:
                 after, lambda part: builder.matrix_map(lambda x: rounded(builder, x, source), part), held
             )
         part = self.part(after).dtype
+        if part == "bf16" and before.dtype == "f32":
+            # A device's own conversion may cut off; of what is a bf16 already it keeps every bit.
+            held = self._mapped(
+                before, lambda each: builder.matrix_map(lambda x: rounded(builder, x, part), each), held
+            )
         return self._mapped(after, lambda each: builder.convert(each, part), held)
 
     def _wide(self, tile: Tile) -> Pieces:

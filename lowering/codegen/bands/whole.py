@@ -14,6 +14,7 @@ from ...graph import Value
 from .checks import INTEGERS
 from .copies import Copy
 from .matrices import Band, Element, Given, Tile, arithmetic_of, combine, matrix_of
+from .passage import rounded
 
 
 @final
@@ -66,7 +67,19 @@ class Whole:
 
     def convert(self, tile: Tile, dtype: MatrixType) -> Tile:
         """Return a tile as another dtype, or as a first factor."""
-        return self.builder.matrix_convert(_one(tile), dtype)
+        held = _one(tile)
+        if dtype.dtype == "bf16" and matrix_of(held).dtype == "f32":
+            # A device's own conversion may cut off; of what is a bf16 already it keeps every bit.
+            held = self.builder.matrix_per_element(held, self._to_bf16())
+        return self.builder.matrix_convert(held, dtype)
+
+    def _to_bf16(self) -> Callee:
+        """Return the function that rounds an element to bf16."""
+        if "bf16" not in self.combiners:
+            self.combiners["bf16"] = self.builder.function(
+                "round", "f32", ["u32", "u32", "f32"], lambda _, __, element: rounded(self.builder, element, "bf16")
+            )
+        return self.combiners["bf16"]
 
     def spread(self, tile: Tile, columns: int) -> Tile:
         """Return a number for each row in so many columns."""

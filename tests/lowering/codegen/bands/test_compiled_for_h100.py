@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -44,6 +46,20 @@ def test_attention_is_written_in_bands(name: str, width: int, dtype: Any, h100: 
         assert kernel.shared_bytes <= h100.max_shared_bytes
         if is_available():
             validate(kernel.words)
+
+
+@pytest.mark.parametrize("vendor", [True, False], ids=["whole", "fragments"])
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16], ids=["f16", "bf16"])
+def test_only_bf16_is_rounded_in_integers(dtype: Any, vendor: bool, h100: Capabilities) -> None:
+    """NVIDIA's conversion to bf16 cuts off: what it is given must be a bf16 already, in weights and in results."""
+    machine = h100 if vendor else dataclasses.replace(h100, features_nv=frozenset(), matrices_nv=())
+    text = lower(qga.dot_attention)(*operands(64, dtype)).program(machine).kernels[1].text()
+    assert ("OpBitFieldUExtract" in text) == (dtype == jnp.bfloat16)
+    given = set(re.findall(r"OpFConvert %\S+ (%\d+)", text))
+    makers = {maker[1] for name in given if (maker := re.search(rf"{name} = (\w+)", text))}
+    if dtype == jnp.bfloat16:
+        # Fragments leave as words of two, which no conversion makes.
+        assert makers == ({"OpCooperativeMatrixPerElementOpNV"} if vendor else set())
 
 
 def test_attention_in_f32_is_not(h100: Capabilities) -> None:
