@@ -14,8 +14,8 @@ from .work import Price, TileCounts
 
 # Up to this many tiles of keys are ranked by comparing all pairs; with more a threshold is found by bisection.
 _FEW = 256
-# Halvings of the interval in which a threshold lies; what is left of it is a tie.
-_HALVINGS = 32
+# Tiles of a head at most: a larger amount buys all of them, too.
+_MOST = 2**31 - 1
 # A product of a share and a whole number that rounds to just below a whole number is that number.
 _ROUNDED_UP = 1 + 1e-6
 
@@ -28,7 +28,7 @@ def is_possible(budget: Budget) -> bool:
 
 def _is_amount(amount: Any) -> bool:
     if isinstance(amount, int):
-        return amount >= 1
+        return not isinstance(amount, bool) and amount >= 1
     return isinstance(amount, float) and 0 < amount <= 1
 
 
@@ -47,13 +47,15 @@ def tile_counts(budget: Budget, seen: Visited, cost: Price, tile: int) -> TileCo
     ((name, amount),) = budget.amounts.items()
     visible = jnp.sum(seen, axis=3, dtype=jnp.int32)
     if name == "tiles" and isinstance(amount, int):
-        return jnp.minimum(visible, amount)
+        return jnp.minimum(visible, min(amount, _MOST))
     reached = jnp.cumsum(visible, axis=2, dtype=jnp.int32)
-    share = jnp.asarray(amount, jnp.float32)
-    if isinstance(amount, int):
+    if isinstance(amount, float):
+        share = jnp.asarray(amount, jnp.float32)
+    else:
         # In float32, for a head may read more than 2^31 bytes.
         of_tile = cost.bytes if name == "bytes" else cost.flops * tile
-        share = jnp.minimum(amount / of_tile / jnp.maximum(reached[..., -1:], 1).astype(jnp.float32), 1)
+        bought = min(amount, of_tile * _MOST) / of_tile
+        share = jnp.minimum(bought / jnp.maximum(reached[..., -1:], 1).astype(jnp.float32), 1)
     spent = jnp.floor(share * reached.astype(jnp.float32) * _ROUNDED_UP).astype(jnp.int32)
     spent = jnp.minimum(spent, reached)
     return jnp.diff(spent, axis=2, prepend=0)
@@ -82,24 +84,26 @@ def _rank_few(order: Tiles, counts: TileCounts) -> Visited:
 
 
 def _rank_many(order: Tiles, counts: TileCounts) -> Visited:
-    is_finite = jnp.isfinite(order)
-    is_there = jnp.any(is_finite, axis=3)
-    low = jnp.where(is_there, jnp.min(jnp.where(is_finite, order, jnp.inf), axis=3), 0)
-    high = jnp.where(is_there, jnp.max(jnp.where(is_finite, order, -jnp.inf), axis=3), 0)
-    # Everything lies above the lower end, and nothing finite above the upper one.
-    low = low - 1 - jnp.abs(low) / 2
+    # Whole numbers in the same order: halvings end at one number, however far apart the floats are.
+    placed = _as_integers(order)
+    info = jnp.iinfo(placed.dtype)
+    # Everything lies above the lower end, and nothing above the upper one.
+    ends = (jnp.full(counts.shape, end, placed.dtype) for end in (info.min, info.max))
 
     def halve(_: int, ends: tuple[Array, Array]) -> tuple[Array, Array]:
         low, high = ends
-        middle = low + (high - low) / 2
-        fits = jnp.sum(order > middle[..., None], axis=3, dtype=jnp.int32) <= counts
+        middle = (low & high) + ((low ^ high) >> 1)
+        fits = jnp.sum(placed > middle[..., None], axis=3, dtype=jnp.int32) <= counts
         return jnp.where(fits, low, middle), jnp.where(fits, middle, high)
 
-    low, high = lax.fori_loop(0, _HALVINGS, halve, (low, high))
-    above = order > high[..., None]
-    tied = (order > low[..., None]) & ~above
-    # Where what is infinite alone is too many, it is the tie.
-    is_full = jnp.sum(above, axis=3, dtype=jnp.int32) > counts
-    above, tied = above & ~is_full[..., None], jnp.where(is_full[..., None], above, tied)
+    limit = lax.fori_loop(0, info.bits, halve, tuple(ends))[1][..., None]
+    above, tied = placed > limit, placed == limit
     room = counts - jnp.sum(above, axis=3, dtype=jnp.int32)
     return above | (tied & (jnp.cumsum(tied, axis=3, dtype=jnp.int32) <= room[..., None]))
+
+
+def _as_integers(numbers: Tiles) -> Array:
+    """Return integers that are in the order of floats, infinities among them, and equal where these are."""
+    info = jnp.iinfo(f"int{8 * numbers.dtype.itemsize}")
+    bits = lax.bitcast_convert_type(jnp.where(numbers == 0, 0, numbers), info.dtype)
+    return jnp.where(bits < 0, bits ^ info.max, bits)

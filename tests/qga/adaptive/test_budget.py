@@ -167,6 +167,25 @@ def test_the_heaviest_are_kept_whatever_their_number(few: int, monkeypatch: pyte
         assert np.all(np.where(kept, weight, np.inf).min(axis=3) >= lost)
 
 
+@pytest.mark.parametrize("few", [256, 0], ids=["by pairs", "by threshold"])
+@pytest.mark.parametrize("least", [-1e9, -2e38, np.finfo(np.float32).min])
+def test_bounds_that_are_far_apart_are_ranked(few: int, least: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_FEW", few)
+    upper = np.random.default_rng(4).normal(size=(1, 1, 3, 40)).astype(np.float32)
+    upper[..., ::3] = least
+    kept = keep_heaviest(jnp.asarray(upper), jnp.zeros(upper.shape, bool), jnp.full((1, 1, 3), 7, jnp.int32))
+    ranks = np.argsort(np.argsort(-upper, axis=3), axis=3)
+    np.testing.assert_array_equal(kept, ranks < 7)
+
+
+@pytest.mark.parametrize("name", ["tiles", "bytes", "flops"])
+def test_amounts_without_end_buy_everything(name: str) -> None:
+    seen = jnp.ones((1, 1, 4, 5), bool)
+    for amount in (2**31, 2**70, 10**400):
+        counts = tile_counts(Budget(**{name: amount}), seen, Price(3, 7), 64)
+        assert np.asarray(counts).tolist() == [[[5] * 4]]
+
+
 def test_shares_are_rounded_over_a_head_and_not_for_each_tile() -> None:
     seen = np.tril(np.ones((40, 40), bool))[None, None]
     counts = np.asarray(tile_counts(Budget(tiles=0.1), jnp.asarray(seen), Price(1, 1), 64))[0, 0]
@@ -175,7 +194,9 @@ def test_shares_are_rounded_over_a_head_and_not_for_each_tile() -> None:
 
 
 @pytest.mark.parametrize(
-    "budget", [Budget(), Budget(tiles=2, flops=0.5), Budget(0), Budget(0.0), Budget(1.5), Budget(bytes=-4)], ids=str
+    "budget",
+    [Budget(), Budget(tiles=2, flops=0.5), Budget(0), Budget(0.0), Budget(1.5), Budget(bytes=-4), Budget(True)],
+    ids=str,
 )
 def test_impossible_budgets_are_refused(budget: Budget) -> None:
     with pytest.raises(OptionError) as failure:
