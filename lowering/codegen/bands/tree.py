@@ -6,7 +6,7 @@ on the way, and no finer:
 - What is a line in a register, factor x register + offset with known numbers, stays one until somebody needs the
   number: 50 tanh(s / 50) costs an exponential, a division and one addition.
 - Places become floats without a conversion, which costs as much as an exponential: an integer below 2^22 in the lower
-  bits of 2^23 is a float that is 2^23 too large.
+  bits of 2^23 is a float that is 2^23 too large. That is taken away before a factor or a sum could round it.
 """
 
 from __future__ import annotations
@@ -121,7 +121,9 @@ class Tree:
             one = self.builder.const("f32", 1.0)
             return Line(one / (grown + one), -2.0, 1.0)
         if value.size > 1 and step.op == "convert" and step.inputs[0].dtype == "i32":
-            return self._float(step.inputs[0]) or Line(self.at(value), 1.0, 0.0)
+            found = self._float(step.inputs[0])
+            # As a number: a factor would meet what it is too large by, and round that.
+            return Line(self.at(value) if found is None else self._number(found), 1.0, 0.0)
         if value.size > 1 and step.op in ("multiply", "add", "subtract"):
             return self._combined(step.op, *map(self._line, step.inputs))
         return Line(self.at(value), 1.0, 0.0)
@@ -175,9 +177,24 @@ class Tree:
         if len(operands) < len(step.inputs):
             return None
         if step.op in ("add", "subtract"):
-            return self._combined(step.op, *operands)
+            return self._sum_of_integers(*operands, is_difference=step.op == "subtract")
         given = [self._number(line) for line in operands]
         return Line(single(scalar.emit(self.builder, step.op, given, ["f32"] * len(given), "f32", {})), 1.0, 0.0)
+
+    def _sum_of_integers(self, left: Line, right: Line, *, is_difference: bool) -> Line:
+        """Return a sum or difference of integers without rounding: offsets are added before registers are."""
+        right = _scaled(right, -1.0) if is_difference else right
+        offset = left.offset + right.offset
+        if left.register is None or right.register is None:
+            line = left if right.register is None else right
+            return line._replace(offset=offset)
+        if abs(offset) <= 2 * _TWO_23:
+            # What comes from outside of the function takes the offset, and is added to it only once.
+            first, second = (right, left) if left.offset else (left, right)
+            left, right = first._replace(offset=offset), second._replace(offset=0.0)
+        if right.factor == -1 and not right.offset:
+            return Line(self._number(left) - self._number(right._replace(factor=1.0)), 1.0, 0.0)
+        return Line(self._number(left) + self._number(right), 1.0, 0.0)
 
     def _float_of_number(self, value: Value) -> Line | None:
         step = self.emitter.producers.get(value)

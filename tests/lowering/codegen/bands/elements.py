@@ -59,6 +59,20 @@ def places_as_floats(q: Any, k: Any, interpret: bool) -> Any:
     return in_bands(body, q, k, out=typed(F32, QUERIES, CHUNK), interpret=interpret, driver_exp=True)
 
 
+@case(queries(), keys(), roundings=4, depth=WIDTH)
+def places_of_columns_alone(q: Any, k: Any, interpret: bool) -> Any:
+    """Multiply and add places that no other place is taken from: they are as exact as integers."""
+
+    def body(a: Any, b: Any, o: Any) -> None:
+        scores = multiply(a[...], chunk(b, 0).T)
+        row, column = (lax.broadcasted_iota(jnp.int32, scores.shape, axis) for axis in (0, 1))
+        start = pl.program_id(0) * ROWS
+        sums = (row + column + column, 5 - column - row, start + column - 7, start + row - column)
+        o[...] = scores + 0.1 * column.astype(F32) + sum(each.astype(F32) * 0.3 for each in sums)
+
+    return in_bands(body, q, k, out=typed(F32, QUERIES, CHUNK), interpret=interpret, driver_exp=True)
+
+
 @case(queries(), keys(), np.asarray([40, -40], np.int32), roundings=4, depth=WIDTH)
 def starts_beyond_the_array(q: Any, k: Any, starts: Any, interpret: bool) -> Any:
     def kernel(a: Any, b: Any, n: Any, o: Any) -> None:
