@@ -53,7 +53,19 @@ def _is_sum(value: Value, producers: Mapping[Value, Step], carried: Mapping[Valu
         return step.node.attributes["kind"] == "add" and is_zero
     if step.op == "add":
         return all(operand in found for operand in step.inputs)
-    return step.op == "multiply" and any(operand in found for operand in step.inputs)
+    # Elsewhere than in a loop it would win nothing, and a part of 0 times inf is no part of inf.
+    scales = (operand in found and _is_of_last_round(operand, producers, carried) for operand in step.inputs)
+    return step.op == "multiply" and any(scales)
+
+
+def _is_of_last_round(value: Value, producers: Mapping[Value, Step], carried: Mapping[Value, Value]) -> bool:
+    """Tell whether a sum adds to, or scales, what a loop carries."""
+    if value in carried:
+        return True
+    step = producers.get(value)
+    if step is None or step.op not in ("add", "multiply"):
+        return False
+    return any(_is_of_last_round(each, producers, carried) for each in step.inputs)
 
 
 def _is_square(value: Value, producers: Mapping[Value, Step], found: set[Value]) -> bool:

@@ -253,6 +253,11 @@ def sum_with_a_start(q: Any, k: Any, interpret: bool) -> Any:
     return reduced(lambda scores: jnp.sum(scores, 1, initial=3.0), q, k, interpret=interpret)
 
 
+@case(queries(), keys(), roundings=4, depth=WIDTH * CHUNK)
+def sum_that_is_scaled_once(q: Any, k: Any, interpret: bool) -> Any:
+    return reduced(lambda scores: jnp.sum(scores, 1) * jnp.max(scores, 1), q, k, interpret=interpret)
+
+
 def with_nan(array: np.ndarray) -> np.ndarray:
     """Return an array whose fourth row begins with NaN."""
     found = array.copy()

@@ -154,6 +154,8 @@ def test_extrema_and_what_is_no_sum_do_not(khr: Capabilities) -> None:
     assert partial_ops("maximum_with_a_start", khr) == []
     # A number that is added would be added in every column.
     assert partial_ops("sum_with_a_start", khr) == ["reduce"]
+    # Where a factor of inf meets a lane whose part is 0, the sum would be NaN.
+    assert partial_ops("sum_that_is_scaled_once", khr) == ["reduce"]
 
 
 def barriers_of_the_loop(name: str, capabilities: Capabilities) -> int:
