@@ -94,11 +94,18 @@ def audit_results(
         key: of the random rows, which are the same for all heads of a batch entry.
     """
     results, parts = found
-    rows = draw_rows(prepared, audit.rows, key)
-    exact, _ = attend_grouped(*_at_rows(prepared, rows))
-    taken = jax.vmap(lambda each, places: each[places])(results[0], rows)
-    lengths = jnp.sum(jnp.square(prepared.values.astype(bounds.upper.dtype)), axis=3)
-    unit = jnp.repeat(jnp.sqrt(jnp.mean(lengths, axis=1)), bounds.group, axis=1)
+    if results[0].shape[1]:
+        rows = draw_rows(prepared, audit.rows, key)
+        exact, _ = attend_grouped(*_at_rows(prepared, rows))
+        taken = jax.vmap(lambda each, places: each[places])(results[0], rows)
+    else:
+        # Of no queries none is off.
+        batch, _, heads, channels = results[0].shape
+        taken = exact = jnp.zeros((batch, audit.rows, heads, channels), results[0].dtype)
+    largest, unit = (
+        jnp.repeat(each, bounds.group, axis=1) for each in _measure(prepared.values.astype(bounds.upper.dtype))
+    )
+    taken, exact = (each.astype(largest.dtype) / largest[:, None, :, None] for each in (taken, exact))
     audited = lax.stop_gradient(judge(taken, exact, unit, audit))
     failed = audited.is_again
     again = failed[:, :, None, None] & (bounds.upper != -jnp.inf)
@@ -118,6 +125,20 @@ def audit_results(
     level, table, log_sums = kept[-1]
     kept[-1] = level, table | again, jnp.where(failed[:, None], sums, log_sums)
     return Checked(results, kept, thrown, audited)
+
+
+def _measure(values: Float[Array, "batch keys key_heads channels"]) -> tuple[Array, Array]:
+    """Return the largest number of each head, 1 if it is none, and the root mean square length of values over it.
+
+    Squares of what is divided by it neither overflow nor vanish together.
+    """
+    _, keys, heads, channels = values.shape
+    if not keys * channels:
+        return jnp.ones((len(values), heads), values.dtype), jnp.zeros((len(values), heads), values.dtype)
+    largest = jnp.max(jnp.abs(values), axis=(1, 3))
+    largest = jnp.where((largest > 0) & (largest < jnp.inf), largest, 1)
+    squares = jnp.sum(jnp.square(values / largest[:, None, :, None]), axis=3)
+    return largest, jnp.sqrt(jnp.mean(squares, axis=1))
 
 
 def draw_rows(prepared: Prepared, count: int, key: Array) -> Rows:
@@ -142,8 +163,9 @@ def judge(
     """
     difference = out.astype(unit.dtype) - exact.astype(unit.dtype)
     errors = jnp.sqrt(jnp.sum(jnp.square(difference), axis=3))
-    # What is not a number is off.
-    failures = jnp.sum(~(errors <= audit.tolerance * unit[:, None]), axis=1, dtype=jnp.int32)
+    # What is not a number is off, and so is everything in a unit that is none.
+    is_near = (errors <= audit.tolerance * unit[:, None]) & (unit < jnp.inf)[:, None]
+    failures = jnp.sum(~is_near, axis=1, dtype=jnp.int32)
     largest = jnp.max(errors, axis=1)
     largest = jnp.where(unit > 0, largest / jnp.where(unit > 0, unit, 1), jnp.where(largest == 0, 0, jnp.inf))
     bounds = jnp.asarray(share_bounds(audit.rows, audit.confidence), unit.dtype)

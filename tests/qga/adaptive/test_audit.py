@@ -166,6 +166,30 @@ def test_what_is_not_a_number_is_off() -> None:
     assert int(judge(jnp.asarray(rows), jnp.asarray(rows), 0 * unit, audit).failures[0, 0]) == 0
 
 
+@pytest.mark.parametrize("size", [1e-30, 1e25])
+def test_values_whose_squares_are_no_numbers_are_audited(size: float) -> None:
+    query, key, value = draw(130, 200)
+    rows = query, key, np.float32(size) * value
+    out, certificate = run(Budget(1), rows, AUDIT, OPTIONS)
+    found, usual = certificate.audit, run(Budget(1), (query, key, value), AUDIT, OPTIONS)[1].audit
+    assert np.asarray(found.is_again)[0].tolist() == np.asarray(usual.is_again)[0].tolist() == [False, True]
+    np.testing.assert_allclose(found.largest, usual.largest, rtol=1e-3, atol=1e-6)
+    assert np.max(errors(out, exact(rows, OPTIONS))[..., 1]) < 1e-5 * size
+
+
+def test_errors_in_a_unit_that_is_no_number_are_off() -> None:
+    rows = jnp.zeros((1, 5, 1, 3))
+    assert int(judge(rows + 1, rows, jnp.full((1, 1), jnp.inf), Audit(rows=5, share=0.7)).failures[0, 0]) == 5
+
+
+@pytest.mark.parametrize(("queries", "keys"), [(0, 10), (5, 0), (0, 0)])
+def test_nothing_is_off_where_nothing_is(queries: int, keys: int) -> None:
+    out, certificate = run(Certified(1e-2), draw(queries, keys), AUDIT, {})
+    assert not np.any(out)
+    assert not np.any(certificate.audit.failures)
+    assert not np.any(certificate.audit.is_again)
+
+
 def test_gradients_are_those_of_what_was_returned() -> None:
     arrays = draw()
 
