@@ -58,7 +58,7 @@ def certify(
         audited: queries of a head that were computed again, and what that found.
     """
     visited = jnp.any(jnp.stack([each for _, each, _ in parts]), axis=0)
-    channels = bounds.values.center.shape[-1]
+    channels, keys = bounds.values.center.shape[-1], parts[-1][0].values.shape[1]
     log_sums = logsumexp(jnp.stack([each for *_, each in parts]), axis=0)
     by_query = partial(_by_query, bounds, queries=log_sums.shape[1])
     exponent, summed = by_query(score_slack(bounds, visited)), by_query(sum_slack(bounds, visited, rounds))
@@ -70,7 +70,7 @@ def certify(
     total_variation = jnp.minimum(skipped + change.weights + rounded, 1)
     # Weights that are held in fewer bits are off by a factor, but for the smallest.
     kl = -jnp.log1p(-skipped) + perturbation_bounds(2 * (change.worst + change.stored)).kl
-    away, longest, rms = (jnp.repeat(each, bounds.group, axis=1)[:, None] for each in _values(bounds))
+    away, longest, rms = (jnp.repeat(each, bounds.group, axis=1)[:, None] for each in _values(bounds, keys))
     error = total_variation * 2 * away + change.values + (change.stored + 4 * summed) * longest
     # Results below the normal numbers of their dtype are off by a part of the smallest one.
     error += channels**0.5 * float(jnp.finfo(parts[-1][0].values.dtype).smallest_subnormal)
@@ -150,12 +150,12 @@ def _log_left(bounds: PairBounds, visited: Visited) -> QueryTiles:
     return jnp.where(log == -jnp.inf, log, log + rounding)
 
 
-def _values(bounds: PairBounds) -> tuple[Array, ...]:
-    """Return how far values lie from one point and from the origin at most, and their scale; of each key head."""
+def _values(bounds: PairBounds, keys: int) -> tuple[Array, ...]:
+    """Return how far values of so many keys lie from one point and from the origin, and their scale; by key head."""
     held = bounds.values
     # Any point does. The mean of the first tile is there already.
     distance = jnp.sqrt(jnp.sum(jnp.square(held.center - held.center[:, :, :1]), axis=3))
     longest = jnp.max(held.longest, axis=2)
     rounding = jnp.finfo(longest.dtype).eps * (held.center.shape[3] + 8) * longest
     away = jnp.max(distance + held.radius, axis=2) + rounding
-    return away, longest, jnp.sqrt(jnp.sum(held.square_sum, axis=2) / jnp.maximum(jnp.sum(held.members, axis=2), 1))
+    return away, longest, jnp.sqrt(jnp.sum(held.square_sum, axis=2) / max(keys, 1))
