@@ -12,23 +12,17 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array, Float, Int
 
 from ..errors import OptionError, ShapeError, describe, refuse
 from .cache import Counts
 from .paged import NO_PAGE, claim
-
-WORD = 4
-"""Bytes of a word, and channels in it: planes are read as 32-bit numbers by every device."""
+from .planes_bytes import CENTRE, WORD, decode, encode, pack
 
 # Rows of a tile: fewer have more scales to read, more are left out less often.
 _TILE = 16
-# A step is 1.m 2^e with three bits of m: the top bits of a float32 from 2^-22 on, up to 1.875 2^9. Numbers of float16
-# need no more.
-_MANTISSA_BITS, _LEAST_STEP = 20, (127 - 22) << 3
-# Steps from one centre to the next, and how many of the 127 steps to either side are left when it is off by half.
-_CENTRE, _REACH = 16, 119
+# How many of the 127 steps to either side of a centre are left when it is off by half.
+_REACH = 119
 # Numbers of a grid, so that the high byte and the signed low byte are bytes.
 _LARGEST = 32639
 # Room for the rounding of a length that is measured: squares, their sum and the root.
@@ -263,74 +257,39 @@ def _find(cache: PlaneCache, longer: PlaneCache, ends: Counts, tiles: int) -> tu
 
 
 def _key_planes(rows: Rows) -> Planes:
-    planes, centres, _ = _quantise(rows)
+    planes, centres, steps, _ = _quantise(rows)
     # What an inner product adds up: a centre, and as much as rows are away from it.
-    away = jnp.max(jnp.abs(rows.astype(jnp.float32) - centres), axis=-2) + _steps(planes.grid)
+    away = jnp.max(jnp.abs(rows.astype(jnp.float32) - centres), axis=-2) + steps[..., 0, :]
     largest = jnp.abs(centres[..., 0, :]) + away
     return planes._replace(size=_MARGIN * jnp.sqrt(jnp.sum(jnp.square(largest), axis=-1)))
 
 
 def _value_planes(rows: Rows) -> Planes:
-    planes, _, wide = _quantise(rows)
+    planes, _, _, wide = _quantise(rows)
     return planes._replace(size=_longest(wide))
 
 
-def _quantise(rows: Rows) -> tuple[Planes, Array, Array]:
-    """Write tiles of rows in two planes; return also the centres and the rows in float32."""
+def _quantise(rows: Rows) -> tuple[Planes, Array, Array, Array]:
+    """Write tiles of rows in two planes; return also the centres, the steps and the rows in float32."""
     wide = rows.astype(jnp.float32)
     low, high = jnp.min(wide, axis=-2, keepdims=True), jnp.max(wide, axis=-2, keepdims=True)
     middle = low / 2 + high / 2
-    wanted = jnp.maximum((high / 2 - low / 2) / _REACH, jnp.abs(middle) / (127 * _CENTRE))
-    codes = _encode(wanted)
-    steps = _decode(codes)
-    centre = jnp.clip(jnp.round(middle / (_CENTRE * steps)), -127, 127)
-    centres = _CENTRE * steps * centre
+    wanted = jnp.maximum((high / 2 - low / 2) / _REACH, jnp.abs(middle) / (127 * CENTRE))
+    codes = encode(wanted)
+    steps = decode(codes)
+    centre = jnp.clip(jnp.round(middle / (CENTRE * steps)), -127, 127)
+    centres = CENTRE * steps * centre
     numbers = jnp.clip(jnp.round((wide - centres) * (256 / steps)), -_LARGEST, _LARGEST).astype(jnp.int32)
     upper = (numbers + 128) >> 8
     lower = numbers - (upper << 8)
     one, both = (_longest(wide - (centres + steps * each)) for each in (upper.astype(wide.dtype), numbers / 256))
     grid = jnp.concatenate([codes, centre.astype(jnp.int32)], axis=-2)
-    return Planes(_pack(upper), _pack(lower), _pack(grid), one, both, size=one), centres, wide
+    return Planes(pack(upper), pack(lower), pack(grid), one, both, size=one), centres, steps, wide
 
 
 def _longest(rows: Array) -> Array:
     """Return at least the length of the longest row of each tile."""
     return _MARGIN * jnp.sqrt(jnp.max(jnp.sum(jnp.square(rows), axis=-1), axis=-1))
-
-
-def _encode(wanted: Float[Array, "*batch"]) -> Int[Array, "*batch"]:
-    """Return the code of the smallest step that is no smaller than a number, or of the largest step."""
-    bits = lax.bitcast_convert_type(wanted, jnp.int32)
-    return jnp.clip(((bits + (1 << _MANTISSA_BITS) - 1) >> _MANTISSA_BITS) - _LEAST_STEP, 0, 255)
-
-
-def _decode(codes: Int[Array, "*batch"]) -> Float[Array, "*batch"]:
-    return lax.bitcast_convert_type((codes + _LEAST_STEP) << _MANTISSA_BITS, jnp.float32)
-
-
-def _pack(numbers: Int[Array, "*batch width"]) -> Int[Array, "*batch words"]:
-    """Put four bytes into a word."""
-    parts = numbers.reshape(*numbers.shape[:-1], -1, WORD) & 255
-    return parts[..., 0] | (parts[..., 1] << 8) | (parts[..., 2] << 16) | (parts[..., 3] << 24)
-
-
-def unpack(words: Int[Array, "*batch words"]) -> list[Float[Array, "*batch words"]]:
-    """Return the signed bytes of words: the channels 4 i, then 4 i + 1, 4 i + 2 and 4 i + 3."""
-    return [((words << (24 - 8 * place)) >> 24).astype(jnp.float32) for place in range(WORD)]
-
-
-def unpack_steps(words: Int[Array, "*batch words"]) -> list[Float[Array, "*batch words"]]:
-    """Return the steps whose codes words hold, in the order of ``unpack``."""
-    return [_decode((words >> (8 * place)) & 255) for place in range(WORD)]
-
-
-def unpack_centres(words: Int[Array, "*batch words"]) -> list[Float[Array, "*batch words"]]:
-    """Return the centres that words hold in steps, in the order of ``unpack``."""
-    return [_CENTRE * each for each in unpack(words)]
-
-
-def _steps(grid: Int[Array, "*batch two words"]) -> Float[Array, "*batch width"]:
-    return jnp.stack(unpack_steps(grid[..., 0, :]), axis=-1).reshape(*grid.shape[:-2], -1)
 
 
 def check_planes(cache: PlaneCache, key: Array, value: Array) -> None:

@@ -16,8 +16,9 @@ from jaxtyping import Array, Float
 from ..errors import OptionError, ShapeError, describe, refuse
 from ..tiling.certificate import Certificate
 from ..tiling.plan import Certified
-from .planes import WORD, PlaneCache, Planes
+from .planes import PlaneCache, Planes
 from .planes_bounds import Measures
+from .planes_bytes import WORD
 from .planes_heads import Found, Kept, choose_all, finish_all
 from .planes_kernel import Asking, score_tiles, sum_tiles
 

@@ -21,8 +21,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from ..tiling.certificate import Certificate, rounding_of_exp
-from .planes import WORD
-from .planes_kernel import BOTH, FINE, HIGH, SKIP, SUMMED
+from .planes_kernel import BOTH, FINE, GROUPED, HIGH, SKIP, SUMMED
 
 # Bound of the rounding of a log of a sum, relative to the log.
 _ROUNDED_LOG = 2.0**-21
@@ -104,8 +103,10 @@ def bound(query: Float[Array, " width"], log_sums: OfTile, keys: Measures, value
     # What is kept where no tile lies may be anything.
     measures = [jnp.where(exists, each, 0) for each in (*keys, *values)]
     one, both, largest, missing, missing_both, size = measures
-    # Two products, three sums of what lies in a word and of the centre, and the sum of the words.
-    rounding = (query.size // WORD + 8) * _UNIT * length * largest + rounding_of_exp(jnp.dtype(jnp.float32))
+    # Three products, the sum of 16 channels, that of the centres, and the sum over invocations.
+    rounding = (query.size // GROUPED + GROUPED + 4) * _UNIT * length * largest + rounding_of_exp(
+        jnp.dtype(jnp.float32)
+    )
     coarse = length * one + rounding + _ROUNDED_LOG * jnp.where(jnp.isfinite(log_sums), jnp.abs(log_sums), 0)
     fine = length * both + 2 * rounding
     return Bounds(log_sums, coarse, fine, size, missing, missing_both, recent)
@@ -260,7 +261,7 @@ def _change_of_averages(
     sizes = jnp.where(skip | high | fine | both, bounds.size + bounds.missing, 0)
     longest = jnp.maximum(jnp.max(sizes), bounds.recent.size)
     rounded = jnp.expm1(bounds.recent.error) * (bounds.recent.size + length) + 4 * rounding * longest
-    return _add(skip, left) + _add(high, coarse) + scored + rounded
+    return jnp.sum(jnp.where(skip, left, jnp.where(high, coarse, 0))) + scored + rounded
 
 
 def _add(where: Bool[Array, " tiles"], each: OfTile) -> Number:
@@ -268,6 +269,6 @@ def _add(where: Bool[Array, " tiles"], each: OfTile) -> Number:
 
 
 def _rounding_of_sums(tiles: int, tile: int) -> float:
-    """Bound the relative rounding of a sum: a factor and a product for each tile, then parts and rows of a tile."""
-    steps = 5 * SUMMED + tiles / SUMMED + tile + 64
+    """Bound the relative rounding of a sum: a factor and a product for each tile, then parts, a step and rows."""
+    steps = 5 * SUMMED + tiles / SUMMED + tile + 65
     return rounding_of_exp(jnp.dtype(jnp.float32)) + steps * 2.0**-23

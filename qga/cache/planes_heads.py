@@ -7,6 +7,7 @@ queries, the same functions are mapped over all heads by JAX.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -16,14 +17,13 @@ from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from ..kernels.call import Block, Kernel, Place, Promise, launch
 from ..tiling.certificate import Certificate
-from .planes import WORD
 from .planes_bounds import Bounds, Measures, Recent, bound, certify, choose_levels, log_sum, look_at_recent
-from .planes_kernel import BOTH, FINE, HIGH, SKIP, Asking, OfTiles
+from .planes_kernel import SKIP, Asking, OfTiles
 
 # Tiles of a head, times queries, that a workgroup holds in registers; queries that are written out one by one.
 _MOST_TILES, _MOST_QUERIES = 8192, 8
 # Tiles for each subgroup, as far as there may be subgroups.
-_OF_SUBGROUP, _MOST_SUBGROUPS = 128, 16
+_OF_SUBGROUP, _MOST_SUBGROUPS = 64, 16
 # Numbers of 32 bits that are read of each tile for its bounds: three of keys and four of values.
 _MEASURES = 7
 # What a certificate says of each query.
@@ -54,13 +54,13 @@ class Kept(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What was read: levels, the scale of the values, and the states of parts, totals as four arrays."""
+    """What was read: levels, the scale of the values, and the states of parts."""
 
     levels: Int[Array, "batch key_heads tiles"]
     scale: Float[Array, "batch key_heads one"]
     peak: Float[Array, "batch key_heads parts group"]
     mass: Float[Array, "batch key_heads parts group"]
-    totals: list[Float[Array, "batch key_heads parts group words"]]
+    total: Float[Array, "batch key_heads parts group channels"]
 
 
 def choose_all(
@@ -90,7 +90,9 @@ def choose_all(
         [_of_head(each.shape) for each in results],
         results,
         "plane_levels",
-        _promise(tiles),
+        # A choice of levels promises nothing: certificates are of what was chosen, with exponentials of their own, and
+        # find what is no number whatever was read.
+        replace(_promise(tiles), driver_exp=True, nan_in_extrema=False),
     )
     levels, scales = launch(kernel, *leaves)
     return levels, scales
@@ -105,7 +107,7 @@ def finish_all(
     given = (asking.rows, _by_channel(asking), log_sums, kept, found)
     # Along which axis of what is of a head queries lie.
     nowhere = jax.tree.map(lambda _: -1, (kept, found))
-    axes = (-1, 0, 1, nowhere[0], nowhere[1]._replace(peak=1, mass=1, totals=[1] * WORD))
+    axes = (-1, 0, 1, nowhere[0], nowhere[1]._replace(peak=1, mass=1, total=1))
     if not _fits(log_sums):
         over_queries = jax.vmap(function, in_axes=jax.tree.map(lambda axis: None if axis < 0 else axis, axes))
         over_heads = jax.vmap(over_queries, in_axes=(None, 0, 0, 0, 0))
@@ -228,7 +230,7 @@ def _finish(
     # A bound that is no number says that something that was kept is none.
     out = jnp.where(jnp.isnan(error), jnp.nan, average).astype(dtype)
     error = jnp.where(jnp.isnan(error), jnp.inf, error)
-    read = _bytes_read(rows, found.levels, kept)
+    read = _bytes_read(rows, certificate, kept)
     numbers = certificate._replace(out_error=error, bytes_read=read)._asdict()
     return out, *[numbers[name] for name in _NUMBERS]
 
@@ -241,19 +243,19 @@ def _join(
     base = jnp.where(peak == -jnp.inf, 0, peak)
     factors, weights = jnp.exp(found.peak - base), jnp.exp(recent.scores - base)
     mass = jnp.sum(factors * found.mass) + jnp.sum(weights) + jnp.exp(left - base)
-    of_parts = [jnp.sum(factors[:, None] * total, axis=0) for total in found.totals]
     values = jnp.where((recent.scores == -jnp.inf)[:, None], 0, recent_values.astype(jnp.float32))
-    total = jnp.stack(of_parts, axis=1).reshape(-1) + jnp.sum(weights[:, None] * values, axis=0)
+    total = jnp.sum(factors[:, None] * found.total, axis=0) + jnp.sum(weights[:, None] * values, axis=0)
     # A sum of nothing is zero, and so is its average.
     return total / jnp.where(mass == 0, 1, mass), jnp.where(mass == 0, -jnp.inf, base + jnp.log(mass))
 
 
-def _bytes_read(rows: Array, levels: Array, kept: Kept) -> Int[Array, ""]:
+def _bytes_read(rows: Array, certificate: Certificate, kept: Kept) -> Int[Array, ""]:
     """Count the bytes that are read of a cache: planes, grids, measures, and rows that are kept as they are."""
     (tile, width), channels = kept.recent_keys.shape, kept.recent_values.shape[1]
     of_keys, of_values, grids = tile * width, tile * channels, [2 * width, 2 * channels]
     least = of_keys + grids[0] + 4 * _MEASURES
-    more = [0, of_values + grids[1], of_keys + of_values + grids[1], of_keys + 2 * of_values + grids[1]]
-    read = sum(jnp.where(levels == level, least + more[level], 0) for level in (SKIP, HIGH, FINE, BOTH))
+    halves, mixed, both = certificate.tiles_half, certificate.tiles_mixed, certificate.tiles_exact
+    assert mixed is not None
+    read = rows // tile * least + (halves + mixed + both) * (of_values + grids[1])
     row = kept.recent_keys.dtype.itemsize * (width + channels)
-    return jnp.sum(jnp.where(_exists(rows, kept), read, 0), dtype=jnp.int32) + row * (rows % tile)
+    return read + (mixed + both) * of_keys + both * of_values + row * (rows % tile)
