@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from .. import dtypes
 from ..graph import Node, Value
 from .clusters import Cluster, Clusters
-from .roots import COSTS
+from .roots import COSTS, goes_round
 
 # Cheap operations that a device does in the time in which it moves one byte.
 OPERATIONS_A_BYTE = 4
@@ -86,7 +86,7 @@ def _source(clusters: Clusters, cluster: Cluster, value: Value) -> _Source | Non
                 return None
             leaves[current] = None
             continue
-        if node.op in _MOVES or len(node.outputs) != 1:
+        if node.op in _MOVES or len(node.outputs) != 1 or goes_round(node):
             return None
         if current in own:
             again.add(current)

@@ -160,12 +160,12 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 def measure_lengths(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Return the rows of a table of lengths: forward without the causal rule, as many rows of queries in all."""
-    rows = []
+    rows, random = [], np.random.default_rng(0)
     for width in options.widths:
         for length in options.lengths:
             batch = max(1, options.batch * options.rows // length)
             shape = (batch, options.heads, length, width)
-            arrays = [np.random.default_rng(0).normal(size=shape).astype(np.float16) for _ in range(3)]
+            arrays = [random.normal(size=shape).astype(np.float16) for _ in range(3)]
             operations = 4.0 * batch * options.heads * length**2 * width
             for name, (forward, _), wait in contestants(arrays, options.metric, is_causal=False, backward=False):
                 for _ in range(WARM):
