@@ -6,8 +6,8 @@
 
 Products, reductions along rows and arithmetic of elements need nothing but the subgroup's own matrices, so that only
 what is read from memory passes through shared memory: each round copies the next chunk while it works on this one.
-What a tile is, `matrices` leaves to three kinds of devices: one matrix (`whole`, VK_NV_cooperative_matrix2), fragments of
-what matrix units take (`fragments`, VK_KHR_cooperative_matrix), or registers of lanes (`lanes`).
+What a tile is, `matrices` leaves to three kinds of devices: one matrix (`whole`, VK_NV_cooperative_matrix2), fragments
+of what matrix units take (`fragments`, VK_KHR_cooperative_matrix), or registers of lanes (`lanes`).
 
 In order: `sink` takes windows of arrays before arithmetic, `views` finds them, `checks` and `windows` refuse what
 bands do not have, `follow` tells rows from columns, `held` which tiles are matrices; `plan` joins these, and
