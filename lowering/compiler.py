@@ -20,6 +20,7 @@ from .passes.split_dot import split_dot
 from .passes.split_loops import split_loops
 from .passes.split_reduce import split_reduce
 from .passes.turn_dot import turn_dot
+from .passes.unit_axes import drop_unit_axes
 from .plan.assemble import assemble
 from .program import Program
 from .requirements import require_features
@@ -60,7 +61,8 @@ def optimise(graph: Graph, capabilities: Capabilities) -> Graph:
     def keeps_bands(before: Node, after: Node) -> bool:
         return bands.can_plan(after, capabilities) or not bands.can_plan(before, capabilities)
 
-    cleaned = require_features(fold_tiles(read_transposed(clean(graph), keeps_bands), keeps_bands), capabilities)
+    read = read_transposed(drop_unit_axes(clean(graph)), keeps_bands)
+    cleaned = require_features(fold_tiles(read, keeps_bands), capabilities)
     cut = split_reduce(split_loops(split_dot(turn_dot(cleaned), capabilities), capabilities), capabilities)
     return verify(fuse(cut))
 

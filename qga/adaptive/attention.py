@@ -123,7 +123,7 @@ def _attend(
     is_half = isinstance(resolution, Certified) and resolution.products == "half"
     own = _rows(prepared, 2 if is_half else prepared.values.dtype.itemsize)
     tile = tile_of(resolution, own)
-    prepared, places = _surround(prepared, tile)
+    places = _surround(prepared, tile)
     _, member, values, options = prepared
     bounds = bound_pairs(member, places, options, tile, 3 if is_half else 1)
     given = given_level(member, values, bounds)
@@ -165,12 +165,10 @@ def _exactly(prepared: Prepared, bounds: PairBounds, visited: Array) -> Results:
     return attend_grouped(*prepared[1:], visits)
 
 
-def _surround(prepared: Prepared, tile: int) -> tuple[Prepared, tuple[Around, ...]]:
-    """Find where the tiles of queries, keys and values lie; the rows are then read from where that put them."""
+def _surround(prepared: Prepared, tile: int) -> tuple[Around, ...]:
+    """Find where the tiles of queries, keys and values lie."""
     member = prepared.member
-    found = [surround_heads(rows, tile) for rows in (member.queries, member.keys, prepared.values)]
-    places, (queries, keys, values) = zip(*found, strict=True)
-    return prepared._replace(member=member._replace(queries=queries, keys=keys), values=values), places
+    return tuple(surround_heads(rows, tile) for rows in (member.queries, member.keys, prepared.values))
 
 
 def _rows(prepared: Prepared, bytes_each: int) -> int:

@@ -64,17 +64,15 @@ def ball_kernel(rows: Float[Array, "rows width"], tile: int, dtype: jnp.dtype) -
     )
 
 
-def around_kernel(rows: Float[Array, "batch rows heads width"], tile: int, dtype: jnp.dtype, *, copies: bool) -> Kernel:
-    """Return the kernel that finds where the rows of tiles lie, and may put heads in front of rows on the way.
+def around_kernel(rows: Float[Array, "batch rows heads width"], tile: int, dtype: jnp.dtype) -> Kernel:
+    """Return the kernel that finds where the rows of the tiles of all heads lie.
 
-    Its results have axes [batch, heads, tiles]: centres, their lengths, sums of squares, radii, the largest lengths;
-    and the rows themselves where it copies them.
+    Its results have axes [batch, heads, tiles]: centres, their lengths, sums of squares, radii, the largest lengths.
 
     Args:
         rows: vectors; those of the last tile may be fewer.
         tile: rows of a tile.
-        dtype: of the results but the copy.
-        copies: whether rows are results too.
+        dtype: of the results.
     """
     batch, count, heads, width = rows.shape
     tiles = max(1, -(-count // tile))
@@ -84,14 +82,8 @@ def around_kernel(rows: Float[Array, "batch rows heads width"], tile: int, dtype
         partial(_go_around, rows=count, tile=tile),
         front,
         [Block((None, tile, None, width), lambda entry, head, i: (entry, i, head, 0))],
-        [
-            *(Block((None, None, None, size), lambda entry, head, i: (entry, head, i, 0)) for size in columns),
-            *[Block((None, None, tile, width), lambda entry, head, i: (entry, head, i, 0))] * copies,
-        ],
-        [
-            *(jax.ShapeDtypeStruct((*front, size), dtype) for size in columns),
-            *[jax.ShapeDtypeStruct((batch, heads, count, width), rows.dtype)] * copies,
-        ],
+        [Block((None, None, None, size), lambda entry, head, i: (entry, head, i, 0)) for size in columns],
+        [jax.ShapeDtypeStruct((*front, size), dtype) for size in columns],
         "around",
         Promise(subgroups=_SUBGROUPS),
     )
@@ -125,11 +117,9 @@ def _surround(place: Place, *refs: Any, rows: int, tile: int) -> None:
 
 
 def _go_around(place: Place, *refs: Any, rows: int, tile: int) -> None:
-    rows_ref, center_ref, norm_ref, square_sum, radius_ref, longest, *copies = refs
-    read, dtype = rows_ref[...], center_ref.dtype
-    for ref in copies:
-        ref[...] = read
-    held, count, exists = read.astype(dtype), jnp.asarray(tile, dtype), None
+    rows_ref, center_ref, norm_ref, square_sum, radius_ref, longest = refs
+    dtype = center_ref.dtype
+    held, count, exists = rows_ref[...].astype(dtype), jnp.asarray(tile, dtype), None
     if rows % tile:
         exists = place[2] * tile + lax.broadcasted_iota(jnp.int32, (tile, 1), 0) < rows
         held = jnp.where(exists, held, 0)

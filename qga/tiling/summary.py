@@ -147,45 +147,26 @@ def around(summary: Summary | Ball) -> Around:
     return Around(summary.members, center, norm, summary.square_sum, summary.radius, summary.longest)
 
 
-def surround_heads(rows: Float[Array, "batch rows heads width"], tile: int) -> tuple[Around, Array]:
-    """Find where the tiles of each head lie, [batch, heads, tiles], and return the rows.
+@partial(jax.jit, static_argnums=1)
+def surround_heads(rows: Float[Array, "batch rows heads width"], tile: int) -> Around:
+    """Find where the tiles of each head lie, [batch, heads, tiles]; rows are read where they are.
 
-    Of one entry kernels want the rows of a head together, and make a copy of them anyway: the rows are then returned in
-    it, read once for both. Of more they read rows where they lie. Their derivative is that of the rows given.
+    It has no derivative.
     """
-    found, copy = _surround_heads(tile, lax.stop_gradient(rows))
-    return found, _same(rows, copy)
-
-
-@partial(jax.jit, static_argnums=0)
-def _surround_heads(tile: int, rows: Array) -> tuple[Around, Array]:
+    rows = lax.stop_gradient(rows)
     batch, count, heads, _ = rows.shape
     dtype, tiles = accumulator_dtype(rows), max(1, -(-count // tile))
     members = jnp.clip(count - jnp.arange(tiles) * tile, 0, tile).astype(dtype)
 
     def compiled(rows: Array) -> tuple[Array, ...]:
-        copies = batch == 1
-        center, *numbers = call_pallas(around_kernel(rows, tile, dtype, copies=copies), rows)
-        copy = jnp.swapaxes(numbers.pop(), 1, 2) if copies else rows
-        return center, *(each[..., 0] for each in numbers), copy
+        center, *numbers = call_pallas(around_kernel(rows, tile, dtype), rows)
+        return center, *(each[..., 0] for each in numbers)
 
     def executed(rows: Array) -> tuple[Array, ...]:
-        return *around(jax.vmap(jax.vmap(partial(surround, tile=tile), 1))(rows))[1:], rows
+        return tuple(around(jax.vmap(jax.vmap(partial(surround, tile=tile), 1))(rows))[1:])
 
-    *found, copy = lax.platform_dependent(rows, vulkan=compiled, default=executed)
-    return Around(jnp.broadcast_to(members, (batch, heads, tiles)), *found), copy
-
-
-@jax.custom_jvp
-def _same(rows: Array, copy: Array) -> Array:
-    """Return a copy of rows, as a function of them."""
-    del rows
-    return copy
-
-
-@_same.defjvp
-def _same_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
-    return primals[1], tangents[0]
+    found = lax.platform_dependent(rows, vulkan=compiled, default=executed)
+    return Around(jnp.broadcast_to(members, (batch, heads, tiles)), *found)
 
 
 @partial(jax.jit, static_argnums=0)
