@@ -69,7 +69,8 @@ def _consider(clusters: Clusters, cluster: Cluster, value: Value) -> None:
 
 def _source(clusters: Clusters, cluster: Cluster, value: Value) -> _Source | None:
     """Return how a root of a cluster follows from memory, or `None` if it takes more than one element of anything."""
-    own = {root for node in cluster.roots for root in node.outputs}
+    # What the cluster computes again itself is nowhere in memory for those who read it.
+    own = {root for node in cluster.roots for root in node.outputs} | cluster.again
     again: set[Value] = set()
     leaves: dict[Value, None] = {}
     seen: set[int] = set()
