@@ -117,6 +117,7 @@ def test_what_is_within_a_promise_passes() -> None:
     assert np.any(np.asarray(certificate.tiles_skipped))
 
 
+@pytest.mark.exhaustive
 def test_products_of_fewer_bits_are_computed_again_in_their_own_numbers() -> None:
     arrays = draw(150, 200)
     audit = Audit(rows=50, tolerance=1e-7, share=0.1)
@@ -166,7 +167,7 @@ def test_what_is_not_a_number_is_off() -> None:
     assert int(judge(jnp.asarray(rows), jnp.asarray(rows), 0 * unit, audit).failures[0, 0]) == 0
 
 
-@pytest.mark.parametrize("size", [1e-30, 1e25])
+@pytest.mark.parametrize("size", [1e-30, pytest.param(1e25, marks=pytest.mark.exhaustive)])
 def test_values_whose_squares_are_no_numbers_are_audited(size: float) -> None:
     query, key, value = draw(130, 200)
     rows = query, key, np.float32(size) * value
@@ -182,7 +183,7 @@ def test_errors_in_a_unit_that_is_no_number_are_off() -> None:
     assert int(judge(rows + 1, rows, jnp.full((1, 1), jnp.inf), Audit(rows=5, share=0.7)).failures[0, 0]) == 5
 
 
-@pytest.mark.parametrize(("queries", "keys"), [(0, 10), (5, 0), (0, 0)])
+@pytest.mark.parametrize(("queries", "keys"), [(0, 10), (5, 0), pytest.param(0, 0, marks=pytest.mark.exhaustive)])
 def test_nothing_is_off_where_nothing_is(queries: int, keys: int) -> None:
     out, certificate = run(Certified(1e-2), draw(queries, keys), AUDIT, {})
     assert not np.any(out)
@@ -190,6 +191,7 @@ def test_nothing_is_off_where_nothing_is(queries: int, keys: int) -> None:
     assert not np.any(certificate.audit.is_again)
 
 
+@pytest.mark.exhaustive
 def test_gradients_are_those_of_what_was_returned() -> None:
     arrays = draw()
 
@@ -207,6 +209,7 @@ def test_gradients_are_those_of_what_was_returned() -> None:
     assert near == [[True] * 3, [False] * 3]
 
 
+@pytest.mark.exhaustive
 def test_vmap_audits_each_entry() -> None:
     query, key, value = (np.concatenate([rows, 2 * rows])[:, None] for rows in draw(128, 256))
     audit = Audit(rows=30, tolerance=1e-2, share=0.2)

@@ -32,8 +32,12 @@ def by_tile(counts: Any) -> np.ndarray:
     return np.asarray(counts)[0, ::TILE]
 
 
-@pytest.mark.parametrize("options", [ALIBI, {}], ids=["alibi", "plain"])
-@pytest.mark.parametrize("budget", [Budget(3), Budget(tiles=0.4), Budget(flops=0.7)], ids=str)
+@pytest.mark.parametrize(
+    "options", [pytest.param(ALIBI, id="alibi"), pytest.param({}, id="plain", marks=pytest.mark.exhaustive)]
+)
+@pytest.mark.parametrize(
+    "budget", [Budget(3), pytest.param(Budget(tiles=0.4), marks=pytest.mark.exhaustive), Budget(flops=0.7)], ids=str
+)
 def test_every_query_is_closer_than_its_bound(budget: Budget, options: dict[str, Any]) -> None:
     arrays = draw()
     out, certificate = run(budget, arrays, options)
@@ -60,7 +64,7 @@ def test_tiles_are_those_of_a_query_and_the_nearest_of_them() -> None:
     assert by_tile(certificate.tiles_skipped)[:, 0].tolist() == [max(0, seen - 3) for seen in range(1, TILES + 1)]
 
 
-@pytest.mark.parametrize("share", [0.6, 0.75, 1.0])
+@pytest.mark.parametrize("share", [0.6, *(pytest.param(each, marks=pytest.mark.exhaustive) for each in (0.75, 1.0))])
 def test_shares_are_those_of_a_head(share: float) -> None:
     _, certificate = run(Budget(flops=share), draw(), ALIBI)
     kept = by_tile(certificate.tiles_exact).sum(axis=0)
@@ -125,6 +129,7 @@ def test_gradients_are_those_of_the_kept_tiles() -> None:
     assert any(np.max(np.abs(one - other)) > 2e-4 * np.max(np.abs(other)) for one, other in pairs)
 
 
+@pytest.mark.exhaustive
 def test_vmap_is_a_batch() -> None:
     query, key, value = (np.concatenate([rows, 2 * rows]) for rows in draw(128, 192))
     call = lambda *rows: adaptive_attention(*rows, resolution=Budget(tiles=0.7), alibi=SLOPES)  # noqa: E731
@@ -178,7 +183,9 @@ def test_bounds_that_are_far_apart_are_ranked(few: int, least: float, monkeypatc
     np.testing.assert_array_equal(kept, ranks < 7)
 
 
-@pytest.mark.parametrize("name", ["tiles", "bytes", "flops"])
+@pytest.mark.parametrize(
+    "name", ["tiles", *(pytest.param(name, marks=pytest.mark.exhaustive) for name in ("bytes", "flops"))]
+)
 def test_amounts_without_end_buy_everything(name: str) -> None:
     seen = jnp.ones((1, 1, 4, 5), bool)
     for amount in (2**31, 2**70, 10**400):

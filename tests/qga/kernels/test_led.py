@@ -126,7 +126,7 @@ def led_alone(plan: TilePlan, problem: Problem) -> tuple[jax.Array, ...]:
 
 
 @pytest.mark.parametrize("is_causal", [False, True], ids=["all", "causal"])
-@pytest.mark.parametrize("slope", [0.02, 0.9])
+@pytest.mark.parametrize("slope", [pytest.param(0.02, marks=pytest.mark.exhaustive), 0.9])
 def test_biases_that_fall_with_the_distance_or_rise_along_the_keys_lose_no_row(
     slope: float, is_causal: bool, vulkan: jax.Device
 ) -> None:
@@ -157,7 +157,10 @@ def test_a_bias_that_nobody_expects_loses_its_rows(vulkan: jax.Device) -> None:
     assert np.array_equal(np.isnan(np.asarray(log_sums)[0, :, 0]), tile != SPIKE // 128)
 
 
-@pytest.mark.parametrize("options", ["bias", "softcap", "score_mod", "dropout"])
+@pytest.mark.parametrize(
+    "options",
+    ["bias", "softcap", *(pytest.param(each, marks=pytest.mark.exhaustive) for each in ("score_mod", "dropout"))],
+)
 def test_modified_scores_are_those_of_float64(options: str, vulkan: jax.Device) -> None:
     # What the bias adds to the spike's column is more than the tiles that lead have room for.
     bias = np.where(np.arange(KEYS) == SPIKE, 30, 0) * np.ones((ROWS, 1))
@@ -181,7 +184,10 @@ def test_modified_scores_are_those_of_float64(options: str, vulkan: jax.Device) 
         np.testing.assert_allclose(np.asarray(out, np.float64)[0, :, 0], want, atol=3e-3)
 
 
-@pytest.mark.parametrize("options", ["window", "segments", "lengths", "near"])
+@pytest.mark.parametrize(
+    "options",
+    ["window", "lengths", *(pytest.param(each, marks=pytest.mark.exhaustive) for each in ("segments", "near"))],
+)
 def test_what_hides_keys_loses_no_row_that_sees_any(options: str, vulkan: jax.Device) -> None:
     rows = [each[:ROWS] for each in rows_of(jnp.float16, is_spiked=False)]
     place, length = np.arange(ROWS), 70
