@@ -46,7 +46,7 @@ def test_tiles_of_a_loop_and_of_a_workgroup_give_one_result(
 ) -> None:
     plan = plan_of(is_causal=is_causal)
     problem = lift(plan, problem_of(random, queries, keys))
-    assert sizes_of(plan, problem, Target.LOOP).key_tile > sizes_of(plan, problem).key_tile == 64
+    assert sizes_of(plan, problem, Target.LOOP).key_tile > sizes_of(plan, problem).key_tile == 32
     bar = jnp.asarray(random.normal(size=problem.values.shape)[:1] * np.ones((queries, 1)), jnp.float32)
 
     @jax.jit
