@@ -10,6 +10,7 @@ A reshape is a view, and a transpose next to a kernel can become part of it (`re
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from ..graph import Graph, Node, Value, map_regions
@@ -34,7 +35,7 @@ def drop_unit_axes(graph: Graph) -> Graph:
     return drop_dead(replace(graph, nodes=tuple(nodes)))
 
 
-def _has_tile(nodes: list[Node | None]) -> bool:
+def _has_tile(nodes: Sequence[Node | None]) -> bool:
     return any(node is not None and node.op == "tile" for node in nodes)
 
 
