@@ -18,7 +18,7 @@ from shaders.spirv import Value as Register
 from shaders.spirv.buffers import Buffer
 
 from .copies import Copy
-from .matrices import Band, Element, Given, Pieces, Tile, arithmetic_of, combine, flat, formed
+from .matrices import Band, Element, Given, Pieces, Tile, arithmetic_of_pieces, combine, loop_of_pieces, while_of_pieces
 from .passage import Passage, rounded
 from .whole import bits
 
@@ -260,10 +260,7 @@ class Fragments:
 
     def arithmetic(self, op: str, left: Tile, right: Tile) -> Tile:
         """Return the sum, difference, product or quotient of tiles."""
-        assert isinstance(left, Pieces)
-        assert isinstance(right, Pieces)
-        parts = lambda row, column: arithmetic_of(op, left.parts[row][column], right.parts[row][column])  # noqa: E731
-        return Pieces(left.dtype, self._tile(left.dtype, parts).parts, is_partial=left.is_partial)
+        return arithmetic_of_pieces(op, left, right)
 
     def apply(self, dtype: MatrixType, given: Given, element: Element) -> Tile:
         """Call a function of elements for what lies at the same place of fragments."""
@@ -307,18 +304,10 @@ class Fragments:
     # -- loops ---------------------------------------------------------------------------------------------------------
     def loop(self, trips: int, first: Sequence[Tile], body: Callable[[list[Tile]], list[Tile]]) -> list[Tile]:
         """Run `body` so often."""
-        run = lambda registers: flat(body(formed(first, registers)))  # noqa: E731
-        last = self.builder.loop(0, trips, 1, flat(first), lambda _, registers: run(registers), unroll=False)
-        return formed(first, last)
+        return loop_of_pieces(self.builder, trips, first, body)
 
     def while_loop(
         self, check: Callable[[list[Tile]], Register], body: Callable[[list[Tile]], list[Tile]], first: Sequence[Tile]
     ) -> list[Tile]:
         """Run `body` as long as `check` holds."""
-        last = self.builder.while_loop(
-            lambda registers: check(formed(first, registers)),
-            lambda registers: flat(body(formed(first, registers))),
-            flat(first),
-            unroll=False,
-        )
-        return formed(first, last)
+        return while_of_pieces(self.builder, check, body, first)

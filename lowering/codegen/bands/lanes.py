@@ -23,7 +23,21 @@ from shaders.spirv.buffers import Buffer
 
 from .. import scalar
 from .copies import Copy
-from .matrices import Band, Element, Given, Pieces, Placed, Rows, Tile, arithmetic_of, combine, flat, formed
+from .matrices import (
+    Band,
+    Element,
+    Given,
+    Pieces,
+    Placed,
+    Rows,
+    Tile,
+    arithmetic_of_pieces,
+    combine,
+    flat,
+    formed,
+    loop_of_pieces,
+    while_of_pieces,
+)
 from .passage import rounded
 from .scalars import single
 from .whole import bits
@@ -195,10 +209,7 @@ class Lanes:
 
     def arithmetic(self, op: str, left: Tile, right: Tile) -> Tile:
         """Return the sum, difference, product or quotient of tiles."""
-        assert isinstance(left, Pieces)
-        assert isinstance(right, Pieces)
-        parts = lambda row, column: arithmetic_of(op, left.parts[row][column], right.parts[row][column])  # noqa: E731
-        return Pieces(left.dtype, self._tile(left.dtype, parts).parts, is_partial=left.is_partial)
+        return arithmetic_of_pieces(op, left, right)
 
     def apply(self, dtype: MatrixType, given: Given, element: Element) -> Tile:
         """Call a function for each element."""
@@ -311,26 +322,20 @@ class Lanes:
     # -- loops ---------------------------------------------------------------------------------------------------------
     def loop(self, trips: int, first: Sequence[Tile], body: Callable[[list[Tile]], list[Tile]]) -> list[Tile]:
         """Run `body` so often."""
-        run = self._inside(first, body)
-        last = self.builder.loop(0, trips, 1, flat(first), lambda _, registers: run(registers), unroll=False)
-        return formed(first, last)
+        return loop_of_pieces(self.builder, trips, first, self._inside(body))
 
     def while_loop(
         self, check: Callable[[list[Tile]], Register], body: Callable[[list[Tile]], list[Tile]], first: Sequence[Tile]
     ) -> list[Tile]:
         """Run `body` as long as `check` holds."""
-        checked = lambda registers: check(formed(first, registers))  # noqa: E731
-        last = self.builder.while_loop(checked, self._inside(first, body), flat(first), unroll=False)
-        return formed(first, last)
+        return while_of_pieces(self.builder, check, self._inside(body), first)
 
-    def _inside(
-        self, like: Sequence[Tile], body: Callable[[list[Tile]], list[Tile]]
-    ) -> Callable[[list[Register]], list[Register]]:
-        """Return a body of registers that knows that it is one."""
+    def _inside(self, body: Callable[[list[Tile]], list[Tile]]) -> Callable[[list[Tile]], list[Tile]]:
+        """Return a body that knows that it is one."""
 
-        def run(registers: list[Register]) -> list[Register]:
+        def run(tiles: list[Tile]) -> list[Tile]:
             self.depth += 1
-            found = flat(body(formed(like, registers)))
+            found = body(tiles)
             self.depth -= 1
             return found
 

@@ -218,3 +218,35 @@ def formed(like: Sequence[Tile], registers: Sequence[Register]) -> list[Tile]:
         else:
             found.append(next(rest))
     return found
+
+
+def loop_of_pieces(
+    builder: Builder, trips: int, first: Sequence[Tile], body: Callable[[list[Tile]], list[Tile]]
+) -> list[Tile]:
+    """Run `body` so often, with what is carried in registers."""
+    run = lambda registers: flat(body(formed(first, registers)))  # noqa: E731
+    last = builder.loop(0, trips, 1, flat(first), lambda _, registers: run(registers), unroll=False)
+    return formed(first, last)
+
+
+def while_of_pieces(
+    builder: Builder,
+    check: Callable[[list[Tile]], Register],
+    body: Callable[[list[Tile]], list[Tile]],
+    first: Sequence[Tile],
+) -> list[Tile]:
+    """Run `body` as long as `check` holds, with what is carried in registers."""
+    checked = lambda registers: check(formed(first, registers))  # noqa: E731
+    run = lambda registers: flat(body(formed(first, registers)))  # noqa: E731
+    return formed(first, builder.while_loop(checked, run, flat(first), unroll=False))
+
+
+def arithmetic_of_pieces(op: str, left: Tile, right: Tile) -> Pieces:
+    """Return the sum, difference, product or quotient of tiles, part by part."""
+    assert isinstance(left, Pieces)
+    assert isinstance(right, Pieces)
+    parts = tuple(
+        tuple(arithmetic_of(op, one, other) for one, other in zip(*rows, strict=True))
+        for rows in zip(left.parts, right.parts, strict=True)
+    )
+    return Pieces(left.dtype, parts, is_partial=left.is_partial)
