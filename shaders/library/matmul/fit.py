@@ -6,8 +6,8 @@ from ...capabilities import Capabilities, MatrixShape
 from ...spirv.dtypes import BITS
 from ..complex import part_count, part_dtype
 from . import tiled
+from .layout import slab_layout
 from .problem import MatmulProblem, transpose_problem
-from .slabs import WORD_BITS, words_of_group
 from .staging import WIDTH
 from .tiles import MatmulTiles, split_depth
 
@@ -34,11 +34,8 @@ def shared_bytes(problem: MatmulProblem, tiles: MatmulTiles) -> int:
 
 def _staged_bytes(dtype: str, tiles: MatmulTiles, outer: int) -> int:
     """Return the bytes of one operand's slabs, lines along depth or along the outer axis, whichever needs more."""
-    assert tiles.fragment is not None
-    words = words_of_group(dtype, tiles.fragment)
-    width = words * WORD_BITS // BITS[dtype]
-    groups = max(lines * (length // width + 1) for lines, length in ((outer, tiles.depth), (tiles.depth, outer)))
-    return _rounded(tiles.buffers * groups * words, "u32")
+    layouts = [slab_layout(dtype, tiles, outer, depth_contiguous=lies) for lies in (True, False)]
+    return max(_rounded(tiles.buffers * each.groups * each.words, "u32") for each in layouts)
 
 
 def _rounded(count: int, dtype: str) -> int:

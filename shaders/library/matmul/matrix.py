@@ -8,7 +8,7 @@ from ...spirv import Builder, Value
 from .place import place
 from .problem import MatmulAccess, MatmulProblem
 from .results import store_fragments
-from .slabs import Slab, pipeline, words_of_group
+from .slabs import Slab, pipeline
 from .staging import operands
 from .tiles import MatmulTiles
 
@@ -16,14 +16,14 @@ from .tiles import MatmulTiles
 def emit_matrix(builder: Builder, problem: MatmulProblem, tiles: MatmulTiles, access: MatmulAccess) -> None:
     """Emit the kernel; one workgroup computes a tile of `rows` x `columns` results.
 
-    Operands are staged as they lie in memory; a matrix is then read row by row or column by column. Each subgroup
-    multiplies `part_rows` x `part_columns` results out of fragments.
+    Operands are staged as they lie in memory, bytes along depth; a matrix is read row by row or column by column. Each
+    subgroup multiplies `part_rows` x `part_columns` results out of fragments.
     """
     here = place(builder, problem, tiles)
     ragged = problem.depth % tiles.depth != 0
     rows, columns, _ = fragment_of(tiles)
     slabs = [
-        Slab(builder, operand, tiles, here.stop, words=words_of_group(operand.dtype, fragment_of(tiles)), ragged=ragged)
+        Slab(builder, operand, tiles, here.stop, ragged=ragged)
         for operand in operands(builder, problem, tiles, access, here)
     ]
     first = _first_of_subgroup(builder, tiles)
@@ -69,8 +69,8 @@ def _multiply(
     def load(slab: Slab, outer: Value, along: int, *, is_left: bool) -> Value:
         pointer = slab.array.pointer(slab.group_of(buffer, outer, builder.const("u32", along)))
         # A matrix lies row by row where its last axis is the contiguous one: depth on the left, columns on the right.
-        column_major = slab.along_depth != is_left
-        return builder.matrix_load(left if is_left else right, pointer, slab.pitch, column_major=column_major)
+        column_major = slab.held.along_depth != is_left
+        return builder.matrix_load(left if is_left else right, pointer, slab.held.pitch, column_major=column_major)
 
     def load_lhs(along: int) -> list[Value]:
         return [load(slabs[0], first[0] + i * rows, along, is_left=True) for i in range(down)]

@@ -13,10 +13,11 @@ from functools import partial
 
 from ...spirv import Builder, Shared, Value
 from ...spirv.dtypes import BITS
+from .layout import WORD_BITS
 from .masks import store_where
 from .place import Place
 from .problem import MatmulAccess, MatmulProblem
-from .slabs import BANK_GROUPS, WORD_BITS
+from .slabs import BANK_GROUPS
 from .tiles import MatmulTiles
 
 GROUP = 4

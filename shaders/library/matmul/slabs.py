@@ -11,28 +11,22 @@ from functools import partial
 from typing import NamedTuple
 
 from ...spirv import Builder, Value
-from ...spirv.dtypes import BITS, REGISTERS
+from ...spirv.dtypes import REGISTERS
 from ..complex import convert
+from .layout import MOST_WORDS, slab_layout
+from .packing import pack, turn_bytes
 from .problem import Plain
 from .staging import Operand
 from .tiles import MatmulTiles
 
-WORD_BITS = 32
-MOST_WORDS = 4
 BANK_GROUPS = 8
 """Groups of 16 bytes that all banks of shared memory hand out at once."""
-
-
-def words_of_group(dtype: str, sizes: Sequence[int]) -> int:
-    """Return the words of a group: the most that divide every one of these sizes of a matrix."""
-    words = MOST_WORDS
-    while words > 1 and any(size * BITS[dtype] % (words * WORD_BITS) for size in sizes):
-        words //= 2
-    return words
+TURNED = 4
+"""Depths whose bytes an invocation exchanges with those of as many outer indices: the bytes of a word."""
 
 
 class Spot(NamedTuple):
-    """A group of a slab that one invocation brings: its place in the slab, and whether it exists."""
+    """A group of a slab that one invocation brings: its place in the lines of memory, and whether it exists."""
 
     line: Value
     along: Value
@@ -42,39 +36,40 @@ class Spot(NamedTuple):
 class Slab:
     """One operand on its way into `tiles.buffers` buffers of shared memory.
 
-    A line of shared memory is one outer index with its groups along depth where depth is contiguous in memory, else one
-    depth with its groups along the outer axis. `width` counts the elements of a group, `pitch` the groups of a line:
-    one more than are filled, so that as many lines as there are banks start on different ones.
+    A line of memory is one outer index with its groups along depth where depth is contiguous, else one depth with its
+    groups along the outer axis; `held` says how they lie in shared memory. Where that turns them, an invocation brings
+    groups of `together` neighbouring depths, whose bytes it exchanges.
     """
 
-    def __init__(
-        self, builder: Builder, operand: Operand, tiles: MatmulTiles, stop: Value, *, words: int, ragged: bool
-    ) -> None:
+    def __init__(self, builder: Builder, operand: Operand, tiles: MatmulTiles, stop: Value, *, ragged: bool) -> None:
         """Describe the slabs of `operand`; with `ragged`, the last one may reach past depth `stop`."""
         self.builder = builder
         self.operand = operand
         self.stop = stop
-        self.words = words
         self.ragged = ragged
         self.along_depth = operand.depth_contiguous
-        self.width = words * WORD_BITS // BITS[operand.dtype]
+        self.held = slab_layout(operand.dtype, tiles, operand.tile, depth_contiguous=self.along_depth)
+        self.words, self.width = self.held.words, self.held.width
         length, self.lines = (tiles.depth, operand.tile) if self.along_depth else (operand.tile, tiles.depth)
         self.line_groups = length // self.width
-        self.pitch = self.line_groups + 1
-        self.groups = self.pitch * self.lines
         self.threads = tiles.threads
-        self.array = builder.shared("u32" if words == 1 else ("u32", words), tiles.buffers * self.groups)
-        self.spots = [self._spot(start) for start in range(0, self.lines * self.line_groups, tiles.threads)]
+        self.together = TURNED if self.held.is_turned else 1
+        element = "u32" if self.words == 1 else ("u32", self.words)
+        self.array = builder.shared(element, tiles.buffers * self.held.groups)
+        units = self.lines * self.line_groups // self.together
+        self.spots = [spot for start in range(0, units, tiles.threads) for spot in self._spots(start, units)]
         self._places = self._plain_places()
 
-    def _spot(self, start: int) -> Spot:
-        """Deal out the group `start` places after this invocation's first: neighbours read neighbouring memory."""
-        count = self.lines * self.line_groups
+    def _spots(self, start: int, count: int) -> list[Spot]:
+        """Deal out the groups `start` units after this invocation's first: neighbours read neighbouring memory."""
         unit, exists = self.builder.local_index + start, None
         if start + self.threads > count:
             exists = unit < count
             unit = self.builder.min(unit, count - 1)
-        return Spot(self._mix(unit // self.line_groups), unit % self.line_groups, exists)
+        line, along = unit // self.line_groups, unit % self.line_groups
+        if self.together == 1:
+            return [Spot(self._mix(line), along, exists)]
+        return [Spot(line * self.together + i, along, exists) for i in range(self.together)]
 
     def _mix(self, line: Value) -> Value:
         """Reorder lines by eights, so that invocations that write at once reach different banks."""
@@ -110,8 +105,9 @@ class Slab:
             return [self._place(plain, spot) for spot in self.spots]
         first = self.spots[0]
         base = (start + first.line * stride) // self.width + first.along
-        step = self.threads // self.line_groups * stride // self.width
-        return [base + i * step for i in range(len(self.spots))]
+        lines = self.threads // self.line_groups * self.together
+        steps = [i // self.together * lines + i % self.together for i in range(len(self.spots))]
+        return [base + step * (stride // self.width) for step in steps]
 
     def _place(self, plain: Plain, spot: Spot) -> Value:
         """Return where a group lies, kept in range along the outer axis: what is loaded there is never stored."""
@@ -128,7 +124,7 @@ class Slab:
 
     def _is_regular(self) -> bool:
         """Say whether an invocation's groups lie in one column of the slab, a fixed number of lines apart."""
-        return self.threads % (self.line_groups * BANK_GROUPS) == 0
+        return self.threads % (self.line_groups * (1 if self.held.is_turned else BANK_GROUPS)) == 0
 
     def _masked(self, spot: Spot, first_depth: Value, value: Value) -> Value:
         """Replace what lies past the last depth by zero."""
@@ -182,46 +178,34 @@ class Slab:
     # -- registers to shared memory ----------------------------------------------------------------------------------
     def put(self, buffer: Value | int, values: Sequence[Value]) -> None:
         """Write what `fetch` brought to shared memory."""
-        for spot, value in zip(self.spots, values, strict=True):
-            write = partial(self._write, self.index(buffer, spot.line, spot.along), value)
+        write = self._write_turned if self.held.is_turned else self._write
+        for first in range(0, len(values), self.together):
+            spot = self.spots[first]
+            action = partial(write, buffer, spot, values[first : first + self.together])
             if spot.exists is None:
-                write()
+                action()
             else:
-                self.builder.when(spot.exists, write)
+                self.builder.when(spot.exists, action)
 
-    def _write(self, index: Value, value: Value) -> None:
-        self.array[index] = value
+    def _write(self, buffer: Value | int, spot: Spot, values: Sequence[Value]) -> None:
+        self.array[self.index(buffer, spot.line, spot.along)] = values[0]
+
+    def _write_turned(self, buffer: Value | int, spot: Spot, values: Sequence[Value]) -> None:
+        """Write bytes of a few depths as one word for each outer index."""
+        word = spot.line // TURNED
+        for i in range(self.words):
+            for j, bits in enumerate(turn_bytes([value[i] for value in values])):
+                line = spot.along * self.width + (i * TURNED + j)
+                self.array.set_component(self.index(buffer, line, word // self.words), word % self.words, bits)
 
     def index(self, buffer: Value | int, line: Value, along: Value) -> Value:
-        """Return the place of a group in shared memory."""
-        return line * self.pitch + along + buffer * self.groups
+        """Return the place of a group of a line of shared memory."""
+        return self.held.index(line, along) + buffer * self.held.groups
 
     def group_of(self, buffer: Value | int, outer: Value, depth: Value) -> Value:
         """Return the place of the group that starts at an element of the slab."""
-        line, along = (outer, depth) if self.along_depth else (depth, outer)
+        line, along = (outer, depth) if self.held.along_depth else (depth, outer)
         return self.index(buffer, line, along // self.width)
-
-
-def pack(builder: Builder, elements: Sequence[Value], dtype: str) -> list[Value]:
-    """Return the words that elements, given in their register dtype, make in memory."""
-    count = WORD_BITS // BITS[dtype]
-    words = []
-    for first in range(0, len(elements), count):
-        group = elements[first : first + count]
-        if dtype == "f16":
-            words.append(builder.bitcast(builder.vector(group), "u32"))
-            continue
-        if dtype == "bf16":
-            words.append(builder.pack_bf16_pair(*group))
-            continue
-        bits = [builder.bitcast(x, "u32") for x in group]
-        if dtype in ("i8", "i16"):
-            bits = [x & ((1 << BITS[dtype]) - 1) for x in bits]
-        word = bits[0]
-        for i, part in enumerate(bits[1:], 1):
-            word = word | part << (i * BITS[dtype])
-        words.append(word)
-    return words
 
 
 Multiply = Callable[[Value, list[Value], Callable[[], None]], list[Value]]
