@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from ...spirv import Builder, Value
+from .pipeline import Work, sum_slabs
 from .place import place
 from .problem import MatmulAccess, MatmulProblem
 from .results import store_fragments
-from .slabs import Slab, pipeline
+from .slabs import Slab
 from .staging import operands
 from .tiles import MatmulTiles
 
@@ -21,20 +22,16 @@ def emit_matrix(builder: Builder, problem: MatmulProblem, tiles: MatmulTiles, ac
     """
     here = place(builder, problem, tiles)
     ragged = problem.depth % tiles.depth != 0
-    rows, columns, _ = fragment_of(tiles)
+    rows, columns, depth = fragment_of(tiles)
     slabs = [
         Slab(builder, operand, tiles, here.stop, ragged=ragged)
         for operand in operands(builder, problem, tiles, access, here)
     ]
     first = _first_of_subgroup(builder, tiles)
-
-    def multiply(buffer: Value, totals: list[Value], meanwhile: Callable[[], None]) -> list[Value]:
-        return _multiply(builder, problem, tiles, slabs, first, (buffer, totals, meanwhile))
-
     total = builder.matrix_type(problem.accumulator, rows, columns, "accumulator")
     count = (tiles.part_rows // rows) * (tiles.part_columns // columns)
-    totals = [builder.const(total, 0)] * count
-    totals = pipeline(builder, (here.start, here.stop), tiles, slabs, totals, multiply)
+    work = Work(slabs, _loads(builder, problem, tiles, slabs, first), _products(builder, tiles), depth)
+    totals = sum_slabs(builder, (here.start, here.stop), tiles, work, [builder.const(total, 0)] * count)
     store_fragments(builder, problem, tiles, access, here, (*first, totals), slabs[0].array)
 
 
@@ -51,40 +48,39 @@ def _first_of_subgroup(builder: Builder, tiles: MatmulTiles) -> tuple[Value, Val
     return part % down * tiles.part_rows, part // down * tiles.part_columns
 
 
-def _multiply(
-    builder: Builder,
-    problem: MatmulProblem,
-    tiles: MatmulTiles,
-    slabs: list[Slab],
-    first: tuple[Value, Value],
-    state: tuple[Value, list[Value], Callable[[], None]],
-) -> list[Value]:
-    """Multiply what lies in a buffer into the totals, one fragment's depth after the other."""
-    buffer, totals, meanwhile = state
+def _loads(
+    builder: Builder, problem: MatmulProblem, tiles: MatmulTiles, slabs: list[Slab], first: tuple[Value, Value]
+) -> Callable[[Value, int], list[Value]]:
+    """Return what loads the fragments of this subgroup's part from a buffer, those of the left operand first."""
     rows, columns, depth = fragment_of(tiles)
     left = builder.matrix_type(problem.lhs, rows, depth, "a")
     right = builder.matrix_type(problem.rhs, depth, columns, "b")
-    down, across = tiles.part_rows // rows, tiles.part_columns // columns
 
-    def load(slab: Slab, outer: Value, along: int, *, is_left: bool) -> Value:
+    def load(slab: Slab, buffer: Value, outer: Value, along: int) -> Value:
         pointer = slab.array.pointer(slab.group_of(buffer, outer, builder.const("u32", along)))
+        is_left = slab is slabs[0]
         # A matrix lies row by row where its last axis is the contiguous one: depth on the left, columns on the right.
         column_major = slab.held.along_depth != is_left
         return builder.matrix_load(left if is_left else right, pointer, slab.held.pitch, column_major=column_major)
 
-    def load_lhs(along: int) -> list[Value]:
-        return [load(slabs[0], first[0] + i * rows, along, is_left=True) for i in range(down)]
+    def load_all(buffer: Value, along: int) -> list[Value]:
+        lhs = [load(slabs[0], buffer, first[0] + i, along) for i in range(0, tiles.part_rows, rows)]
+        rhs = [load(slabs[1], buffer, first[1] + j, along) for j in range(0, tiles.part_columns, columns)]
+        return [*lhs, *rhs]
 
-    def load_rhs(along: int, j: int) -> Value:
-        return load(slabs[1], first[1] + j * columns, along, is_left=False)
+    return load_all
 
-    for along in range(0, tiles.depth, depth):
-        lhs = load_lhs(along)
-        for j in range(across):
-            rhs = load_rhs(along, j)
-            if along == j == 0:
-                meanwhile()
-            for i in range(down):
-                at = i * across + j
-                totals = [*totals[:at], builder.matrix_multiply_add(lhs[i], rhs, totals[at]), *totals[at + 1 :]]
-    return totals
+
+def _products(builder: Builder, tiles: MatmulTiles) -> Callable[[Sequence[Value], Sequence[Value]], list[Value]]:
+    """Return what adds the products of fragments to the totals, which lie row by row."""
+    down = tiles.part_rows // fragment_of(tiles)[0]
+
+    def multiply(fragments: Sequence[Value], totals: Sequence[Value]) -> list[Value]:
+        lhs, rhs, sums = fragments[:down], fragments[down:], list(totals)
+        for j, right in enumerate(rhs):
+            for i, left in enumerate(lhs):
+                at = i * len(rhs) + j
+                sums[at] = builder.matrix_multiply_add(left, right, sums[at])
+        return sums
+
+    return multiply

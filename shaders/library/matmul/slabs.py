@@ -6,7 +6,7 @@ A slab is what one tile needs of an operand for `tiles.depth` steps of depth. Sh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -206,74 +206,3 @@ class Slab:
         """Return the place of the group that starts at an element of the slab."""
         line, along = (outer, depth) if self.held.along_depth else (depth, outer)
         return self.index(buffer, line, along // self.width)
-
-
-Multiply = Callable[[Value, list[Value], Callable[[], None]], list[Value]]
-"""(buffer, totals, meanwhile) -> totals; `meanwhile` is to be called once, after the first loads from shared memory."""
-
-
-def pipeline(
-    builder: Builder,
-    bounds: tuple[Value, Value],
-    tiles: MatmulTiles,
-    slabs: Sequence[Slab],
-    totals: Sequence[Value],
-    multiply: Multiply,
-) -> list[Value]:
-    """Multiply every slab of depth into the totals.
-
-        first:       fetch(0) fetch(1) put(0) barrier
-        two buffers: load(t) put(t + 1) fetch(t + 2) multiply(t)  barrier
-        one buffer:  load(t) multiply(t)  barrier  put(t + 1) fetch(t + 2)  barrier
-
-    A slab is put down one round after it was fetched, and the next fetch starts at once: loads have a whole round to
-    arrive. With two buffers one barrier a round is enough. Past the end the last slab is fetched and put down again,
-    which is cheaper than a branch in the loop.
-    """
-    (start, stop), step = bounds, tiles.depth
-    if start.constant is not None and stop.constant is not None and stop.constant - start.constant <= step:
-        return _once(builder, start, slabs, totals, multiply)
-    last = stop - 1 - (stop - 1 - start) % step
-    first = [slab.fetch(start) for slab in slabs]
-    following = builder.min(start + step, last)
-    fetched = [value for slab in slabs for value in slab.fetch(following)]
-    _put_all(slabs, first)
-    builder.barrier(shared_only=True)
-
-    def one(first: Value, carried: list[Value]) -> list[Value]:
-        held, totals = carried[: len(fetched)], carried[len(fetched) :]
-        buffer = (first - start) // step % 2 if tiles.buffers == 2 else builder.const("u32", 0)
-        fresh: list[Value] = []
-
-        def advance() -> None:
-            waiting = iter(held)
-            for slab in slabs:
-                slab.put(buffer ^ 1 if tiles.buffers == 2 else buffer, [next(waiting) for _ in slab.spots])
-            after = builder.min(first + 2 * step, last)
-            fresh.extend(value for slab in slabs for value in slab.fetch(after))
-
-        totals = multiply(buffer, totals, advance if tiles.buffers == 2 else lambda: None)
-        if tiles.buffers == 1:
-            builder.barrier(shared_only=True)
-            advance()
-        builder.barrier(shared_only=True)
-        return [*fresh, *totals]
-
-    return builder.loop(start, stop, step, [*fetched, *totals], one)[len(fetched) :]
-
-
-def _once(
-    builder: Builder, start: Value, slabs: Sequence[Slab], totals: Sequence[Value], multiply: Multiply
-) -> list[Value]:
-    """Multiply the only slab there is."""
-    _put_all(slabs, [slab.fetch(start) for slab in slabs])
-    builder.barrier(shared_only=True)
-    totals = multiply(builder.const("u32", 0), list(totals), lambda: None)
-    builder.barrier(shared_only=True)
-    return totals
-
-
-def _put_all(slabs: Sequence[Slab], fetched: Sequence[Sequence[Value]]) -> None:
-    """Put down the first slab of each operand: all were fetched before, so that one waits for no other."""
-    for slab, values in zip(slabs, fetched, strict=True):
-        slab.put(0, values)

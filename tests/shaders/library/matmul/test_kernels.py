@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from itertools import groupby
 
 import pytest
 
@@ -84,6 +86,25 @@ def test_shared_memory_is_planned_exactly_for_row_major_lhs_and_turned_rhs() -> 
     problem, tiles = product(256, 256, 256, "f16"), MATRIX["16x16x16"]
     kernel = make_kernel(Case(problem, rhs_turned=True), tiles)
     assert kernel.shared_bytes == shared_bytes(problem, tiles) == 48 * 1024
+
+
+ORDER = {"Load": "load", "MulAdd": "multiply", "Barrier": "barrier"}
+
+
+def order_of_loop(buffers: int) -> list[str]:
+    """Return what the loop along depth does one after the other, equal neighbours once."""
+    tiles = replace(MATRIX["16x16x16"], buffers=buffers)
+    text = make_kernel(Case(product(256, 256, 256, "f16"), vectors=True), tiles).text()
+    loop = text.split("OpLoopMerge")[1].split("OpCooperativeMatrixStoreKHR")[0]
+    words = re.findall(r"Op(?:CooperativeMatrix(Load|MulAdd)KHR|Control(Barrier))", loop)
+    return [word for word, _ in groupby(ORDER[first or second] for first, second in words)]
+
+
+def test_matrix_units_work_while_fragments_are_loaded_and_slabs_put_down() -> None:
+    one_buffer = ["load", "multiply", "barrier", "multiply", "barrier", "load"]
+    # The last barrier stands behind the loop: results take the memory of the slabs.
+    assert order_of_loop(1) == [*one_buffer, "barrier"]
+    assert order_of_loop(2) == ["load", "multiply", "load", "multiply", "barrier"]
 
 
 def test_products_and_sums_are_not_fused() -> None:

@@ -17,9 +17,9 @@ LARGE = replace(fragments((128, 128, 64), (64, 64), 32, (16, 16, 16)), buffers=1
 
 
 def tiles_of(device: Device, dtype: str) -> MatmulTiles:
-    """Return tiles of eight fragments a side, four of them and two of them in each part."""
+    """Return tiles of eight fragments a side, four by two of them in each part."""
     lanes, (m, n, k) = matrix_lanes(device, dtype, "f32" if dtype in ("f16", "bf16") else "i32")
-    return replace(fragments((8 * m, 8 * n, 2 * k), (4 * m, 4 * n), lanes, (m, n, k)), buffers=1)
+    return replace(fragments((8 * m, 8 * n, 2 * k), (4 * m, 2 * n), lanes, (m, n, k)), buffers=1)
 
 
 @pytest.mark.parametrize("dtype", ["f16", "bf16"])
