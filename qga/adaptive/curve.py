@@ -8,6 +8,8 @@ from jaxtyping import Array, Float, Int
 
 # Bits of a place on the curve, shared out among the axes, and how many of them a pass of the sort looks at.
 _CURVE_BITS, _PASS_BITS = 28, 4
+# Numbers whose places are counted together.
+_BLOCK = 64
 # More axes than these have too few bits each.
 _MOST_AXES = 3
 
@@ -25,7 +27,7 @@ def curve_order(points: Float[Array, "rows width"]) -> Int[Array, " rows"]:
     """
     axes = min(points.shape[1], _MOST_AXES)
     bits = min(_CURVE_BITS // axes, 24)
-    return _sort(_places(_grid(points[:, :axes].T, bits), bits), axes * bits)
+    return sort_lines(_places(_grid(points[:, :axes].T, bits), bits)[None], axes * bits)[0]
 
 
 def _grid(points: Float[Array, "axes rows"], bits: int) -> Int[Array, "axes rows"]:
@@ -68,19 +70,32 @@ def _places(cells: Int[Array, "axes rows"], bits: int) -> Int[Array, " rows"]:
     return lax.fori_loop(0, bits, weave, jnp.zeros_like(rows[0]))
 
 
-def _sort(numbers: Int[Array, " rows"], bits: int) -> Int[Array, " rows"]:
-    """Return the order of numbers below 2^bits, equal ones in the order in which they stand."""
-    digits = jnp.arange(2**_PASS_BITS, dtype=jnp.int32)[:, None]
+def sort_lines(numbers: Int[Array, "lines rows"], bits: int) -> Int[Array, "lines rows"]:
+    """Return the order of numbers of each line from 0 to below 2^bits, equal ones in the order in which they stand.
 
-    def pass_of(step: Array, held: Array) -> Array:
-        digit = lax.shift_right_logical(held[:, 0], jnp.broadcast_to(_PASS_BITS * step, held[:, 0].shape))
-        is_here = (digit & (2**_PASS_BITS - 1))[None] == digits
-        reached = jnp.cumsum(is_here.reshape(-1), dtype=jnp.int32).reshape(is_here.shape)
-        places = jnp.sum(jnp.where(is_here, reached, 0), axis=0, dtype=jnp.int32) - 1
-        return jnp.zeros_like(held).at[places].set(held, unique_indices=True)
+    Places are counted in blocks, and blocks by their sums, so that no core counts along a whole line.
+    """
+    lines, rows = numbers.shape
+    blocks = -(-rows // _BLOCK)
+    digits = jnp.arange(2**_PASS_BITS, dtype=jnp.int32)[None, :, None, None]
+    line, block = jnp.arange(lines, dtype=jnp.int32)[:, None], jnp.arange(blocks, dtype=jnp.int32)[None, :, None]
+    is_before = jnp.tri(_BLOCK, k=-1, dtype=bool)[None, None]
 
-    held = jnp.stack([numbers, jnp.arange(len(numbers), dtype=jnp.int32)], axis=1)
-    return lax.fori_loop(0, -(-bits // _PASS_BITS), pass_of, held)[:, 1]
+    def pass_of(step: int, held: Array) -> Array:
+        shifted = lax.shift_right_logical(held[..., 0], jnp.full_like(held[..., 0], _PASS_BITS * step))
+        digit = (shifted & (2**_PASS_BITS - 1)).reshape(lines, blocks, _BLOCK)
+        is_same = digit[..., None] == digit[..., None, :]
+        within = jnp.sum(is_same & is_before, axis=3, dtype=jnp.int32)
+        counts = jnp.sum(digit[:, None] == digits, axis=3, dtype=jnp.int32).reshape(lines, -1)
+        before = jnp.cumsum(counts, axis=1, dtype=jnp.int32) - counts
+        places = within + before[line[..., None], digit * blocks + block]
+        return jnp.zeros_like(held).at[line, places.reshape(lines, -1)].set(held, unique_indices=True)
+
+    padded = jnp.pad(numbers, ((0, 0), (0, blocks * _BLOCK - rows)), constant_values=2**bits - 1)
+    held = jnp.stack([padded, jnp.broadcast_to(jnp.arange(padded.shape[1], dtype=jnp.int32), padded.shape)], axis=2)
+    for step in range(-(-bits // _PASS_BITS)):
+        held = pass_of(step, held)
+    return held[:, :rows, 1]
 
 
 def inverse(order: Int[Array, " rows"]) -> Int[Array, " rows"]:

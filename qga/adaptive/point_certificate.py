@@ -2,129 +2,152 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import reduce
+import math
 from typing import NamedTuple
 
 import jax.numpy as jnp
-from jax.scipy.special import logsumexp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from ..tiling.certificate import Certificate, perturbation_bounds, rounding_of_exp, skipped_weight
-from .arrange import Arranged
-from .expand import BLOCK, Sums
-from .expansion import Expansion
-from .point_plan import BRANCHES, Chosen, LevelPlan, longest_of
+from .nodes import LEAST, Nodes
+from .point_plan import Left, longest_of
 
 PerQuery = Float[Array, "heads queries"]
 
 
-class _Rounding(NamedTuple):
-    """What rounding changes.
+class Far(NamedTuple):
+    """What the nodes of a grid found.
 
     Attributes:
-        exponent: of any weight.
-        summed: of sums of weights, and of weights times values, relative to those of their lengths.
+        total: sums of weights times (1, value).
+        log_lost: at least the log of what the keys weigh that windows lost; minus infinity where nothing was asked.
+        queries: tiles whose queries asked them.
+        keys: tiles whose keys they hold.
     """
 
-    exponent: PerQuery
-    summed: PerQuery
+    total: Float[Array, "heads queries columns"]
+    log_lost: PerQuery
+    queries: Bool[Array, "heads query_tiles"]
+    keys: Bool[Array, "heads key_tiles"]
 
 
-def certify_points(
-    points: Arranged, found: tuple[Sums, PerQuery], plans: list[LevelPlan], scored: Chosen,
-    scale: Float[Array, " heads"], known: Expansion, promise: float,
-) -> Certificate:  # fmt: skip
+class Near(NamedTuple):
+    """What pairs of tiles found.
+
+    Attributes:
+        out: averages.
+        log_sums: logs of sums of weights.
+        left: what was left out.
+        scored: how many tiles of keys were scored for a tile of queries.
+    """
+
+    out: Float[Array, "heads queries channels"]
+    log_sums: PerQuery
+    left: Left
+    scored: Int[Array, "heads query_tiles"]
+
+
+class Known(NamedTuple):
+    """What a certificate is made of besides.
+
+    Attributes:
+        points: queries and keys, near the origin.
+        values: of the keys.
+        scale: inverse temperature.
+        tile: rows of a tile that counts.
+        promise: largest total variation that was promised.
+        terms: numbers at most that are added up one after another for a sum over nodes.
+    """
+
+    points: tuple[Array, Array]
+    values: Float[Array, "key_heads keys channels"]
+    scale: Float[Array, " heads"]
+    tile: int
+    promise: float
+    terms: int
+
+
+def certify_points(known: Known, nodes: Nodes | None, far: Far | None, near: Near) -> Certificate:
     """Bound the errors of attention over points, for each query.
 
-    skipped <= S / (S + Z'),  S = sum_skipped e^U
-    TV <= skipped + D / (1 - D) + tanh(x / 2) + w,  D = sum_expanded P_T error_T / (1 - error_T)
-    KL <= -log(1 - skipped) + (largest error of a log weight + x)^2 / 2
+    left <= S / (S + Z'),  S = what was left out and what windows lost;   D = (largest - least) error of a log weight
+    TV <= left + tanh(D / 4) + w,   KL <= -log(1 - left) + D^2 / 8
 
-    with x the rounding of an exponent and w that of sums. The change of a softmax p whose weights change by factors
-    1 + h is at most E_p |h|, and D is computed with the changed weights.
-
-    Args:
-        points: in order.
-        found: what was expanded, and the logs of the sums of what was scored.
-        plans: of each level.
-        scored: pairs of the finest tiles that were scored.
-        scale: inverse temperature.
-        known: the expansion.
-        promise: largest total variation that was promised.
+    with w the rounding of sums: leaving parts of weights out and then changing what is left.
     """
-    sums, log_near = found
-    spread_out = _spread(points)
-    rounding = _rounding(points, plans, scored, scale, known)
-    exponent, summed = rounding
-    log_sums = jnp.logaddexp(jnp.log(sums.total[..., 0]) + sums.peak, log_near)
-    changed = jnp.exp(sums.peak - log_sums + 2 * (exponent + summed)) * sums.error
-    changed /= jnp.maximum(1 - changed, 0)
-    worst = -jnp.log1p(-_worst(spread_out, plans, lambda plan: plan.error))
-    log_left = logsumexp(jnp.stack([spread_out(plan.log_left) for plan in plans]), axis=0)
-    raised = log_left + 4 * jnp.finfo(log_left.dtype).eps * (scored.shape[2] + jnp.abs(log_left))
-    skipped = skipped_weight(log_sums - worst - exponent - summed, raised)
-    skipped = jnp.where(log_left == -jnp.inf, 0, skipped)
-    rounded = perturbation_bounds(2 * exponent).total_variation + 2 * summed
-    total_variation = jnp.minimum(skipped + changed + rounded, 1)
-    kl = -jnp.log1p(-skipped) + perturbation_bounds(2 * (worst + exponent)).kl
-    away, longest, rms = (jnp.repeat(each, points.group)[:, None] for each in _values(points))
-    error = total_variation * 2 * away + (4 * summed + jnp.finfo(points.keys.dtype).eps) * longest
-    kl, total_variation, skipped, error = (
+    log_sums, log_left = near.log_sums, known_rows(near.left.log_weight, known)
+    exponent, summed = _round_near(known, near)
+    ripple: float | Array = 0.0
+    if nodes is not None and far is not None:
+        asked = far.log_lost > -jnp.inf
+        log_sums = jnp.logaddexp(jnp.log(far.total[..., 0]), log_sums)
+        log_left = jnp.logaddexp(log_left, far.log_lost)
+        width = known.points[0].shape[2]
+        ripple = jnp.where(asked, width * math.log1p(2 * nodes.ripple / (1 - nodes.ripple)), 0)
+        exponent = jnp.maximum(exponent, jnp.where(asked, _round_far(known, nodes)[:, None], 0))
+        summed = summed + jnp.where(asked, float(jnp.finfo(log_sums.dtype).eps) * known.terms, 0)
+    raised = log_left + 4 * jnp.finfo(log_left.dtype).eps * (known.points[1].shape[1] + jnp.abs(log_left))
+    left = skipped_weight(log_sums - ripple - exponent - summed, raised)
+    left = jnp.where(log_left == -jnp.inf, 0, left)
+    changed = perturbation_bounds(ripple + 2 * exponent)
+    total_variation = jnp.minimum(left + changed.total_variation + 2 * summed, 1)
+    return _certificate(known, far, near, (left, total_variation, changed.kl - jnp.log1p(-left), summed))
+
+
+def known_rows(tiles: Array, known: Known) -> Array:
+    """Give every query what its tile has."""
+    return jnp.repeat(tiles, known.tile, axis=1)[:, : known.points[0].shape[1]]
+
+
+def _certificate(known: Known, far: Far | None, near: Near, bounds: tuple[Array, ...]) -> Certificate:
+    left, total_variation, kl, summed = bounds
+    group = len(known.points[0]) // len(known.points[1])
+    away, longest, rms = (jnp.repeat(each, group)[:, None] for each in _values(known.values))
+    error = total_variation * 2 * away + (4 * summed + jnp.finfo(known.values.dtype).eps) * longest
+    kl, total_variation, left, error = (
         jnp.where(jnp.isnan(each), most, each)
-        for each, most in ((kl, jnp.inf), (total_variation, 1), (skipped, 1), (error, jnp.inf))
+        for each, most in ((kl, jnp.inf), (total_variation, 1), (left, 1), (error, jnp.inf))
     )
-    exactly, coarsely, left = (spread_out(each) for each in _counts(plans, scored))
-    is_sound = jnp.isfinite(error) & (total_variation <= promise)
+    scored, skipped = (known_rows(each, known) for each in (near.scored, near.left.tiles))
+    coarse = jnp.zeros_like(scored)
+    if far is not None:
+        held = jnp.sum(far.keys, axis=1, dtype=jnp.int32)[:, None]
+        coarse = known_rows(jnp.where(far.queries, held, 0), known)
+    is_sound = jnp.isfinite(error) & (total_variation <= known.promise)
     rms = jnp.broadcast_to(rms, kl.shape)
-    return Certificate(
-        kl, total_variation, skipped, error, rms, exactly, jnp.zeros_like(exactly), coarsely, left, is_sound
-    )
+    nothing = jnp.zeros_like(scored)
+    return Certificate(kl, total_variation, left, error, rms, scored, nothing, coarse, skipped, is_sound)
 
 
-def _spread(points: Arranged) -> Callable[[Array], Array]:
-    """Return what gives every query what its tile has, of any level."""
-    levels = {points.queries.shape[1] // size: size for size in points.sizes} | {points.tiles[0]: points.tile}
-    return lambda tiles: jnp.repeat(tiles, levels[tiles.shape[1]], axis=1)[:, : points.counts[0]]
+def _round_near(known: Known, near: Near) -> tuple[PerQuery, PerQuery]:
+    """Bound the rounding of an exponent and of sums.
+
+    A score s (q.k - |k|^2 / 2) is off by s (|q| + |k|)^2 / 2 times width + 8 halves of eps: those of products and sums
+    of ``width`` terms, of the scale, of the difference, and two for the points, which were moved near the origin.
+    """
+    dtype = known.values.dtype
+    eps, width = float(jnp.finfo(dtype).eps), known.points[0].shape[2]
+    scored = known_rows(near.scored.astype(dtype), known)
+    moved = eps / 2 * (width + 8) * known.scale / 2 * jnp.square(longest_of(*known.points))
+    exponent = jnp.where(scored > 0, moved[:, None], 0) + 2 * rounding_of_exp(dtype)
+    return exponent, eps * (known.tile + 8 + 3 * scored)
 
 
-def _worst(
-    spread_out: Callable[[Array], Array], plans: list[LevelPlan], field: Callable[[LevelPlan], Array]
-) -> PerQuery:
-    return reduce(jnp.maximum, [spread_out(field(plan)) for plan in plans])
+def _round_far(known: Known, nodes: Nodes) -> Float[Array, " heads"]:
+    """Bound the rounding of a product of exponentials: of two points and of all axes.
+
+    Points are moved by three units of their length: by those of a difference, of a product and of a quotient.
+    """
+    dtype, width = known.values.dtype, known.points[0].shape[2]
+    eps, window, square = float(jnp.finfo(dtype).eps), nodes.window, nodes.decay**2
+    length = longest_of(*known.points) * jnp.sqrt(known.scale) / nodes.decay + 1
+    each = 2 * square * window * 3 * eps * length + 4 * eps * square * window**2 + rounding_of_exp(dtype)
+    return 2 * width * each + LEAST / 2
 
 
-def _rounding(
-    points: Arranged, plans: list[LevelPlan], scored: Chosen, scale: Float[Array, " heads"], known: Expansion
-) -> _Rounding:
-    """Bound rounding: points were moved by units of their length, and products are of ``width`` terms."""
-    spread_out, dtype = _spread(points), points.keys.dtype
-    eps, width = float(jnp.finfo(dtype).eps), points.keys.shape[2]
-    visits = spread_out(jnp.sum(scored, axis=2, dtype=dtype))
-    near = eps * (width + 12) * scale / 2 * jnp.square(longest_of(points.queries, points.keys))
-    near = jnp.where(visits > 0, near[:, None], 0)
-    far = _worst(spread_out, plans, lambda plan: plan.slack)
-    exponent = 2 * jnp.maximum(near, far) + 2 * rounding_of_exp(dtype)
-    # Polynomials are e^(2 length) smaller than the sum of the sizes of their terms, at worst.
-    grown = jnp.exp(2 * _worst(spread_out, plans, lambda plan: plan.length))
-    terms = BLOCK + points.sizes[0] // BLOCK + known.terms + 8 * (known.order + 2)
-    steps = sum(spread_out(jnp.sum(plan.expanded, axis=2, dtype=dtype)) for plan in plans)
-    return _Rounding(exponent, eps * (grown * terms + 4 * steps + points.tile + 8 + 3 * visits))
-
-
-def _counts(plans: list[LevelPlan], scored: Chosen) -> tuple[Array, ...]:
-    """Count tiles of the finest level that were scored, expanded and left out, for tiles of queries of that level."""
-    parts = [BRANCHES**step for step in reversed(range(len(plans)))]
-    tiles = lambda part, each: part * jnp.repeat(each, part, axis=1)[:, : scored.shape[1]]  # noqa: E731
-    pairs = list(zip(parts, plans, strict=True))
-    expanded = sum(tiles(part, jnp.sum(plan.expanded, axis=2, dtype=jnp.int32)) for part, plan in pairs)
-    left = sum(tiles(part, plan.left) for part, plan in pairs)
-    return jnp.sum(scored, axis=2, dtype=jnp.int32), jnp.asarray(expanded), jnp.asarray(left)
-
-
-def _values(points: Arranged) -> tuple[Array, ...]:
+def _values(values: Array) -> tuple[Array, ...]:
     """Return how far values lie from their mean and from the origin at most, and their root mean square length."""
-    squares = jnp.sum(jnp.square(points.values), axis=2)
-    away = points.values - jnp.mean(points.values, axis=1, keepdims=True)
+    squares = jnp.sum(jnp.square(values), axis=2)
+    away = values - jnp.mean(values, axis=1, keepdims=True)
     farthest = jnp.sqrt(jnp.max(jnp.sum(jnp.square(away), axis=2), axis=1))
     return farthest, jnp.sqrt(jnp.max(squares, axis=1)), jnp.sqrt(jnp.mean(squares, axis=1))

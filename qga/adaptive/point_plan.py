@@ -1,27 +1,19 @@
-"""Which pairs of tiles of points are left out, expanded or scored, from the balls that they lie in, coarse to fine."""
+"""Which pairs of tiles of points are left out and which are scored, where the nodes of a grid do not do."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax.scipy.special import logsumexp
 from jaxtyping import Array, Bool, Float, Int
 
-from .expansion import truncation_error
+from .arrange import Arranged, Cut, Points, exist
 
-Points = Float[Array, "heads rows width"]
 PerTile = Float[Array, "heads tiles"]
-PerQueryTile = Float[Array, "heads query_tiles"]
 Pairs = Float[Array, "heads query_tiles key_tiles"]
 Chosen = Bool[Array, "heads query_tiles key_tiles"]
-
-# Tiles of one level make up a tile of the level above; the coarsest level has at least as many.
-BRANCHES = 4
-# A weight may be off by this part of itself at most where its tile is expanded.
-_LARGEST_ERROR = 0.1
 
 
 class Balls(NamedTuple):
@@ -38,31 +30,6 @@ class Balls(NamedTuple):
     radius: PerTile
     scatter: PerTile
     members: PerTile
-
-
-class LevelPlan(NamedTuple):
-    """What is done with pairs of tiles of one size; what has query tiles says it of the worst of their queries.
-
-    Attributes:
-        expanded: which pairs are expanded.
-        error: largest relative error of an expanded weight.
-        length: of the longest exponents that are expanded.
-        slack: largest rounding of a score that is expanded.
-        log_left: at least the log of what the pairs weigh that are left out here.
-        left: how many pairs are left out here.
-    """
-
-    expanded: Chosen
-    error: PerQueryTile
-    length: PerQueryTile
-    slack: PerQueryTile
-    log_left: PerQueryTile
-    left: Int[Array, "heads query_tiles"]
-
-
-def level_count(tiles: int) -> int:
-    """Return how many times tiles can be joined while at least ``BRANCHES`` of them are left."""
-    return 0 if tiles < BRANCHES**2 else 1 + level_count(tiles // BRANCHES)
 
 
 def surround_points(points: Points, exist: Bool[Array, " rows"], rows: int) -> Balls:
@@ -86,14 +53,10 @@ class Reach(NamedTuple):
     Attributes:
         upper: at least the log weight of the keys for any query; minus infinity without keys.
         lower: at most the log weight, for any query.
-        length: at least |scale e.d|, of the steps e and d from the centres of the two tiles.
-        slack: at least the rounding of a score that is computed from these centres.
     """
 
     upper: Pairs
     lower: Pairs
-    length: Pairs
-    slack: Pairs
 
 
 def reach_of(queries: Balls, keys: Balls, scale: Float[Array, " heads"], longest: Float[Array, " heads"]) -> Reach:
@@ -121,60 +84,53 @@ def reach_of(queries: Balls, keys: Balls, scale: Float[Array, " heads"], longest
     mean = jnp.square(distance + around) + keys.scatter[:, None]
     upper = log_members - half * jnp.square(least) + 2 * slack
     lower = log_members - half * mean - 2 * slack
-    return Reach(upper, lower, 2 * half * around * within, slack)
+    return Reach(upper, lower)
 
 
-def plan_points(
-    queries: Sequence[Balls], keys: Sequence[Balls], scale: Float[Array, " heads"], longest: Float[Array, " heads"],
-    *, order: int, pays: Sequence[bool], share: tuple[float, float],
-) -> tuple[list[LevelPlan], Chosen]:  # fmt: skip
-    """Decide from the coarsest level to the finest: leave a pair out, expand it, or look at its parts.
+class Left(NamedTuple):
+    """What was left out for tiles of queries.
 
-    left out: e^(U - log Z') <= skip |T| / N;   expanded: error <= rest / 2, or error e^(U - log Z') <= rest / 2 |T| / N
+    Attributes:
+        log_weight: at least the log of what the keys weigh that are left out.
+        tiles: how many tiles of keys these are.
+    """
 
-    so that what is left out weighs at most skip, and what is expanded moves weights by at most rest. Z' <= Z is summed
-    over the tiles of the finest level. What is left at the finest level is scored.
+    log_weight: Float[Array, "heads query_tiles"]
+    tiles: Int[Array, "heads query_tiles"]
+
+
+def plan_pairs(
+    points: Arranged, scale: Float[Array, " heads"], done: tuple[Chosen, Chosen], tile: int, share: float
+) -> tuple[Chosen, Left]:
+    """Decide which pairs of tiles are scored: those that are not done, unless e^(U - log Z') <= share |T| / N.
+
+    What is left out then weighs at most the share. Z' <= Z is summed over all tiles.
 
     Args:
-        queries: balls of each level, from coarse to fine.
-        keys: likewise, of the same heads.
+        points: in order.
         scale: inverse temperature.
-        longest: as in ``reach_of``.
-        order: of expansions.
-        pays: at which levels an expansion costs less than scores.
-        share: skip and rest.
-
-    Returns:
-        What is done at each level, and the pairs of the finest one that are scored.
+        done: tiles of queries, and tiles of keys: pairs of two that are done need nothing.
+        tile: rows of a tile.
+        share: of a promise.
     """
-    reaches = [reach_of(*balls, scale, longest) for balls in zip(queries, keys, strict=True)]
-    least = [logsumexp(reaches[-1].lower, axis=2)]
-    for _ in reaches[1:]:
-        least.insert(0, jnp.min(least[0].reshape(*least[0].shape[:1], -1, BRANCHES), axis=2))
-    count = jnp.maximum(jnp.sum(keys[-1].members, axis=1), 1)
-    plans, is_open = [], jnp.ones(reaches[0].upper.shape, bool)
-    for number, (reach, low) in enumerate(zip(reaches, least, strict=True)):
-        part = jnp.log(jnp.maximum(keys[number].members, 1) / count[:, None])[:, None]
-        weight = reach.upper - low[..., None] - part
-        is_left = is_open & ((reach.upper == -jnp.inf) | (weight <= math.log(share[0])))
-        error = truncation_error(reach.length, order)
-        allowed = math.log(share[1] / 2) - jnp.minimum(weight, 0)
-        fits = (jnp.log(error) <= allowed) & (error <= _LARGEST_ERROR) & bool(pays[number])
-        is_expanded = is_open & ~is_left & fits
-        plans.append(_level(reach, error, is_expanded, is_left))
-        is_open &= ~(is_left | is_expanded)
-        if number + 1 < len(reaches):
-            is_open = jnp.repeat(jnp.repeat(is_open, BRANCHES, axis=1), BRANCHES, axis=2)
-    return plans, is_open
+    queries, keys = (
+        _surround(rows, cut, tile) for rows, cut in zip((points.queries, points.keys), points.cuts, strict=True)
+    )
+    keys = Balls(*(jnp.repeat(each, points.group, axis=0) for each in keys))
+    reach = reach_of(queries, keys, scale, longest_of(*points.there))
+    low = logsumexp(reach.lower, axis=2)
+    part = jnp.log(jnp.maximum(keys.members, 1) / points.cuts[1].count)
+    is_light = (reach.upper == -jnp.inf) | (reach.upper - low[..., None] - part[:, None] <= math.log(share))
+    is_open = ~(done[0][..., None] & done[1][:, None])
+    is_left = is_open & is_light
+    log_left = logsumexp(jnp.where(is_left, reach.upper, -jnp.inf), axis=2)
+    return is_open & ~is_light, Left(log_left, jnp.sum(is_left, axis=2, dtype=jnp.int32))
 
 
-def _level(reach: Reach, error: Pairs, expanded: Chosen, left: Chosen) -> LevelPlan:
-    worst = lambda table: jnp.max(jnp.where(expanded, table, 0), axis=2)  # noqa: E731
-    log_left = logsumexp(jnp.where(left, reach.upper, -jnp.inf), axis=2)
-    return LevelPlan(
-        expanded, worst(error), worst(reach.length), worst(reach.slack), log_left,
-        jnp.sum(left, axis=2, dtype=jnp.int32),
-    )  # fmt: skip
+def _surround(points: Points, cut: Cut, tile: int) -> Balls:
+    """Find the balls of the tiles in which any point exists."""
+    some = -(-cut.count // tile) * tile
+    return surround_points(points[:, :some], exist(cut)[:some], tile)
 
 
 def longest_of(queries: Points, keys: Float[Array, "key_heads keys width"]) -> Float[Array, " heads"]:

@@ -1,8 +1,9 @@
-"""Attention over points: far tiles of keys by expansions, near ones exactly, with a certificate for each query."""
+"""Attention over points: through the nodes of a grid where they resolve the kernel, else by near pairs of tiles."""
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,19 +15,68 @@ from ..exact.family import member_of
 from ..exact.grouped import Options, attend_grouped
 from ..exact.multi_head import Attended, Heads, KeyHeads, ValueHeads
 from ..exact.prepare import prepare
-from ..kernels.problem import DEFAULT_TILE
+from ..kernels.problem import DEFAULT_TILE, program_rows
 from ..kernels.visits import Visits
 from ..tiling.certificate import Certificate
 from ..tiling.plan import Certified
 from ..tiling.state import accumulator_dtype
-from .arrange import Arranged, arrange
-from .expand import Sums, add_expanded, no_sums
-from .expansion import Expansion, best_order, expansion
-from .point_certificate import certify_points
-from .point_plan import Balls, Chosen, LevelPlan, longest_of, plan_points
+from .arrange import Arranged, Cut, arrange, cut_rows
+from .nodes import Nodes, Windows, ask, deposit, nodes_of, place_windows, to_nodes
+from .point_certificate import Far, Known, Near, certify_points
+from .point_plan import Left, plan_pairs
 
-# Part of a promise that is kept for rounding.
-_ROUNDING_SHARE = 0.1
+# Part of a promise that is for what windows lose; grids take a tenth, and what is skipped its own share.
+_LOST_SHARE = 0.25
+# More axes than these have too many nodes.
+_MOST_AXES = 3
+# Tiles of a side at most, and the part of the operations of exact attention that nodes must save.
+_MOST_TILES, _PAYS = 1024, 0.2
+# Part of the pairs of tiles that must have windows, or nodes are not asked.
+_WORTH = 0.25
+
+
+class Layout(NamedTuple):
+    """How points are cut and which nodes they are summed over, before any point is known.
+
+    Attributes:
+        nodes: the grid.
+        rows: of a tile of points.
+        cuts: of queries and keys.
+        operations: of products and sums over nodes, of a head.
+        exact: of exact attention.
+    """
+
+    nodes: Nodes
+    rows: int
+    cuts: tuple[Cut, Cut]
+    operations: float
+    exact: float
+
+
+def layout_of(counts: tuple[int, int], width: int, channels: int, tile: int, resolution: Certified) -> Layout | None:
+    """Cut points; None where nodes would not save most of the operations, as for few points or many axes.
+
+    Args:
+        counts: of queries and keys.
+        width: of both.
+        channels: of values.
+        tile: rows of a tile that is scored.
+        resolution: the promise.
+    """
+    if width > _MOST_AXES:
+        return None
+    nodes, rows = nodes_of(width, resolution.eps, _LOST_SHARE * resolution.eps), tile
+    while -(-max(counts) // rows) > _MOST_TILES:
+        rows *= 4
+    cuts = cut_rows(counts[0], rows, width), cut_rows(counts[1], rows, width)
+    columns, window, along = channels + 1, nodes.window, nodes.along(cuts)
+    each = 2 * window**width * (columns + 1)
+    joined = sum(
+        math.prod(cuts[1].slabs[: axis + 1]) * window**axis * along ** (width - axis) * columns for axis in range(width)
+    )
+    operations = float(each * sum(cut.total for cut in cuts) + joined)
+    exact = 2.0 * counts[0] * counts[1] * (width + channels)
+    return Layout(nodes, rows, cuts, operations, exact) if operations <= _PAYS * exact else None
 
 
 def structured_attention(
@@ -38,26 +88,25 @@ def structured_attention(
     out_i = sum_j e^(-scale / 2 |q_i - k_j|^2) v_j / sum_j e^(-scale / 2 |q_i - k_j|^2)
 
     This is ``qga.attention`` with ``metric="gauss"``: Nadaraya-Watson regression with a Gaussian kernel of bandwidth
-    scale^(-1 / 2), or, for rows of length 1, cosine attention. Queries and keys are put in order along a Hilbert curve,
-    so they need none of their own, and there are no masks. From the coarsest tiles to the finest, a pair of tiles is
-    left out where it provably weighs too little, is replaced by a few moments of its keys where e^(scale e.d), of the
-    steps e and d of queries and keys from the centres of their tiles, is near its Chebyshev series, and else looked at
-    in parts; pairs of the finest tiles are scored by the kernels of ``qga.attention``.
+    scale^(-1 / 2), or, for rows of length 1, cosine attention. Queries and keys are put in an order in which tiles are
+    boxes, so they need none of their own, and there are no masks. Keys are added up at the nodes of a grid near their
+    tile, and queries read those near theirs: sums of positive products that are the kernel but for a known factor of
+    each weight. Tiles that are too wide for this, as with narrow kernels, are scored by the kernels of
+    ``qga.attention``, unless they provably weigh too little.
 
     Args:
         query: [batch, queries, heads, width], or without batch.
         key: [batch, keys, key_heads, width].
         value: [batch, keys, key_heads, channels].
         resolution: ``Certified(eps)``: half the sum of the differences of a query's weights is at most eps; up to
-            ``skip_share`` of it for what is left out, the rest for expansions and rounding. ``products`` must be
-            "given".
+            ``skip_share`` of it for what is left out, the rest for nodes and rounding. ``products`` must be "given".
         scale: inverse square of the bandwidth, zero or more, by head where it is an array; by default
             width^(-1 / 2).
 
     Returns:
         [batch, queries, heads, channels] in the dtype of ``value``, and a certificate of each query, [batch, queries,
-        heads]; in its counts a tile that is expanded or left out is as many as it has tiles of the finest level. First
-        reverse derivatives are those of the plan as it is, which is a constant.
+        heads]; in its counts a tile that nodes hold is coarse. First reverse derivatives are those of the plan as it
+        is, which is a constant.
 
     Raises:
         ShapeError: shapes or dtypes do not fit together.
@@ -65,10 +114,11 @@ def structured_attention(
 
     Error: in the certificate.
     Call it under ``jax.jit``: a plan is hundreds of small operations.
-    Cost: of points in the plane with a bandwidth of a part of their extent, proportional to N; in many dimensions, or
-    with a bandwidth below the distance of neighbours times 8, that of the scored pairs, up to that of attention.
-    Source: Greengard and Strain 1991 (fast Gauss transform); Yang, Duraiswami and Davis 2004 (factored exponents);
-    Gray and Moore 2001 (dual trees); theory of this project for the certificate (docs/theory/structured.md).
+    Cost: proportional to N, and to N log N for the order, of points in the plane or in space whose tiles are as wide as
+        a few bandwidths at most; else that of the scored pairs, up to that of attention; that of attention in more than
+        three dimensions, and for so few points that nodes cannot save most of it.
+    Source: Greengard and Lee 2004 (Gaussian functions on grids); theory of this project for the certificate
+        (docs/theory/structured.md).
 
     Example:
         >>> x = jnp.linspace(0, 1, 4096)[:, None, None]
@@ -85,75 +135,133 @@ def structured_attention(
     by_head = [jnp.moveaxis(each, 2, 1).reshape(-1, each.shape[1], each.shape[3]).astype(dtype) for each in rows]
     batch, _, heads, _ = rows[0].shape
     scales = jnp.broadcast_to(jnp.asarray(prepared.member.scale, dtype), (batch, heads)).reshape(-1)
-    points = arrange(*by_head)
-    found = _attend(points, scales, resolution, prepared.options)
-    places = points.places
+    tile = program_rows(dtype.itemsize, by_head[1].shape[2], by_head[2].shape[2])
+    counts = by_head[0].shape[1], by_head[1].shape[1]
+    layout = layout_of(counts, by_head[1].shape[2], by_head[2].shape[2], tile, resolution)
+    task = _Task(scales, resolution, prepared.options, tile)
+    found = _score_all(by_head, task) if layout is None else _attend(by_head, task, layout)
 
     def put_back(each: Array) -> Array:
-        each = jax.vmap(lambda rows, order: rows[order])(each, places).reshape(batch, heads, *each.shape[1:])
+        each = each.reshape(batch, heads, *each.shape[1:])
         return jnp.moveaxis(each, 1, 2) if prepared.call.has_batch else jnp.moveaxis(each[0], 0, 1)
 
     out, certificate = jax.tree.map(put_back, found)
     return out.astype(value.dtype), certificate
 
 
-def _attend(points: Arranged, scale: Array, resolution: Certified, options: Options) -> tuple[Array, Certificate]:
-    held = lax.stop_gradient(scale)
-    known = expansion_of(points.keys.shape[2], resolution)
-    plans, scored = plan_of(points, held, resolution)
-    sums = no_sums(points.queries, points.columns.shape[2])
-    rows = points.queries, points.keys
-    for plan, asking, keys in zip(plans, points.query_balls, points.key_balls, strict=True):
-        sums = add_expanded(sums, rows, (asking, keys), points.columns, plan.expanded, scale, known)
-    sums = Sums(*(each[:, : points.counts[0]] for each in sums))
-    scored = scored[:, : points.tiles[0], : points.tiles[1]]
-    near = _score(points, scale, options, scored)
-    certificate = certify_points(points, lax.stop_gradient((sums, near[1])), plans, scored, held, known, resolution.eps)
-    return _merge(sums, near), certificate
+class _Task(NamedTuple):
+    """What is asked for: the scale of each head, the promise, the options of exact attention, and rows of its tiles."""
+
+    scale: Float[Array, " heads"]
+    resolution: Certified
+    options: Options
+    tile: int
 
 
-def expansion_of(width: int, resolution: Certified) -> Expansion:
-    """Return the expansion that a promise is kept with."""
-    return expansion(width, best_order(width, _shares(resolution)[1] / 2))
+def _score_all(by_head: list[Array], task: _Task) -> tuple[Array, Certificate]:
+    """Attend to every key, where nothing can be saved."""
+    query, key, value = by_head
+    middle = lax.stop_gradient(jnp.mean(key, axis=1, keepdims=True))
+    points = query - jnp.repeat(middle, len(query) // len(key), axis=0), key - middle
+    out, log_sums = _score(points, value, task, None)
+    tiles, others = (-(-each.shape[1] // task.tile) for each in points)
+    left = Left(jnp.full((len(query), tiles), -jnp.inf, out.dtype), jnp.zeros((len(query), tiles), jnp.int32))
+    near = Near(out, log_sums, left, jnp.full_like(left.tiles, others))
+    known = Known(points, value, task.scale, task.tile, task.resolution.eps, 0)
+    return out, lax.stop_gradient(certify_points(known, None, None, near))
 
 
-def plan_of(points: Arranged, scale: Float[Array, " heads"], resolution: Certified) -> tuple[list[LevelPlan], Chosen]:
-    """Return what is done at each level, and the pairs of the finest tiles that are scored."""
-    width, channels = points.keys.shape[2], points.columns.shape[2] - 1
-    known = expansion_of(width, resolution)
-    keys = [Balls(*(jnp.repeat(each, points.group, axis=0) for each in balls)) for balls in points.key_balls]
-    longest = longest_of(points.queries, points.keys)
-    # Two products with the moments, against two with the keys and the values.
-    pays = [2 * known.terms * (channels + 1) <= size * (width + channels) for size in points.sizes]
-    share = _shares(resolution)
-    return plan_points(points.query_balls, keys, scale, longest, order=known.order, pays=pays, share=share)
+def _attend(by_head: list[Array], task: _Task, layout: Layout) -> tuple[Array, Certificate]:
+    query, key, value = by_head
+    points = arrange(query, key, value, layout.rows)
+    far = _ask_nodes(points, task, layout)
+    near = _score_pairs(points, task, far)
+    terms = layout.rows + sum(layout.cuts[1].slabs) + layout.nodes.window ** key.shape[2] + 16
+    known = Known(points.there, points.values, task.scale, task.tile, task.resolution.eps, terms)
+    certificate = lax.stop_gradient(certify_points(known, layout.nodes, far, near))
+    back = jax.vmap(lambda rows, order: rows[order])
+    return jax.tree.map(lambda each: back(each, points.places), (_merge(far, near), certificate))
 
 
-def _shares(resolution: Certified) -> tuple[float, float]:
-    """Share out a promise: to what is left out, and to expansions."""
-    eps = resolution.eps * (1 - _ROUNDING_SHARE)
-    return resolution.skip_share * eps, (1 - resolution.skip_share) * eps
+def _ask_nodes(points: Arranged, task: _Task, layout: Layout) -> Far:
+    """Sum over the nodes of a grid, and forget what they found for tiles that would lose too much."""
+    nodes, (queries, keys), group = layout.nodes, layout.cuts, points.group
+    units = to_nodes((points.queries, jnp.repeat(points.keys, group, axis=0)), task.scale, nodes)
+    asking, held = place_windows(units, layout.cuts, nodes)
+    columns = jnp.repeat(points.columns, group, axis=0)
+    by_tile = columns.reshape(len(columns), keys.tiles, keys.rows, -1)
+
+    def sums(asking: Windows, held: Windows, by_tile: Array) -> Array:
+        return ask(nodes, asking, deposit(nodes, held, by_tile, keys.slabs, nodes.along(layout.cuts)))
+
+    def nothing(asking: Windows, held: Windows, by_tile: Array) -> Array:
+        del held
+        return jnp.zeros((*asking.steps.shape[1:], by_tile.shape[3]), by_tile.dtype)
+
+    pays = jnp.mean(asking.fits) * jnp.mean(held.fits) >= _WORTH
+    total = lax.cond(pays, sums, nothing, asking, held, by_tile)
+    members = jnp.where(held.fits, jnp.sum(by_tile[..., 0], axis=2), 0)
+    lost = asking.lost * jnp.sum(members, axis=1, keepdims=True) + jnp.sum(members * held.lost, axis=1, keepdims=True)
+    log_lost, log_found = jnp.log(lost)[..., None], jnp.log(lax.stop_gradient(total[..., 0]))
+    is_there = (jnp.arange(queries.total) < queries.count).reshape(queries.tiles, -1)
+    is_kept = log_lost - log_found <= math.log(_LOST_SHARE * task.resolution.eps)
+    asked = asking.fits & jnp.all(is_kept | ~is_there[None], axis=2)
+    total = jnp.where(asked[..., None, None], total, 0).reshape(len(total), queries.total, -1)
+    log_lost = jnp.where(asked[..., None], jnp.broadcast_to(log_lost, is_kept.shape), -jnp.inf).reshape(len(total), -1)
+    part = layout.rows // task.tile
+    done = [
+        jnp.repeat(each, part, axis=1)[:, : -(-cut.count // task.tile)]
+        for each, cut in ((asked, queries), (held.fits, keys))
+    ]
+    return Far(total[:, : queries.count], log_lost[:, : queries.count], done[0], done[1])
 
 
-def _score(points: Arranged, scale: Array, options: Options, visited: Chosen) -> tuple[Array, Array]:
+def _score_pairs(points: Arranged, task: _Task, far: Far) -> Near:
+    """Score pairs of tiles that nodes do not do, if there are any."""
+    (asking, keys), tiles = points.there, far.queries.shape
+    queries, others = lax.stop_gradient((points.queries, points.keys))
+
+    def some(asking: Array, keys: Array, values: Array, scale: Array) -> Near:
+        share = task.resolution.skip_share * task.resolution.eps
+        still = points._replace(queries=queries, keys=others)
+        scored, left = plan_pairs(still, lax.stop_gradient(scale), (far.queries, far.keys), task.tile, share)
+        found = _score((asking, keys), values, task._replace(scale=scale), scored)
+        return Near(*found, left, jnp.sum(scored, axis=2, dtype=jnp.int32))
+
+    def none(asking: Array, keys: Array, values: Array, scale: Array) -> Near:
+        del keys, scale
+        log_sums = jnp.full(asking.shape[:2], -jnp.inf, asking.dtype)
+        left = Left(jnp.full(tiles, -jnp.inf, asking.dtype), jnp.zeros(tiles, jnp.int32))
+        return Near(jnp.zeros((*log_sums.shape, values.shape[2]), values.dtype), log_sums, left, left.tiles)
+
+    is_done = jnp.all(far.queries) & jnp.all(far.keys)
+    return lax.cond(is_done, none, some, asking, keys, points.values, task.scale)
+
+
+def _score(points: tuple[Array, Array], values: Array, task: _Task, visited: Array | None) -> tuple[Array, Array]:
     """Attend to the tiles that are scored: averages, and logs of sums of e^(-scale / 2 distance^2)."""
-    groups, group, (queries, keys) = len(points.keys), points.group, points.counts
-    asking = points.queries[:, :queries]
-    rows = jnp.moveaxis(asking.reshape(groups, group, queries, -1), 1, 2), points.keys[:, :keys, None]
+    (asking, keys), scale = points, task.scale
+    groups, queries = len(keys), asking.shape[1]
+    group = len(asking) // groups
+    rows = jnp.moveaxis(asking.reshape(groups, group, queries, -1), 1, 2), keys[:, :, None]
     member = member_of("gauss", *rows, scale.reshape(groups, group), -1.0)
-    is_whole = jnp.arange(visited.shape[2]) < keys // points.tile
-    table = visited.reshape(groups, group, *visited.shape[1:])
-    visits = Visits(table, table & is_whole[None, None, None])
-    results = attend_grouped(member, points.values[:, :, None], options, visits)
+    visits = None
+    if visited is not None:
+        is_whole = jnp.arange(visited.shape[2]) < keys.shape[1] // task.tile
+        table = visited.reshape(groups, group, *visited.shape[1:])
+        visits = Visits(table, table & is_whole[None, None, None])
+    results = attend_grouped(member, values[:, :, None], task.options, visits)
     out, log_sums = (jnp.moveaxis(each, 2, 1).reshape(len(scale), queries, *each.shape[3:]) for each in results)
     return out, log_sums - scale[:, None] / 2 * jnp.sum(jnp.square(asking), axis=2)
 
 
-def _merge(sums: Sums, near: tuple[Array, Array]) -> Array:
-    """Average over what was expanded and what was scored."""
-    base = lax.stop_gradient(jnp.maximum(sums.peak, near[1]))
-    far, weight = (jnp.exp(each - jnp.where(base == -jnp.inf, 0, base))[..., None] for each in (sums.peak, near[1]))
-    return (far * sums.total[..., 1:] + weight * near[0]) / (far * sums.total[..., :1] + weight)
+def _merge(far: Far, near: Near) -> Array:
+    """Average over what nodes found and what was scored."""
+    weight = far.total[..., 0]
+    base = lax.stop_gradient(jnp.maximum(jnp.where(weight > 0, jnp.log(weight), -jnp.inf), near.log_sums))
+    base = jnp.where(base == -jnp.inf, 0, base)
+    unit, scored = (jnp.exp(each)[..., None] for each in (jnp.where(weight > 0, -base, 0), near.log_sums - base))
+    return (unit * far.total[..., 1:] + scored * near.out) / (unit * weight[..., None] + scored)
 
 
 def _check(resolution: Any, scale: Any) -> None:

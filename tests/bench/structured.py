@@ -5,8 +5,8 @@ python -m tests.bench.structured --platform cpu    on the CPU; exact attention o
 python -m tests.bench.structured --rows 4096 16384 --most-exact 4096 --record
 
 Points are uniform in the unit square, or cube, values a random smooth field of 32 channels with noise. Operations are
-those of products and sums of pairs, 2 (width + channels) for each pair of exact attention; of an expanded pair of tiles
-they are those of its pilot scores, moments and evaluation. Errors are against float64, over a sample of the queries.
+those of products and sums of pairs, 2 (width + channels) for each pair of exact attention, and those of sums over the
+nodes of a grid. Errors are against float64, over a sample of the queries.
 """
 
 from __future__ import annotations
@@ -92,40 +92,26 @@ def compare(arrays: list[Any], bandwidth: float, eps: float, exact_ms: float | N
     _, rows, _, width = arrays[0].shape
     taken = time_one(lambda: run(*arrays))
     counts = {name: float(np.mean(getattr(certificate, f"tiles_{name}"))) for name in ("exact", "coarse", "skipped")}
+    shares = {name: each / sum(counts.values()) for name, each in counts.items()}
     bounds = {each: float(np.max(getattr(certificate, each))) for each in ("total_variation", "relative_error")}
     error, held = errors(arrays, scale, np.asarray(out), certificate)
     return {
         "rows": rows, "width": width, "bandwidth": bandwidth, "eps": eps, "exact_ms": exact_ms, **taken,
-        "faster": exact_ms and exact_ms / taken["median_ms"], "operations": operations(arrays, scale, resolution),
-        **{name: each / sum(counts.values()) for name, each in counts.items()}, **bounds,
+        "faster": exact_ms and exact_ms / taken["median_ms"], "operations": operations(arrays, eps, shares["exact"]),
+        **shares, **bounds,
         "sound": float(np.mean(certificate.sound)), "relative_error_found": error, "bounds_held": held,
     }  # fmt: skip
 
 
-def operations(arrays: list[Any], scale: float, resolution: Any) -> float:
-    """Return the operations relative to those of exact attention, from the plan."""
-    import jax
-    import jax.numpy as jnp
+def operations(arrays: list[Any], eps: float, scored: float) -> float:
+    """Return the operations relative to those of exact attention: of scored pairs of tiles, and of sums over nodes."""
+    from qga.adaptive.structured import layout_of
+    from qga.kernels.problem import program_rows
+    from qga.tiling import Certified
 
-    from qga.adaptive.arrange import arrange
-    from qga.adaptive.structured import expansion_of, plan_of
-
-    heads = [each[0].swapaxes(0, 1) for each in arrays]
-
-    def count(*heads: Any) -> tuple[list[Any], Any]:
-        points = arrange(*heads)
-        plans, scored = plan_of(points, jnp.full(1, scale, jnp.float32), resolution)
-        return [jnp.sum(plan.expanded) for plan in plans], jnp.sum(scored)
-
-    expanded, scored = jax.jit(count)(*heads)
-    points = jax.eval_shape(lambda *heads: arrange(*heads)[:-2], *heads)
-    (size, width), pair = points[0].shape[1:], 2 * (heads[0].shape[2] + CHANNELS)
-    sizes = [size // balls.radius.shape[1] for balls in points[4]]
-    terms = expansion_of(width, resolution).terms
-    found = float(scored) * sizes[-1] ** 2 * pair
-    for number, each in zip(expanded, sizes, strict=True):
-        found += float(number) * each * (4 * terms * (CHANNELS + 1) + 2 * width + 2 * terms)
-    return found / (float(heads[0].shape[1]) ** 2 * pair)
+    (_, rows, _, width), channels = arrays[0].shape, arrays[2].shape[3]
+    layout = layout_of((rows, rows), width, channels, program_rows(4, width, channels), Certified(eps))
+    return scored if layout is None else scored + layout.operations / layout.exact
 
 
 def errors(arrays: list[Any], scale: float, out: np.ndarray, certificate: Any) -> tuple[float, bool]:
@@ -148,7 +134,7 @@ def line_of(row: dict[str, Any]) -> str:
     return (
         f"{row['rows']:7d} points in {row['width']}d  bandwidth {row['bandwidth']:<5g} eps {row['eps']:.0e}  "
         f"{row['median_ms']:9.2f} ms (spread {row['spread']:.0%})  {exact}  operations {row['operations']:7.2%}  "
-        f"scored {row['exact']:6.1%} expanded {row['coarse']:6.1%} left out {row['skipped']:6.1%}  "
+        f"scored {row['exact']:6.1%} by nodes {row['coarse']:6.1%} left out {row['skipped']:6.1%}  "
         f"TV <= {row['total_variation']:.1e}  error {row['relative_error_found']:.1e} <= {row['relative_error']:.1e}  "
         f"held {row['bounds_held']}  sound {row['sound']:.0%}"
     )
