@@ -131,17 +131,6 @@ def test_what_is_worse_than_its_bound_is_noticed(broken: str, monkeypatch: pytes
         check(points, scales, found)
 
 
-def test_nodes_sum_to_a_gaussian_function() -> None:
-    """The ripple is what is said, and half of it is not enough."""
-    grid = nodes.nodes_of(1, 5e-3, 1e-3)
-    places, steps = np.arange(-40, 41), np.linspace(0, 1, 101)
-    query, key = np.meshgrid(steps, steps + 3)
-    factors = [np.exp(-((grid.decay * (each[..., None] - places)) ** 2)) for each in (query, key)]
-    found = grid.unit * np.sum(factors[0] * factors[1], axis=-1)
-    worst = np.max(np.abs(found / np.exp(-((grid.decay * (query - key)) ** 2) / 2) - 1))
-    assert grid.ripple / 2 < worst <= grid.ripple
-
-
 def test_weights_are_as_near_as_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     """Values that are all different directions show the weights themselves."""
     monkeypatch.setattr(structured, "_PAYS", 1.0)
