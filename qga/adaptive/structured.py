@@ -138,7 +138,8 @@ def structured_attention(
     tile = program_rows(dtype.itemsize, by_head[1].shape[2], by_head[2].shape[2])
     counts = by_head[0].shape[1], by_head[1].shape[1]
     layout = layout_of(counts, by_head[1].shape[2], by_head[2].shape[2], tile, resolution)
-    task = _Task(scales, resolution, prepared.options, tile)
+    given = prepared.member.scale
+    task = _Task(scales, given if isinstance(given, float) else None, resolution, prepared.options, tile)
     found = _score_all(by_head, task) if layout is None else _attend(by_head, task, layout)
 
     def put_back(each: Array) -> Array:
@@ -150,9 +151,13 @@ def structured_attention(
 
 
 class _Task(NamedTuple):
-    """What is asked for: the scale of each head, the promise, the options of exact attention, and rows of its tiles."""
+    """What is asked for: the promise, the options of exact attention, and rows of its tiles.
+
+    The scale is that of each head, and the number of Python that it is where it is one: kernels have it for a constant.
+    """
 
     scale: Float[Array, " heads"]
+    number: float | None
     resolution: Certified
     options: Options
     tile: int
@@ -244,7 +249,8 @@ def _score(points: tuple[Array, Array], values: Array, task: _Task, visited: Arr
     groups, queries = len(keys), asking.shape[1]
     group = len(asking) // groups
     rows = jnp.moveaxis(asking.reshape(groups, group, queries, -1), 1, 2), keys[:, :, None]
-    member = member_of("gauss", *rows, scale.reshape(groups, group), -1.0)
+    given = scale.reshape(groups, group) if task.number is None else task.number
+    member = member_of("gauss", *rows, given, -1.0)
     visits = None
     if visited is not None:
         is_whole = jnp.arange(visited.shape[2]) < keys.shape[1] // task.tile
