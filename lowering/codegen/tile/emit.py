@@ -18,7 +18,8 @@ from .dot import emit_dot
 from .dot_matrix import add, filled, multiply_add, to_registers
 from .expression import TileExpression
 from .matrices import Matrices
-from .reduce import emit_reduce, emit_window
+from .order import in_exchanges
+from .reduce import emit_reduce, emit_together, emit_window
 from .roles import is_elementwise
 from .scatter import emit_scatter
 from .staging import Staging
@@ -71,15 +72,20 @@ class Emitter:
         """Emit the steps of a block; shared memory is given back after the last step that reads it."""
         for value in block.inputs:
             self._ask(value)
-        last = self._last_uses(block)
-        for place, step in enumerate(block.steps):
-            self._bring(_reads(step))
-            self.dying = last.get(place, [])
-            self._step(step)
-            for value in step.outputs:
-                self._ask(value)
-            for value in last.get(place, ()):
+        last, place = self._last_uses(block), 0
+        for steps in in_exchanges(block.steps, self.expression.layout, self.subgroup):
+            self._bring([value for step in steps for value in _reads(step)])
+            self.dying = [value for number in range(place, place + len(steps)) for value in last.get(number, ())]
+            if len(steps) > 1:
+                emit_together(self.expression, self.staging, steps, self.subgroup)
+            else:
+                self._step(steps[0])
+            for step in steps:
+                for value in step.outputs:
+                    self._ask(value)
+            for value in self.dying:
                 self.staging.release(value)
+            place += len(steps)
         self._bring(block.outputs)
 
     def _last_uses(self, block: Block) -> dict[int, list[Value]]:

@@ -10,6 +10,7 @@ from .blocks import Block, Memory
 from .layout import Layout, infer
 from .matrices import Matrices, find_matrices
 from .memory import prepare
+from .order import gather_reductions
 from .roles import Roles, find_roles
 
 UNSTAGED = "unstaged"
@@ -31,6 +32,7 @@ def make_plan(node: Node, schedule: Schedule) -> Plan:
     """Return the plan that a schedule leads to; a pure function of its arguments."""
     cell, memory = prepare(node)
     layout = infer(cell, memory, schedule.workgroup, schedule.subgroup)
+    cell = gather_reductions(cell, memory, layout, schedule.subgroup)
     matrices = find_matrices(cell, memory, schedule.fragments, schedule.workgroup // schedule.subgroup)
     stage_reads = schedule.mode != UNSTAGED
     roles = find_roles(cell, memory, layout.joined, matrices.operands, stage_reads=stage_reads)
