@@ -1,4 +1,4 @@
-"""Drop what nobody reads: nodes, carries of loops, results of branches, captured values."""
+"""Drop what nobody reads: nodes, carries of loops, results of branches, captured values, operands of tile kernels."""
 
 from __future__ import annotations
 
@@ -27,6 +27,8 @@ def drop_dead(graph: Graph) -> Graph:
             node = _trim_while(node, needed)
         elif node.op == "case":
             node = _trim_case(node, needed)
+        elif node.op == "tile":
+            node = _trim_tile(node)
         kept.append(node)
         needed.update(node.inputs)
     kept.reverse()
@@ -88,6 +90,18 @@ def _trim_case(node: Node, needed: set[Value]) -> Node:
         outputs=_pick(node.outputs, wanted),
         attributes={"branches": tuple(replace(b, inputs=_pick(b.inputs, kept)) for b in branches)},
     )
+
+
+def _trim_tile(node: Node) -> Node:
+    """Keep the operands that the cell reads, and those whose memory becomes a result's."""
+    cell, axes, count = drop_dead(node.attributes["cell"]), len(node.attributes["grid"]), len(node.inputs)
+    used = _used_inputs(cell)
+    kept = [i for i in range(count) if i < node.attributes["updates"] or axes + i in used]
+    if len(kept) == count:
+        return node
+    around = [*range(axes), *(axes + i for i in kept), *range(axes + count, len(cell.inputs))]
+    cell = replace(cell, inputs=_pick(cell.inputs, around))
+    return replace(node, inputs=_pick(node.inputs, kept), attributes={**node.attributes, "cell": cell})
 
 
 def _pick(values: Sequence[Value], positions: Iterable[int]) -> tuple[Value, ...]:

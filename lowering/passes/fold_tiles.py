@@ -5,8 +5,9 @@ Before                                     After
   %3 = tile(%2)
   %4 = add(%3, %1)
 
-An operand's arithmetic moves where the kernel reads about as many elements as there are: one that is read again and
-again is better computed once. A result's moves to where the cell writes its block, if that is one place.
+An operand's arithmetic moves where the kernel reads about as many elements as there are, and where each workgroup reads
+so few that a subgroup computes them at once: another that is read again and again is better computed once. A result's
+moves to where the cell writes its block, if that is one place.
 """
 
 from __future__ import annotations
@@ -19,14 +20,22 @@ from math import inf, prod
 from .. import ops
 from ..graph import Graph, Node, Value, map_regions
 from .dead import drop_dead
+from .normalise import RULES
 from .roots import COSTS
+from .rules import windows
+from .rules.control import rewrite
+from .rules.merging import merge_rules
+from .rules.windows import moves_unit_axes
 
 # Arithmetic for each element that may move into a read, and behind a result.
 CHEAP, EPILOGUE = 8, 24
 # Elements read for each that there is, up to which an operand counts as read once.
 ONCE = 1.5
+# Elements that a workgroup reads, up to which it may compute them whoever else does: a launch takes longer.
+FEW = 32
 _MOST_LEAVES = 4
 _MOST_STEPS = 8
+_INSIDE = merge_rules(RULES, windows.RULES)
 
 
 Allows = Callable[[Node, Node], bool]
@@ -96,7 +105,8 @@ class _Around:
 def _can_move(node: Node) -> bool:
     if node.op == "constant":
         return node.attributes["value"].ndim == 0
-    return ops.is_elementwise(node) or node.op in ("broadcast_in_dim", "iota")
+    is_moved = node.op == "reshape" and moves_unit_axes(node)
+    return is_moved or ops.is_elementwise(node) or node.op in ("broadcast_in_dim", "iota")
 
 
 @dataclass
@@ -140,8 +150,8 @@ def _with_producer(node: Node, around: _Around, allows: Allows) -> Node | None:
             continue
         if node.inputs.count(value) > 1 or around.producers.get(value) is None:
             continue
-        found = around.chain(value, CHEAP)
-        if found is None or not found[0] or _volume(cell, inner, prod(node.attributes["grid"])) > ONCE * value.size:
+        found, times = around.chain(value, CHEAP), prod(node.attributes["grid"])
+        if found is None or not found[0] or _volume(cell, inner, times) > max(ONCE * value.size, FEW * times):
             continue
         chain, leaves = found
         editor, kept = _Editor(cell), [each for each in node.inputs if each != value]
@@ -158,6 +168,8 @@ def _with_producer(node: Node, around: _Around, allows: Allows) -> Node | None:
         )
         body = _renamed(cell, inner, names[value])
         changed = replace(cell, inputs=inputs, nodes=(*editor.nodes, *body.nodes), outputs=body.outputs)
+        # What is read one by one is computed one by one.
+        changed = rewrite(changed, _INSIDE)
         folded = replace(node, inputs=(*kept, *added), attributes={**node.attributes, "cell": changed})
         if allows(node, folded):
             return folded

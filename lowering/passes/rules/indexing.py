@@ -160,6 +160,27 @@ def gather_of_one(rewriter: Rewriter, node: Node) -> tuple[Value, ...] | None:
     return (reshape(rewriter, read, node.output.shape, node.where),)
 
 
+def gather_in_order(rewriter: Rewriter, node: Node) -> tuple[Value, ...] | None:
+    """gather(x, iota) of every element along the first axis -> x."""
+    value, start = node.inputs
+    found, inner = node.attributes, rewriter.producer(start, "iota")
+    sizes = (1, *value.shape[1:])
+    if inner is None or inner.attributes["dimension"] or start.shape != (value.shape[0], 1):
+        return None
+    if found["start_index_map"] != (0,) or found["slice_sizes"] != sizes or 0 in found["offset_dims"]:
+        return None
+    return (reshape(rewriter, value, node.output.shape, node.where),)
+
+
+def sign_of_iota(rewriter: Rewriter, node: Node) -> tuple[Value, ...] | None:
+    """Iota < 0 -> False."""
+    left, right = node.inputs
+    bound = rewriter.splat(right)
+    if rewriter.producer(left, "iota") is None or bound is None or node.attributes["direction"] != "LT" or bound > 0:
+        return None
+    return (zeros(rewriter, node.output, node.where),)
+
+
 def _components(rewriter: Rewriter, start: Value, index_map: Sequence[int], rank: int, where: str) -> list[Value]:
     """Return one scalar start for each dimension of an array; 0 where the index vector has none."""
     flat = reshape(rewriter, start, (start.size,), where)
@@ -211,10 +232,11 @@ def _with(values: Sequence[int], position: int, value: int) -> tuple[int, ...]:
 
 
 RULES: dict[str, tuple[Rule, ...]] = {
+    "compare": (sign_of_iota,),
     "concatenate": (concatenate_of_slices,),
     "dynamic_slice": (whole_dynamic_slice, dynamic_slice_at_constant),
     "dynamic_update_slice": (whole_update,),
-    "gather": (gather_of_one,),
+    "gather": (gather_of_one, gather_in_order),
     "scatter": (scatter_of_one,),
     "slice": (slice_of_slice, slice_of_concatenate, slice_of_pad, slice_of_broadcast),
 }

@@ -213,6 +213,22 @@ def small_concatenate(rewriter: Rewriter, node: Node) -> tuple[Value, ...] | Non
     return (rewriter.emit("concatenate", tuple(parts), output.dtype, output.shape, node.attributes, node.where),)
 
 
+def concatenate_of_copies(rewriter: Rewriter, node: Node) -> tuple[Value, ...] | None:
+    """concatenate(x, broadcast(x)), of which x has one element along the axis -> broadcast(x)."""
+    dimension, output = node.attributes["dimension"], node.output
+    kept = [axis for axis, extent in enumerate(output.shape) if axis != dimension and extent != 1]
+    copied: set[Value] = set()
+    for part in node.inputs:
+        inner = rewriter.producer(part, "broadcast_in_dim")
+        if inner is not None and list(inner.attributes["dimensions"]) == kept:
+            copied.add(inner.inputs[0])
+        elif part.shape[dimension] == 1:
+            copied.add(reshape(rewriter, part, [output.shape[axis] for axis in kept], node.where))
+        else:
+            return None
+    return (broadcast(rewriter, copied.pop(), output.shape, kept, node.where),) if len(copied) == 1 else None
+
+
 def constant_select(rewriter: Rewriter, node: Node) -> tuple[Value, ...] | None:
     """select(constant true, x, y) -> x."""
     predicate = rewriter.splat(node.inputs[0])
@@ -226,6 +242,15 @@ def reduce_nothing(rewriter: Rewriter, node: Node) -> tuple[Value, ...] | None:
     if any(arrays[0].shape[i] == 0 for i in node.attributes["dimensions"]):
         return tuple(broadcast(rewriter, init, node.outputs[0].shape, (), node.where) for init in inits)
     return None
+
+
+def window_of_one(rewriter: Rewriter, node: Node) -> tuple[Value, ...] | None:
+    """reduce_window(x) over windows of one element, none of them padding -> x."""
+    del rewriter
+    found, count = node.attributes, len(node.outputs)
+    is_same = node.inputs[0].shape == node.outputs[0].shape and not any((*found["low"], *found["high"]))
+    # A first value may be any that changes nothing: only of known kinds is that so.
+    return node.inputs[:count] if is_same and count == 1 and found["kind"] and set(found["window"]) <= {1} else None
 
 
 def dot_of_nothing(rewriter: Rewriter, node: Node) -> tuple[Value, ...] | None:
@@ -245,13 +270,14 @@ def update_of_nothing(rewriter: Rewriter, node: Node) -> tuple[Value, ...] | Non
 RULES: dict[str, tuple[Rule, ...]] = {
     "bitcast_convert": (same_convert, bitcast_undone),
     "broadcast_in_dim": (canonical_broadcast, merge_broadcasts),
-    "concatenate": (small_concatenate,),
+    "concatenate": (small_concatenate, concatenate_of_copies),
     "convert": (same_convert,),
     "dot_general": (dot_of_nothing,),
     "dynamic_update_slice": (update_of_nothing,),
     "iota": (trivial_iota,),
     "pad": (empty_pad,),
     "reduce": (reduce_nothing,),
+    "reduce_window": (window_of_one,),
     "reshape": (same_reshape, merge_reshapes, reshape_of_broadcast, reshape_of_iota),
     "reverse": (canonical_reverse,),
     "scatter": (update_of_nothing,),

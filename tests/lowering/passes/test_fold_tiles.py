@@ -15,7 +15,7 @@ from lowering import lower, reference
 from lowering.compiler import clean
 from lowering.graph import Graph, verify
 from lowering.ops import verify_types
-from lowering.passes.fold_tiles import fold_tiles
+from lowering.passes.fold_tiles import FEW, fold_tiles
 from lowering.pjrt import initialize
 
 Shape = jax.ShapeDtypeStruct
@@ -82,6 +82,48 @@ def test_bias_along_rows_moves_behind_a_product() -> None:
 def test_what_is_read_again_and_again_is_computed_once() -> None:
     _, folded = before_and_after(lambda x, y: product(x * 2.0, y), LEFT, RIGHT)
     assert names(folded) == ["constant", "multiply", "tile"] or names(folded)[-2:] == ["multiply", "tile"]
+
+
+def moved(x: Any, shift: Any) -> Any:
+    """Add a number to blocks of 64, which each program reads at its own place."""
+
+    def kernel(a: Any, b: Any, o: Any) -> None:
+        o[...] = a[...] + jnp.sum(b[...])
+
+    block = pl.BlockSpec((64,), lambda i: i)
+    whole = pl.BlockSpec(shift.shape, lambda i: (0,) * shift.ndim)
+    return pl.pallas_call(
+        kernel, out_shape=Shape(x.shape, x.dtype), grid=(x.shape[0] // 64,), in_specs=[block, whole], out_specs=block
+    )(x, shift)
+
+
+def test_what_is_small_is_computed_by_every_program() -> None:
+    _, folded = before_and_after(lambda x, y: moved(x, (y * 2.0)[:, None, None]), X, Y[:FEW])
+    assert names(folded) == ["tile"]
+
+
+def test_what_is_larger_is_computed_once() -> None:
+    _, folded = before_and_after(lambda x, y: moved(x, (y * 2.0)[:, None, None]), X, Y[: FEW + 1])
+    assert "multiply" in names(folded)
+
+
+def test_a_constant_is_no_operand() -> None:
+    _, folded = before_and_after(lambda x: moved(x, jnp.full((8, 1), 0.5)), X)
+    assert names(folded) == ["tile"]
+    assert len(folded.nodes[0].inputs) == 1
+
+
+def test_what_a_kernel_does_not_read_is_not_computed() -> None:
+    def function(x: Any, y: Any) -> Any:
+        def kernel(a: Any, b: Any, o: Any) -> None:
+            del b
+            o[...] = a[...] * 2
+
+        return pl.pallas_call(kernel, out_shape=Shape(x.shape, x.dtype))(x, jnp.cumsum(jnp.sin(y)))
+
+    _, folded = before_and_after(function, X, Y)
+    assert names(folded) == ["tile"]
+    assert len(folded.nodes[0].inputs) == 1
 
 
 def test_one_block_is_ended_as_a_whole() -> None:

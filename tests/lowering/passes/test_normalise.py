@@ -86,6 +86,21 @@ def test_normalise_merges_movements() -> None:
     assert normal_operations(run, normal(2, 3)) == ["reshape"]
 
 
+def test_normalise_repeats_one_element_at_once() -> None:
+    run = lambda x: jnp.concatenate([x, jnp.broadcast_to(x, (2, 5))], 1)  # noqa: E731
+    assert normal_operations(run, normal(2, 1)) == ["reshape", "broadcast_in_dim"]
+
+
+def test_normalise_tells_what_is_repeated_from_what_follows() -> None:
+    run = lambda x: jnp.concatenate([x, jnp.broadcast_to(2 * x, (2, 5))], 1)  # noqa: E731
+    assert "concatenate" in normal_operations(run, normal(2, 1))
+
+
+@pytest.mark.parametrize(("extent", "kept"), [(1, []), (2, ["constant", "reduce_window"])])
+def test_normalise_drops_windows_of_one_element(extent: int, kept: list[str]) -> None:
+    assert normal_operations(lambda x: lax.cummax(x, axis=0), normal(extent, 3)) == kept
+
+
 def test_normalise_broadcasts_what_was_kept_as_an_extent_of_one() -> None:
     graph = normalise(graph_of(lambda x: x - x.sum(1, keepdims=True), normal(4, 8)))
     assert operations(graph) == ["constant", "reduce", "broadcast_in_dim", "subtract"]

@@ -172,6 +172,13 @@ def test_simplify_turns_a_gather_of_one_slice_into_a_dynamic_slice() -> None:
     assert "dynamic_slice" in operations
 
 
+def test_simplify_reads_in_order_without_a_gather() -> None:
+    table = normal(5)
+    assert "gather" not in simple(lambda x: jax.vmap(lambda i: x[i])(jnp.arange(5)), table)
+    assert "gather" in simple(lambda x: jax.vmap(lambda i: x[i])(jnp.arange(4)), table)
+    assert "gather" in simple(lambda x: jax.vmap(lambda i: x[i])(4 - jnp.arange(5)), table)
+
+
 def test_simplify_turns_a_set_at_a_known_place_into_an_update() -> None:
     operations = simple(lambda x: x.at[1].set(5.0), normal(4, 3))
     assert "scatter" not in operations
