@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -10,6 +9,7 @@ from ..kernels.attention import (
     attention_kernel,
     average_kernel,
     is_led,
+    join_kernel,
     led_kernel,
     mend_kernel,
     parts_of,
@@ -20,7 +20,7 @@ from ..kernels.call import call_pallas
 from ..kernels.log_sums import sum_kernel
 from ..kernels.problem import Problem, TilePlan, channels_of, operands, sizes_of, with_lists
 from ..kernels.target import Target
-from ..tiling.state import State, state_merge, state_read
+from ..tiling.state import State, state_read
 
 Outputs = tuple[Float[Array, "queries channels"], Float[Array, " queries"]]
 
@@ -42,8 +42,8 @@ def average_on(plan: TilePlan, target: Target, problem: Problem, peak: Array | N
     elif peak is not None:
         out, log_sums = state_read(state_on(plan, target, problem, peak))
     elif target is Target.VULKAN and parts_of(plan, sizes_of(plan, problem)) > 1:
-        parts = State(*target.launch(split_kernel(plan, problem), *operands(problem)))
-        out, log_sums = state_read(_merge_parts(parts))
+        parts = target.launch(split_kernel(plan, problem), *operands(problem))
+        out, log_sums = target.launch(join_kernel(plan, problem), *parts)
     elif target is Target.VULKAN and is_led(plan, problem):
         out, log_sums = _average_led(plan, problem)
     else:
@@ -59,14 +59,3 @@ def _average_led(plan: TilePlan, problem: Problem) -> Outputs:
     is_lost = jnp.any(is_lost.reshape(sizes.query_tiles, sizes.query_tile), axis=1).astype(jnp.int32)
     out, log_sums = call_pallas(mend_kernel(plan, problem), *operands(problem), is_lost, out, log_sums)
     return out, log_sums
-
-
-def _merge_parts(parts: State) -> State:
-    """Merge states along their first axis, in pairs, so that the sums have one order."""
-    count = parts.peak.shape[0]
-    while count > 1:
-        half = count // 2
-        pairs = state_merge(*(jax.tree.map(lambda each: each[at : 2 * half : 2], parts) for at in (0, 1)))  # noqa: B023
-        parts = jax.tree.map(lambda pair, each: jnp.concatenate([pair, each[2 * half :]]), pairs, parts)  # noqa: B023
-        count -= half
-    return jax.tree.map(lambda each: each[0], parts)

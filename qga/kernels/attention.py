@@ -154,10 +154,11 @@ def pass_kernel(plan: TilePlan, problem: Problem, target: Target = Target.VULKAN
 def split_kernel(plan: TilePlan, problem: Problem) -> Kernel:
     """Return the kernel that computes the softmax state of each query for each part of the keys, parts in front.
 
-    For few queries: programs share out the keys, and ``state_merge`` joins what they find.
+    For few queries: programs share out the keys, and ``join_kernel`` joins what they find.
     """
     (sizes, promise), dtype = cut_forward(plan, problem), problem.scale.dtype
-    rows, columns = problem.planes[0].shape[0], channels_of(plan, problem)
+    # Rows that fill the tiles of queries up are results as well: who joins parts passes over them.
+    rows, columns = sizes.query_tiles * sizes.query_tile, channels_of(plan, problem)
     parts = parts_of(plan, sizes)
 
     def tile(*columns: int) -> Block:
@@ -171,6 +172,31 @@ def split_kernel(plan: TilePlan, problem: Problem) -> Kernel:
         [jax.ShapeDtypeStruct((parts, *shape), dtype) for shape in ((rows,), (rows,), (rows, columns))],
         "attention_split",
         promise,
+    )
+
+
+def join_kernel(plan: TilePlan, problem: Problem) -> Kernel:
+    """Return the kernel that joins what ``split_kernel`` finds: averaged values and log sum of each query.
+
+    A program has one query: sums of parts have one order, and no query waits for another.
+    """
+    rows, columns, dtype = problem.planes[0].shape[0], max(1, channels_of(plan, problem)), problem.scale.dtype
+    parts = parts_of(plan, sizes_of(plan, problem))
+
+    def of_query(*columns: int) -> Block:
+        return Block((parts, None, *columns), lambda i: (0, i, *(0 for _ in columns)))
+
+    return Kernel(
+        _join,
+        (rows,),
+        [of_query(), of_query(), of_query(columns)],
+        [Block((None, columns), lambda i: (i, 0)), Block((1,), lambda i: (i,))],
+        [
+            jax.ShapeDtypeStruct((rows, columns), problem.dtype if plan.products == "given" else dtype),
+            jax.ShapeDtypeStruct((rows,), dtype),
+        ],
+        "attention_join",
+        replace(promise_of(problem), nan_in_extrema=False),
     )
 
 
@@ -203,6 +229,17 @@ def _attend_part(place: Place, *refs: Any, plan: TilePlan, sizes: Sizes, parts: 
         return steps._replace(start=start, opened=jnp.clip(steps.opened, start, stop), stop=stop)
 
     peak[...], mass[...], total[...] = _state(plan, sizes, place[0], given, narrow)
+
+
+def _join(place: Place, peaks: Any, masses: Any, totals: Any, out: Any, log_sums: Any) -> None:
+    del place
+    peak = jnp.max(peaks[...])
+    # A row that sees nothing has no peak, and a sum of zero.
+    factors = jnp.exp(peaks[...] - jnp.where(peak == -jnp.inf, 0, peak))
+    mass = jnp.sum(factors * masses[...])
+    total = jnp.sum(factors[:, None] * totals[...], axis=0)
+    average, log_sum = state_read(State(peak[None], mass[None], total[None]))
+    out[...], log_sums[...] = average[0].astype(out.dtype), log_sum
 
 
 def _average(place: Place, *refs: Any, plan: TilePlan, sizes: Sizes) -> None:

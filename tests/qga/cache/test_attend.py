@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 
 import qga
+from lowering import lower
 from qga import OptionError, ShapeError
-from qga.cache import append, attend, decode
+from qga.cache import KVCache, append, attend, decode
+from tests.lowering.plan.support import machine
 from tests.qga.cache.rows import CHANNELS, HEADS, KEY_HEADS, SECOND, WIDTH, Drawn, draw, fill, new_cache, truth
 from tests.qga.tolerances import VULKAN_ROUNDINGS, assert_close, assert_far
 
@@ -139,3 +141,13 @@ def test_vulkan_computes_what_the_cpu_computes(vulkan: jax.Device, random: np.ra
     for one, other in zip(there, here, strict=True):
         assert_close(one, other, depth=24, scale=4.0, roundings=VULKAN_ROUNDINGS)
     assert_far(there[0], run(drawn._replace(key=drawn.key[:, ::-1]))[0])
+
+
+def test_a_step_of_decoding_is_three_launches() -> None:
+    capabilities = machine("h100")
+    shapes = [jax.ShapeDtypeStruct(shape, jnp.float16) for shape in ((2, 1, 2, 64), (2, 4096, 2, 64))]
+    lengths = jax.ShapeDtypeStruct((2,), jnp.int32)
+    step = lower(lambda query, rows, lengths: attend(KVCache(rows, rows, lengths), query))
+    program = step(*shapes, lengths).program(capabilities)
+    # Rows of a query that fill a matrix up, a kernel for each part of the keys, and one that joins what they find.
+    assert len(program.kernels) == 3
