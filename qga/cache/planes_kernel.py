@@ -24,7 +24,7 @@ SKIP, HIGH, FINE, BOTH = 0, 1, 2, 3
 """What is read of a tile besides the high plane of its keys: nothing; that of its values; also the low plane of its
 keys; or all of it."""
 
-SUMMED = 16
+SUMMED = 8
 """Tiles that a program looks at to sum."""
 
 # Words that are loaded at once in sums and in scores.

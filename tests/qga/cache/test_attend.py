@@ -151,3 +151,23 @@ def test_a_step_of_decoding_is_three_launches() -> None:
     program = step(*shapes, lengths).program(capabilities)
     # Rows of a query that fill a matrix up, a kernel for each part of the keys, and one that joins what they find.
     assert len(program.kernels) == 3
+
+
+def test_parts_of_a_long_cache_are_joined(vulkan: Any, random: np.random.Generator) -> None:
+    capacity, lengths = 1100, np.array([1100, 700, 3, 0], np.int32)
+    rows = [random.normal(size=(4, capacity, 2, 8)).astype(np.float32) for _ in range(2)]
+    query = random.normal(size=(4, 1, 6, 8)).astype(np.float32)
+    # The second part of the first entry has a value that is no number; its other heads do not see it.
+    rows[1][0, 600, 1, 2] = np.nan
+
+    step = jax.jit(lambda keys, values, lengths, query: attend(KVCache(keys, values, lengths), query, return_lse=True))
+    out, log_sums = step(*(jax.device_put(each, vulkan) for each in (*rows, lengths, query)))
+    for entry, length in enumerate(lengths):
+        keys, values = (np.repeat(each[entry, :length].astype(float), 3, axis=1) for each in rows)
+        scores = np.einsum("hw,khw->hk", query[entry, 0].astype(float), keys) / 8**0.5
+        weights = np.exp(scores)
+        want = np.einsum("hk,khw->hw", weights, values) / np.maximum(weights.sum(axis=1), 1e-30)[:, None]
+        with np.errstate(divide="ignore"):
+            sums = np.log(weights.sum(axis=1))
+        assert_close(out[entry, 0], want, depth=int(length), scale=4.0, roundings=VULKAN_ROUNDINGS)
+        assert_close(log_sums[entry, 0], sums, depth=int(length), scale=8.0, roundings=VULKAN_ROUNDINGS)

@@ -83,7 +83,8 @@ def test_a_cache_of_8_bits_is_read_in_bands(is_paged: bool, dtype: Any, h100: Ca
         return attend(jax.tree.unflatten(structure, leaves), query)
 
     schedules = schedules_of(run, query, *leaves, capabilities=h100)
-    assert [schedule.mode for schedule in schedules] == [BANDS]
+    # The second kernel joins what parts of the keys came to.
+    assert [schedule.mode for schedule in schedules] == [BANDS, ""]
     for kernel in lower(run)(query, *leaves).program(h100).kernels:
         assert kernel.shared_bytes <= h100.max_shared_bytes
         if is_available():
