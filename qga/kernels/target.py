@@ -4,7 +4,7 @@
 
 The target is chosen when a program is lowered. ``jax.vmap`` moves no operand: it notes where each one has its axis of
 entries. On `vulkan` entries become programs of the kernels, axes in front. Elsewhere a loop cuts as many entries at a
-time out of the operands as it is told, and puts their results in place, axes of entries in front.
+time out of the operands as it is told, and puts their results in place.
 """
 
 from __future__ import annotations
@@ -110,13 +110,36 @@ def _map_in_front(call: _Call, *arrays: Array) -> list[Array]:
 
 
 def _loop_over(call: _Call) -> Callable[..., list[Array]]:
-    """Return the function of all entries that takes some at a time."""
+    """Return the function of all entries that takes some at a time.
+
+    Loops hold results with axes of entries where the first operand has them, as most callers want them in the end: the
+    last transposition and the caller's own cancel, and results are made once.
+    """
+    kept = tuple(_as_operands(call, number) for number in range(len(call.axes)))
     function, room, inner = partial(call.run, Target.LOOP), call.at_once, replace(call, axes=())
-    for entries in call.axes:
+    for entries in kept:
         inner = replace(inner, axes=(*inner.axes, entries))
         some = largest_divisor(max(1, entries.count), max(1, room))
         function, room = _some_at_a_time(function, entries, some, inner), room // max(1, entries.count)
-    return function
+    held, asked = _orders(replace(call, axes=kept)), _orders(call)
+    orders = [list(map(one.index, other)) for one, other in zip(held, asked, strict=True)]
+    return lambda *arrays: [jnp.transpose(each, order) for each, order in zip(function(*arrays), orders, strict=True)]
+
+
+def _as_operands(call: _Call, number: int) -> _Entries:
+    """Return one axis of entries, in results where the first operand that has it does."""
+    entries = call.axes[number]
+    place = next(axis for axis in entries.operands if axis is not None)
+    return replace(entries, results=tuple(min(place, len(each.shape) + number) for each in call.results))
+
+
+def _orders(call: _Call) -> list[list[tuple[str, int]]]:
+    """Name the axes of each result in their order: its own, and those of entries."""
+    orders = [[("own", axis) for axis in range(len(each.shape))] for each in call.results]
+    for number, entries in enumerate(call.axes):
+        for order, at in zip(orders, entries.results, strict=True):
+            order.insert(at, ("entries", number))
+    return orders
 
 
 def _some_at_a_time(

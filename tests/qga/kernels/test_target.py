@@ -130,9 +130,11 @@ def temporaries(function: Any, rows: int) -> int:
 
 @pytest.mark.usefixtures("optimised")
 def test_a_long_attention_takes_little_memory() -> None:
-    # The results once more, heads in front, and tables and rows of one head.
-    results = 4 * 8192 * 8 * 64
-    assert temporaries(qga.attention, 8192) <= results + (10 << 20)
+    # Tables and rows of one head: the loop over heads writes into the results themselves, however they lie.
+    assert temporaries(qga.attention, 8192) <= 18 << 20
+    heads_first = jax.vmap(qga.attention, (1, 1, 1), 1)
+    arrays = [jax.ShapeDtypeStruct((1, 8, 8192, 1, 64), jnp.float32)] * 3
+    assert jax.jit(heads_first).lower(*arrays).compile().memory_analysis().temp_size_in_bytes <= MEMORY
     assert temporaries(jax.nn.dot_product_attention, 8192) > 50 * MEMORY
 
 
