@@ -14,6 +14,8 @@ from .call import Block, Kernel, Place, Promise
 
 # Subgroups of a program: a row that few invocations share is summed in few exchanges.
 _SUBGROUPS = 4
+# Bytes that one load brings.
+_LINES = 16, 8
 
 
 def summary_kernel(
@@ -64,29 +66,39 @@ def ball_kernel(rows: Float[Array, "rows width"], tile: int, dtype: jnp.dtype) -
     )
 
 
-def around_kernel(rows: Float[Array, "batch rows heads width"], tile: int, dtype: jnp.dtype) -> Kernel:
+def line_of(rows: Float[Array, "*batch width"]) -> int:
+    """Return into how many elements at a time the width is cut, so that one load brings them; all where none fit."""
+    width, size = rows.shape[-1], rows.dtype.itemsize
+    return next((each // size for each in _LINES if width * size % each == 0), max(1, width))
+
+
+def around_kernel(rows: Float[Array, "batch rows heads lines line"], tile: int, dtype: jnp.dtype) -> Kernel:
     """Return the kernel that finds where the rows of the tiles of all heads lie.
 
     Its results have axes [batch, heads, tiles]: centres, their lengths, sums of squares, radii, the largest lengths.
 
     Args:
-        rows: vectors; those of the last tile may be fewer.
+        rows: vectors, in lines that a load can bring; those of the last tile may be fewer.
         tile: rows of a tile.
         dtype: of the results.
     """
-    batch, count, heads, width = rows.shape
+    batch, count, heads, *width = rows.shape
     tiles = max(1, -(-count // tile))
-    columns = (width, 1, 1, 1, 1)
+    columns = (tuple(width), (1,), (1,), (1,), (1,))
     front = batch, heads, tiles
     return Kernel(
         partial(_go_around, rows=count, tile=tile),
         front,
-        [Block((None, tile, None, width), lambda entry, head, i: (entry, i, head, 0))],
-        [Block((None, None, None, size), lambda entry, head, i: (entry, head, i, 0)) for size in columns],
-        [jax.ShapeDtypeStruct((*front, size), dtype) for size in columns],
+        [Block((None, tile, None, *width), lambda entry, head, i: (entry, i, head, 0, 0))],
+        [Block((None, None, None, *sizes), partial(_at_tile, len(sizes))) for sizes in columns],
+        [jax.ShapeDtypeStruct((*front, *sizes), dtype) for sizes in columns],
         "around",
         Promise(subgroups=_SUBGROUPS),
     )
+
+
+def _at_tile(axes: int, *place: int | Array) -> tuple[int | Array, ...]:
+    return (*place, *(0,) * axes)
 
 
 def _summarize(place: Place, *refs: Any) -> None:
@@ -121,13 +133,13 @@ def _go_around(place: Place, *refs: Any, rows: int, tile: int) -> None:
     dtype = center_ref.dtype
     held, count, exists = rows_ref[...].astype(dtype), jnp.asarray(tile, dtype), None
     if rows % tile:
-        exists = place[2] * tile + lax.broadcasted_iota(jnp.int32, (tile, 1), 0) < rows
+        exists = place[2] * tile + lax.broadcasted_iota(jnp.int32, (tile, 1, 1), 0) < rows
         held = jnp.where(exists, held, 0)
         count = jnp.clip(rows - place[2] * tile, 1, tile).astype(dtype)
-    squares = jnp.sum(jnp.square(held), axis=1)
+    squares = jnp.sum(jnp.square(held), axis=(1, 2))
     center = jnp.sum(held, axis=0) / count
-    away = held - center[None, :]
-    away = jnp.sum(jnp.square(away if exists is None else jnp.where(exists, away, 0)), axis=1)
+    away = held - center[None]
+    away = jnp.sum(jnp.square(away if exists is None else jnp.where(exists, away, 0)), axis=(1, 2))
     center_ref[...] = center
     for ref, found in (
         (norm_ref, jnp.sqrt(jnp.sum(jnp.square(center)))), (square_sum, jnp.sum(squares)),

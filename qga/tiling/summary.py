@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float
 
 from ..errors import ShapeError, describe, refuse
 from ..kernels.call import call_pallas, launch
-from ..kernels.summary import around_kernel, ball_kernel, summary_kernel
+from ..kernels.summary import around_kernel, ball_kernel, line_of, summary_kernel
 from .state import accumulator_dtype
 
 
@@ -159,8 +159,9 @@ def surround_heads(rows: Float[Array, "batch rows heads width"], tile: int) -> A
     members = jnp.clip(count - jnp.arange(tiles) * tile, 0, tile).astype(dtype)
 
     def compiled(rows: Array) -> tuple[Array, ...]:
-        center, *numbers = call_pallas(around_kernel(rows, tile, dtype), rows)
-        return center, *(each[..., 0] for each in numbers)
+        lines = rows.reshape(*rows.shape[:3], -1, line_of(rows))
+        center, *numbers = call_pallas(around_kernel(lines, tile, dtype), lines)
+        return center.reshape(*center.shape[:3], rows.shape[3]), *(each[..., 0] for each in numbers)
 
     def executed(rows: Array) -> tuple[Array, ...]:
         return tuple(around(jax.vmap(jax.vmap(partial(surround, tile=tile), 1))(rows))[1:])

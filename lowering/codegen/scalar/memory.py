@@ -45,16 +45,23 @@ def load_run(b: Builder, buffer: Buffer, first: Value, count: int, dtype: str) -
     result: list[Value] = []
     for start in range(0, count, group):
         place = first + start if start else first
-        if dtype == "bf16":
+        if dtype == "bf16" or group > _COMPONENTS:
             loaded = buffer.load_words(b.divide_exactly(place, group), group // 2)
             words = [loaded] if group == 2 else [loaded[i] for i in range(group // 2)]
-            result += [half for word in words for half in (b.unpack_bf16(word), b.unpack_upper_bf16(word))]
+            result += [half for word in words for half in _halves(b, word, dtype)]
             continue
         vector = buffer.load(place, group)
         if dtype == "f16":
             vector = b.convert(vector, "f32")
         result += [vector[i] for i in range(group)]
     return result
+
+
+def _halves(b: Builder, word: Value, dtype: str) -> tuple[Value, Value]:
+    if dtype == "bf16":
+        return b.unpack_bf16(word), b.unpack_upper_bf16(word)
+    pair = b.convert(b.bitcast(word, ("f16", 2)), "f32")
+    return pair[0], pair[1]
 
 
 def store_run(b: Builder, buffer: Buffer, first: Value, elements: Sequence[Scalar], dtype: str) -> None:
@@ -64,13 +71,19 @@ def store_run(b: Builder, buffer: Buffer, first: Value, elements: Sequence[Scala
     for start in range(0, len(registers), group):
         place = first + start if start else first
         some = registers[start : start + group]
-        if dtype == "bf16":
-            words = [b.join_bf16(*some[i : i + 2]) for i in range(0, group, 2)]
+        if dtype == "bf16" or group > _COMPONENTS:
+            words = [_join(b, *some[i : i + 2], dtype) for i in range(0, group, 2)]
             buffer.store_words(b.divide_exactly(place, group), words[0] if len(words) == 1 else b.vector(words))
         else:
             buffer.store(place, b.vector(some))
 
 
+def _join(b: Builder, low: Value, high: Value, dtype: str) -> Value:
+    if dtype == "bf16":
+        return b.join_bf16(low, high)
+    return b.bitcast(b.convert(b.vector([low, high]), "f16"), "u32")
+
+
 def _group(dtype: str, count: int) -> int:
-    """Return how many elements one access moves; bf16 goes in words of two."""
-    return min(count, _WIDEST // dtypes.itemsize(dtype), 2 * _COMPONENTS if dtype == "bf16" else _COMPONENTS)
+    """Return how many elements one access moves; eight halves, and any of bf16, go in words of two."""
+    return min(count, _WIDEST // dtypes.itemsize(dtype), 2 * _COMPONENTS if dtype in ("f16", "bf16") else _COMPONENTS)

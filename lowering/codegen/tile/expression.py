@@ -17,7 +17,7 @@ from .. import scalar
 from ..expression import Expression, Scalar, parts
 from ..index import Index
 from .blocks import Block
-from .layout import ALL, COLUMNS, INSIDE, ROWS, Layout
+from .layout import ALL, COLUMNS, INSIDE, ROWS, Layout, is_line
 from .roles import Roles
 
 # Elements of a tile that an invocation holds at most: each is written out, and drivers take more than linear time.
@@ -211,9 +211,8 @@ class TileExpression(Expression):
 
     def read(self, array: Array, value: Value, index: Index) -> Scalar:
         """Read an element; beyond the true extents, where a block is cut off, anything will do: it is zero."""
-        words = self._words_of_line(array, value)
-        if words and (known := self.dims(index)[-1].constant) is not None:
-            return self._read_line(array, value, index, words)[int(known)]
+        if self._has_lines(array, value) and (known := self.dims(index)[-1].constant) is not None:
+            return self._read_line(array, value, index)[int(known)]
         place, inside = self.memory_place(array, value.shape, index)
 
         def load() -> Scalar:
@@ -223,20 +222,18 @@ class TileExpression(Expression):
             return load()
         return self.choose(inside, load, lambda: scalar.constant(self.builder, value.dtype, 0), value.dtype)
 
-    def _words_of_line(self, array: Array, value: Value) -> int:
-        """Return the words of a line along the last axis of an array if one load can bring it, else 0."""
+    def _has_lines(self, array: Array, value: Value) -> bool:
+        """Tell whether one load brings a line along the last axis of an array."""
         is_read_only = self.roles.memory.arrays[value] not in self.roles.memory.written
-        fits = is_read_only and array.shape == value.shape and value.dtype in ("f32", "i32", "u32")
-        return value.shape[-1] if fits and value.shape and value.shape[-1] in (2, 4) else 0
+        return is_read_only and array.shape == value.shape and is_line(value)
 
-    def _read_line(self, array: Array, value: Value, index: Index, words: int) -> list[Register]:
-        """Read a line along the last axis of an array at once: who wants one word of it mostly wants all."""
-        before = self.dims(index)[:-1]
+    def _read_line(self, array: Array, value: Value, index: Index) -> list[Register]:
+        """Read a line along the last axis of an array at once: who wants one element of it mostly wants all."""
+        before, count = self.dims(index)[:-1], value.shape[-1]
 
         def load() -> list[Register]:
-            line = self.flatten(before, array.shape[:-1])
-            loaded = array.buffer.load_words(line, words)
-            return [self.builder.bitcast(loaded[place], value.dtype) for place in range(words)]
+            first = self.flatten(before, array.shape[:-1]) * self.number(count)
+            return scalar.load_run(self.builder, array.buffer, first, count, value.dtype)
 
         return self.remember(("line", value, *(place.id for place in before)), load)
 

@@ -3,7 +3,8 @@
 The invocations of a workgroup form a rectangle of `rows` x `columns`; consecutive ones are consecutive columns, and a
 row of the rectangle lies in one subgroup. Values that are computed together share positions: their axes fall into
 classes, and a class follows the rectangle's rows, its columns, all invocations, or stays inside each invocation. Along
-an axis of the rectangle with t invocations, the one at place c holds elements c, c + t, c + 2t, ...
+an axis of the rectangle with t invocations, the one at place c holds elements c, c + t, c + 2t, ... A last axis of an array
+that is as long as one load stays inside: lines of 8 or 16 bytes.
 
     scores[64, 32]    axis 0 -> rows, axis 1 -> columns
     maximum[64]       axis 0 -> rows: the same in all columns
@@ -13,9 +14,11 @@ an axis of the rectangle with t invocations, the one at place c holds elements c
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from math import prod
 
+from ... import dtypes
 from ...errors import UnsupportedError, message
 from ...graph import Value
 from .blocks import Block, Memory, Step
@@ -116,9 +119,25 @@ def infer(cell: Block, memory: Memory, threads: int, subgroup: int) -> Layout:
             joined.add((step.inputs[0], step.outputs[0]))
     numbers: dict[Axis, int] = {}
     named = {axis: numbers.setdefault(classes.find(axis), len(numbers)) for value in tiles for axis in _axes(value)}
-    follows = _assign(tiles, named)
-    columns = _columns(tiles, named, follows, threads, subgroup)
+    lines = {named[value, len(value.shape) - 1] for value in _lines(cell, memory)}
+    follows = _assign(tiles, named, lines)
+    columns = _columns(tiles, named, follows, lines, threads, subgroup)
     return Layout(threads // columns, columns, named, follows, frozenset(joined))
+
+
+def is_line(value: Value) -> bool:
+    """Tell whether the last axis of an array is as long as one load: 8 or 16 bytes."""
+    is_short = value.dtype in ("f32", "i32", "u32", "f16", "bf16") and bool(value.shape)
+    return is_short and value.shape[-1] * dtypes.itemsize(value.dtype) in (8, 16)
+
+
+def _lines(cell: Block, memory: Memory) -> Iterable[Value]:
+    """Yield the tiles that are windows of an array in whole lines."""
+    for step, _ in cell.walk():
+        if step.op == "dynamic_slice" and step.inputs[0] in memory.arrays:
+            array, window = step.inputs[0], step.outputs[0]
+            if is_line(array) and window.shape[-1] == array.shape[-1]:
+                yield window
 
 
 def _values(cell: Block) -> Iterable[Value]:
@@ -199,7 +218,7 @@ def _renamed(step: Step) -> list[tuple[Axis, Axis]] | None:
     return [((operand, a), (result, b)) for a, b in zip(_wide(operand), _wide(result), strict=True)]
 
 
-def _assign(tiles: list[Value], classes: Mapping[Axis, int]) -> dict[int, str]:
+def _assign(tiles: list[Value], classes: Mapping[Axis, int], inside: Collection[int]) -> dict[int, str]:
     """Give each class what it follows: the largest tiles choose first, their last axis takes the columns."""
     together: dict[int, set[int]] = defaultdict(set)
     rows_of: list[list[int]] = []
@@ -208,7 +227,7 @@ def _assign(tiles: list[Value], classes: Mapping[Axis, int]) -> dict[int, str]:
         rows_of.append(own)
         for each in own:
             together[each].update(own)
-    follows: dict[int, str] = {}
+    follows = dict.fromkeys(inside, INSIDE)
     for own in rows_of:
         for each in reversed(own):
             if each in follows:
@@ -223,20 +242,29 @@ def _assign(tiles: list[Value], classes: Mapping[Axis, int]) -> dict[int, str]:
 
 
 def _columns(
-    tiles: list[Value], classes: Mapping[Axis, int], follows: Mapping[int, str], threads: int, subgroup: int
+    tiles: list[Value],
+    classes: Mapping[Axis, int],
+    follows: Mapping[int, str],
+    lines: Collection[int],
+    threads: int,
+    subgroup: int,
 ) -> int:
-    """Return how many columns the rectangle has: each invocation's share of the largest tile is nearly square."""
+    """Return how many columns the rectangle has: each invocation's share of the largest tile is nearly square.
+
+    A line of an array is as wide as it is long.
+    """
     best = max((v for v in tiles if len(_wide(v)) > 1), key=lambda value: value.size, default=None)
     if best is None:
         return min(subgroup, threads)
     extents = {follows[classes[best, axis]]: best.shape[axis] for axis in _wide(best)}
     high, wide = extents.get(ROWS, 1), extents.get(COLUMNS, 1)
+    line = prod(best.shape[axis] for axis in _wide(best) if classes[best, axis] in lines)
     choices = [
         1 << power for power in range(min(subgroup, threads).bit_length()) if 1 << power <= min(subgroup, threads)
     ]
 
     def share(columns: int) -> tuple[int, int]:
         down, across = -(-high // (threads // columns)), -(-wide // columns)
-        return (down * across, abs(down - across))
+        return (down * across, abs(down - across * line))
 
     return min(choices, key=share)
