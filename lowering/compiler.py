@@ -15,6 +15,7 @@ from .passes.fold_tiles import fold_tiles
 from .passes.fuse import fuse
 from .passes.normalise import normalise
 from .passes.read_transposed import read_transposed
+from .passes.repeat import repeat_results
 from .passes.simplify import simplify
 from .passes.split_dot import split_dot
 from .passes.split_loops import split_loops
@@ -64,7 +65,7 @@ def optimise(graph: Graph, capabilities: Capabilities) -> Graph:
     read = read_transposed(drop_unit_axes(clean(graph)), keeps_bands)
     cleaned = require_features(fold_tiles(read, keeps_bands), capabilities)
     cut = split_reduce(split_loops(split_dot(turn_dot(cleaned), capabilities), capabilities), capabilities)
-    return verify(fuse(cut))
+    return verify(repeat_results(fuse(cut)))
 
 
 def clean(graph: Graph) -> Graph:

@@ -88,6 +88,10 @@ class Graph:
         """Map each result to the node that makes it."""
         return {value: node for node in self.nodes for value in node.outputs}
 
+    def free_id(self) -> int:
+        """Return the first number that no value of the graph or any later one has."""
+        return 1 + max((v.id for v in (*self.inputs, *(v for n in self.nodes for v in n.outputs))), default=-1)
+
     def users(self) -> dict[Value, list[Node]]:
         """Map each value to the nodes that read it, in order, each node once for each use."""
         result: dict[Value, list[Node]] = {}

@@ -50,6 +50,7 @@ def fuse(graph: Graph) -> Graph:
             clusters.add(_cluster_of(node, clusters.inlined))
     merge.vertical(clusters)
     merge.horizontal(clusters)
+    merge.side_by_side(clusters)
     # Last, since it trades what kernels store against what they compute: both must be known.
     recompute(clusters)
     nodes = [_build(clusters, cluster) for cluster in clusters.ordered()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from math import prod
 
 from ..graph import Node, Value
 from .axes import Axes
@@ -15,6 +16,9 @@ MOST_ROOTS = 48
 # a device, or rows short enough for that not to matter.
 ENOUGH_ROWS = 256
 SHORT_ROW = 16384
+
+# Elements of a space, and of all that is read over it, up to which a launch costs more than the kernel's work.
+SMALL = 1 << 20
 
 # Cost of an epilogue that a matrix product takes in: its code is repeated for each of the many elements of a lane.
 EPILOGUE_COST = 12
@@ -42,6 +46,22 @@ def horizontal(clusters: Clusters) -> None:
                 if value.size > 1:
                     readers.setdefault(value, []).append(cluster.id)
     for ids in readers.values():
+        for second in ids[1:]:
+            _join_siblings(clusters, ids, second)
+
+
+def side_by_side(clusters: Clusters) -> None:
+    """Merge small clusters over the same space that make results of the program alone, whatever they read.
+
+    Nothing waits for what nobody reads, so the one that is made last may make them all.
+    """
+    found: dict[tuple[int, ...], list[int]] = {}
+    for cluster in clusters.items.values():
+        if cluster.kind == "map" and not any(clusters.readers(v, cluster) for n in cluster.roots for v in n.outputs):
+            sizes = (prod(cluster.domain), *(value.size for value in clusters.memory_reads(cluster)))
+            if max(sizes) <= SMALL:
+                found.setdefault(cluster.domain, []).append(cluster.id)
+    for ids in found.values():
         for second in ids[1:]:
             _join_siblings(clusters, ids, second)
 

@@ -36,7 +36,7 @@ def read_transposed(graph: Graph, allows: Allows = lambda before, after: True) -
     for node in [each for each in reversed(nodes) if each.op == "tile"]:
         for result in range(len(node.outputs)):
             users = [] if node.outputs[result] in graph.outputs else graph.users().get(node.outputs[result], [])
-            written = _write_one(node, result, users[0], _free_in(graph)) if len(users) == 1 else None
+            written = _write_one(node, result, users[0], graph.free_id()) if len(users) == 1 else None
             if written is not None and allows(node, written):
                 graph, node = _written(graph, node, written, result, users[0])
     return drop_dead(graph)
@@ -69,7 +69,7 @@ def _read_one(node: Node, operand: int, producer: Node | None) -> Node | None:
     if not all(_moves_ones(each, inner, permutation) for each in readers):
         return None
     source = producer.inputs[0]
-    free = 1 + max(value.id for value in (*cell.inputs, *(out for each in cell.nodes for out in each.outputs)))
+    free = cell.free_id()
     plain = Value(free, inner.dtype, source.shape)
     nodes: list[Node] = []
     for each in cell.nodes:
@@ -102,10 +102,6 @@ def _read_plainly(reader: Node, plain: Value, permutation: Sequence[int], number
     return [cut, Node("reshape", (window,), reader.outputs, {}, where=reader.where)]
 
 
-def _free_in(graph: Graph) -> int:
-    return 1 + max(value.id for value in (*graph.inputs, *(out for node in graph.nodes for out in node.outputs)))
-
-
 def _write_one(node: Node, result: int, reader: Node, number: int) -> Node | None:
     """Return the kernel writing the transpose of a result; None where it cannot.
 
@@ -117,7 +113,7 @@ def _write_one(node: Node, result: int, reader: Node, number: int) -> Node | Non
         return None
     cell, back = node.attributes["cell"], _inverse(permutation)
     content, update, *starts = writer.inputs
-    free, shape = _free_in(cell), reader.output.shape
+    free, shape = cell.free_id(), reader.output.shape
     contents, state = (Value(free + place, content.dtype, shape) for place in (0, 1))
     turned = Value(free + 2, update.dtype, tuple(update.shape[axis] for axis in permutation))
     nodes: list[Node] = []

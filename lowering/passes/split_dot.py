@@ -32,7 +32,7 @@ def split_dot(graph: Graph, capabilities: Capabilities) -> Graph:
     """Return the graph with deep products split; CPU drivers have too few cores to gain from it."""
     if capabilities.is_cpu:
         return graph
-    fresh = 1 + max((v.id for v in (*graph.inputs, *(v for n in graph.nodes for v in n.outputs))), default=0)
+    fresh = graph.free_id()
     nodes: list[Node] = []
     for node in graph.nodes:
         if node.op in ("while", "case"):

@@ -36,7 +36,7 @@ LONGEST_CPU_PART = {True: 1 << 18, False: 1 << 15}
 
 def split_reduce(graph: Graph, capabilities: Capabilities) -> Graph:
     """Return the graph with long reductions in two stages; regions of loops and branches as well."""
-    fresh = 1 + max((v.id for v in (*graph.inputs, *(v for n in graph.nodes for v in n.outputs))), default=0)
+    fresh = graph.free_id()
     number = itertools.count(fresh)
     nodes: list[Node] = []
     for node in graph.nodes:

@@ -20,7 +20,7 @@ from .dead import drop_dead
 def drop_unit_axes(graph: Graph) -> Graph:
     """Return the graph with reshapes and transposes between a kernel and its neighbours in this order, everywhere."""
     producers, users = graph.producers(), graph.users()
-    free = 1 + max((value.id for value in (*graph.inputs, *producers)), default=0)
+    free = graph.free_id()
     nodes: list[Node] = []
     for node in graph.nodes:
         before = producers.get(node.inputs[0]) if len(node.inputs) == 1 else None

@@ -3,8 +3,8 @@
 The invocations of a workgroup form a rectangle of `rows` x `columns`; consecutive ones are consecutive columns, and a
 row of the rectangle lies in one subgroup. Values that are computed together share positions: their axes fall into
 classes, and a class follows the rectangle's rows, its columns, all invocations, or stays inside each invocation. Along
-an axis of the rectangle with t invocations, the one at place c holds elements c, c + t, c + 2t, ... A last axis of an array
-that is as long as one load stays inside: lines of 8 or 16 bytes.
+an axis of the rectangle with t invocations, the one at place c holds elements c, c + t, c + 2t, ... A last
+axis of an array that is as long as one load stays inside: lines of 8 or 16 bytes.
 
     scores[64, 32]    axis 0 -> rows, axis 1 -> columns
     maximum[64]       axis 0 -> rows: the same in all columns

@@ -51,19 +51,15 @@ def _is_short(rewriter: Rewriter, node: Node, position: int) -> bool:
 
 def _with_narrow_input(graph: Graph, position: int) -> Graph:
     wide = graph.inputs[position]
-    narrow = Value(_fresh(graph), "i32", ())
+    narrow = Value(graph.free_id(), "i32", ())
     inputs = (*graph.inputs[:position], narrow, *graph.inputs[position + 1 :])
     return replace(graph, inputs=inputs, nodes=(Node("convert", (narrow,), (wide,)), *graph.nodes))
 
 
 def _with_narrow_output(graph: Graph, position: int) -> Graph:
-    narrow = Value(_fresh(graph), "i32", ())
+    narrow = Value(graph.free_id(), "i32", ())
     outputs = (*graph.outputs[:position], narrow, *graph.outputs[position + 1 :])
     return replace(graph, nodes=(*graph.nodes, Node("convert", (graph.outputs[position],), (narrow,))), outputs=outputs)
-
-
-def _fresh(graph: Graph) -> int:
-    return 1 + max(value.id for value in (*graph.inputs, *(each for node in graph.nodes for each in node.outputs)))
 
 
 def narrow_arithmetic(rewriter: Rewriter, node: Node) -> tuple[Value, ...] | None:

@@ -13,7 +13,7 @@ from jax import lax
 
 from lowering.compiler import clean
 from lowering.passes.fuse import fuse
-from lowering.passes.merge import ENOUGH_ROWS, MOST_ROOTS, SHORT_ROW
+from lowering.passes.merge import ENOUGH_ROWS, MOST_ROOTS, SHORT_ROW, SMALL
 
 from ..programs import graph_of
 
@@ -103,3 +103,19 @@ def test_a_user_rule_takes_producers_in_and_nothing_along() -> None:
         return jnp.sqrt(a * a + b * b)
 
     assert kinds(lambda x: lax.reduce(jnp.abs(x), np.float32(0), norm, (1,)) * 2, (8, 6)) == ["serial", "map"]
+
+
+def test_small_results_over_one_space_whatever_they_read() -> None:
+    def apart(x: Any, y: Any) -> Any:
+        return jnp.tan(x), jnp.sin(y)
+
+    assert kinds(apart, (8, 6), (8, 6)) == ["map"]
+    assert kinds(apart, (8, 6), (6, 8)) == ["map", "map"]
+    assert kinds(apart, (SMALL + 1,), (SMALL + 1,)) == ["map", "map"]
+
+
+def test_small_arrays_that_others_wait_for_are_made_alone() -> None:
+    def waited_for(x: Any, y: Any) -> Any:
+        return jnp.tan(x) @ jnp.tan(x), jnp.sin(y)
+
+    assert sorted(kinds(waited_for, (8, 8), (8, 8))) == ["dot", "map", "map"]
