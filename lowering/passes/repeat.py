@@ -43,7 +43,8 @@ def _repeat(node: Node, more: dict[Value, list[Value]]) -> Node:
     number = body.free_id()
     same = [replace(body.outputs[place], id=number + count) for count, place in enumerate(places)]
     copies = [Node("reshape", (body.outputs[place],), (copy,)) for place, copy in zip(places, same, strict=True)]
-    attributes = node.attributes | {
+    attributes = {
+        **node.attributes,
         "body": replace(body, nodes=(*body.nodes, *copies), outputs=(*body.outputs, *same)),
         "output_axes": (*axes, *(axes[place] for place in places)),
     }

@@ -7,7 +7,6 @@ from functools import partial
 from typing import NamedTuple
 
 import jax.numpy as jnp
-from jax import lax
 from jax.scipy.special import logsumexp
 from jaxtyping import Array, Float
 
@@ -156,13 +155,7 @@ def _values(bounds: PairBounds, keys: int) -> tuple[Array, ...]:
     held = bounds.values
     # Any point does. The mean of the first tile is there already.
     distance = jnp.sqrt(jnp.sum(jnp.square(held.center - held.center[:, :, :1]), axis=3))
-    starts = (-jnp.inf, -jnp.inf, 0.0)
-    # Tiles are gone through once.
-    away, longest, squares = lax.reduce(
-        (distance + held.radius, held.longest, held.square_sum),
-        tuple(jnp.asarray(start, distance.dtype) for start in starts),
-        lambda one, other: (jnp.maximum(one[0], other[0]), jnp.maximum(one[1], other[1]), one[2] + other[2]),
-        (2,),
-    )
+    # Both at once.
+    away, longest = jnp.max(jnp.stack([distance + held.radius, held.longest]), axis=3)
     rounding = jnp.finfo(longest.dtype).eps * (held.center.shape[3] + 8) * longest
-    return away + rounding, longest, jnp.sqrt(squares / max(keys, 1))
+    return away + rounding, longest, jnp.sqrt(jnp.sum(held.square_sum, axis=2) / max(keys, 1))
