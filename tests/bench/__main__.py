@@ -42,7 +42,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--sweep", default="", metavar="NAMES", help="matrix products to time under many schedules")
     parser.add_argument("--seconds", type=float, help="time for each measurement (default: 0.4, quick 0.1)")
     parser.add_argument("--seed", type=int, help="of the inputs (default: another one each run)")
-    parser.add_argument("--record", action="store_true", help="also write tests/bench/records/<device>-<date>.json")
+    parser.add_argument("--record", action="store_true", help="also keep the record in tests/bench/records")
     parser.add_argument("--label", default="", help="words for the record's head")
     return parser.parse_args(arguments)
 
@@ -134,7 +134,7 @@ def _finish(record: dict[str, Any], options: argparse.Namespace) -> None:
     _save(record, options.out / "record.json", options.quick)
     if options.record:
         RECORDS.mkdir(exist_ok=True)
-        _save(record, RECORDS / record_name(record), options.quick)
+        _save(record, RECORDS / record_name(record, _names(options.only)), options.quick)
     print("\n".join(["", *table(record)]))
 
 

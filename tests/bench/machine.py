@@ -9,6 +9,7 @@ import os
 import platform
 import re
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 from .derive import Record
@@ -70,7 +71,7 @@ def _processor() -> str:
     return names[0] if names else platform.machine()
 
 
-def record_name(record: Record) -> str:
-    """Return the file name of a record: device, date, and whether it is a quick one."""
+def record_name(record: Record, names: Sequence[str] = ()) -> str:
+    """Return the file name of a record: the cases it is limited to, device, date, and whether it is a quick one."""
     slug = re.sub(r"[^a-z0-9]+", "-", record["device"]["name"].lower()).strip("-")[:40].strip("-")
-    return f"{slug}-{record['date'][:10]}{'-quick' if record['quick'] else ''}.json"
+    return "-".join([*sorted(set(names)), slug, record["date"][:10], *(["quick"] if record["quick"] else [])]) + ".json"

@@ -297,6 +297,11 @@ def test_record_is_named_by_device_and_day() -> None:
     assert record_name(record_of("NVIDIA H100 80GB HBM3")) == "nvidia-h100-80gb-hbm3-2026-01-02.json"
 
 
+def test_record_of_some_cases_leaves_the_whole_one() -> None:
+    record = record_of("NVIDIA H100 80GB HBM3")
+    assert record_name(record, ["train_bf16", "matmul"]) == "matmul-train_bf16-nvidia-h100-80gb-hbm3-2026-01-02.json"
+
+
 def test_source_has_a_digest() -> None:
     assert len(source_digest()) == 64
 
