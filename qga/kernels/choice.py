@@ -11,10 +11,10 @@ from jax import lax
 from jaxtyping import Array, Bool, Float
 
 from .call import Kernel, Place
-from .visits import lines_of, list_blocks, list_results, programs_of, write_lists
+from .visits import ALONE, lines_of, list_blocks, list_results, programs_of, write_lists
 
-# Halvings of the interval in which a threshold lies; it is log tiles long.
-_HALVINGS = 20
+# Halvings of the interval in which a threshold lies: it is log tiles long, and a thousandth of a nat is near enough.
+_HALVINGS = 12
 
 
 def choice_kernel(
@@ -43,6 +43,7 @@ def choice_kernel(
         [lines_of(rows, others), *list_blocks(rows, others)],
         [jax.ShapeDtypeStruct((rows, others), jnp.bool_), *list_results(rows, others)],
         "choice",
+        ALONE,
     )
 
 

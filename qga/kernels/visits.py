@@ -13,13 +13,16 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Int
 
-from .call import Block, Kernel, Place, launch
+from .call import Block, Kernel, Place, Promise, launch
 
 FEW = 256
 """Lists of up to so many tiles are made by programs that hold them in registers; sums make longer ones."""
 
-# Lists that one program makes: a few invocations have a line, and exchange what they found without a barrier.
-_LINES = 16
+# Lists that one program makes: a program takes as many rounds as the longest of them.
+_LINES = 2
+
+ALONE = Promise(subgroups=1)
+"""Programs of lists are one subgroup: its invocations exchange what they found without a barrier."""
 
 
 class Listed(NamedTuple):
@@ -72,7 +75,7 @@ def list_some(
     rows, others = visited.shape
     blocks = [lines_of(rows, size) for size in (others, others, 1)]
     kernel = Kernel(
-        _list_lines, (programs_of(rows),), blocks, list_blocks(rows, others), list_results(rows, others), "list"
+        _list_lines, (programs_of(rows),), blocks, list_blocks(rows, others), list_results(rows, others), "list", ALONE
     )
     return unpack(launch(kernel, visited, is_open, looks[:, None]))
 
@@ -148,17 +151,20 @@ def _longest_run(opened: Bool[Array, "lines others"], columns: Array) -> tuple[A
     """Return where the longest run of each line starts and stops, the last of equal ones; zeros where there is none."""
     lines, count = opened.shape
 
-    def look(_: Array, held: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        seen, start, stop = held
+    def next_run(seen: Array) -> tuple[Array, Array]:
         first = jnp.min(jnp.where(opened & (columns >= seen[:, None]), columns, count), axis=1)
+        return first, jnp.min(first)
+
+    def look(held: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
+        first, start, stop, _ = held
         end = jnp.min(jnp.where(~opened & (columns >= first[:, None]), columns, count), axis=1)
         is_longer = (end > first) & (end - first >= stop - start)
-        return end, jnp.where(is_longer, first, start), jnp.where(is_longer, end, stop)
+        first_next, least = next_run(end)
+        return first_next, jnp.where(is_longer, first, start), jnp.where(is_longer, end, stop), least
 
-    # Each run has a tile, and one that is not in it stands between two.
-    open_tiles = jnp.sum(jnp.where(opened, 1, 0), axis=1)
-    runs = jnp.max(jnp.minimum(open_tiles, count + 1 - open_tiles))
-    _, start, stop = lax.fori_loop(0, runs, look, (jnp.zeros((lines,), jnp.int32),) * 3)
+    nothing = jnp.zeros((lines,), jnp.int32)
+    first, least = next_run(nothing)
+    _, start, stop, _ = lax.while_loop(lambda held: held[3] < count, look, (first, nothing, nothing, least))
     return start, stop
 
 
