@@ -35,8 +35,9 @@ class CompilerParams:
             lost if they do not, since NaN reaches every result on another way, and is faster.
         driver_exp: whether an exponential of f32 may be the driver's own, off by up to 3 + 2 |x| units in the last
             place, as fits what is rounded to 16 bits, and is faster. By default it may not.
-        last_first: whether the last positions of the grid are started first, as fits programs that take longer the
-            later they stand: what is started last is what all wait for.
+        last_first: how many places along the other axes of the grid are started together, those that are last along
+            its last axis first, as fits programs that take longer the later they stand there: what is started last is
+            what all wait for. By default, and with 0, they are started in order.
 
     Example:
         >>> CompilerParams(dimension_semantics=("parallel", "arbitrary"), threads=128)
@@ -53,7 +54,7 @@ class CompilerParams:
     band: int | None = None
     nan_in_extrema: bool | None = None
     driver_exp: bool | None = None
-    last_first: bool | None = None
+    last_first: int | None = None
 
     def options(self) -> dict[str, int]:
         """Return what is said about code, as integers."""

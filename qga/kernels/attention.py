@@ -42,11 +42,25 @@ _BAND, _SHORT = 32, 64
 _LED_ROWS = 64
 # Keys that a program of a split kernel looks at, at least.
 _PART = 256
+# Bytes of keys and values that programs read which are started together: a part of what a large GPU keeps near.
+_NEAR = 1 << 25
 
 
 def promise_of(problem: Problem) -> Promise:
     """Say what a compiler may rely on: weights that are rounded to 16 bits need no exponential of 24."""
     return Promise(driver_exp=problem.dtype.itemsize == 2)
+
+
+def together_of(plan: TilePlan, problem: Problem) -> int:
+    """Return of how many heads programs are started together, the last first; 0 where all take as long.
+
+    Their keys and values stay near each other, of listed tiles those of one place.
+    """
+    if plan.ahead is None:
+        return 0
+    read = sum(each.size * each.dtype.itemsize for each in (problem.keys, problem.values))
+    read //= 1 if problem.visits is None else sizes_of(plan, problem).key_tiles
+    return 1 << max(0, (_NEAR // max(1, read)).bit_length() - 1)
 
 
 def cut_forward(plan: TilePlan, problem: Problem, target: Target = Target.VULKAN) -> tuple[Sizes, Promise]:
@@ -96,7 +110,7 @@ def average_kernel(plan: TilePlan, problem: Problem, target: Target = Target.VUL
         ],
         "attention",
         # A score that is NaN makes its weight NaN, and with it the average and the log sum. A peak would lose it.
-        replace(promise, nan_in_extrema=False, last_first=plan.ahead is not None),
+        replace(promise, nan_in_extrema=False, last_first=together_of(plan, problem)),
     )
 
 
@@ -276,9 +290,11 @@ def _lead_step(plan: TilePlan, sizes: Sizes, number: int | Array, steps: Steps) 
     Biases fall with the distance or rise along the keys more often than not: where scores are modified, these are the
     tiles at the queries' own places and the last one. A window or a segment shows a query its own place, too.
     """
+    looks_near = plan.modifier is not None or plan.back is not None or sizes.has_span
     if steps.lead is not None:
-        return Steps(steps.lead, steps.lead, steps.lead + sizes.query_tile // sizes.key_tile)
-    if plan.modifier is None and plan.back is None and not sizes.has_span:
+        rounds = sizes.query_tile // sizes.key_tile if looks_near else 1
+        return Steps(0, 0, rounds, at=lambda round_: steps.lead + round_)
+    if not looks_near:
         hides_nothing = isinstance(steps.opened, int) and steps.opened == steps.stop
         return steps._replace(opened=int(hides_nothing), stop=1)
     last = jnp.maximum(steps.stop - 1, steps.start)

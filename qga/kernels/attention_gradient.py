@@ -24,7 +24,7 @@ from jax import lax
 from jax.experimental import pallas as pl
 from jaxtyping import Array, Float
 
-from .attention import promise_of
+from .attention import promise_of, together_of
 from .call import Kernel, Place, call_pallas, execute
 from .pair import hide, key_tile_of, modify, query_tile_of
 from .problem import (
@@ -107,7 +107,7 @@ def query_gradient_kernel(plan: TilePlan, problem: Problem) -> Kernel:
         [*(jax.ShapeDtypeStruct(each.shape, each.dtype) for each in problem.planes)]
         + [jax.ShapeDtypeStruct(shape, dtype) for shape in rows],
         "attention_query_gradient",
-        replace(promise_of(problem), last_first=plan.ahead is not None),
+        replace(promise_of(problem), last_first=together_of(plan, problem)),
     )
 
 

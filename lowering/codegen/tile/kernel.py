@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import prod
-from typing import Any
+from math import gcd, prod
+from typing import Any, TypeVar
 
 from shaders.capabilities import Capabilities
 from shaders.spirv import Builder
@@ -17,6 +17,8 @@ from ..expression import Expression
 from .emit import Emitter
 from .expression import Array, TileExpression
 from .plan import make_plan
+
+Number = TypeVar("Number", int, Register)
 
 
 def node_of(fusion: Node) -> Node:
@@ -54,10 +56,20 @@ def write(builder: Builder, buffers: Mapping[Value, Any], node: Node, schedule: 
 
 def position_of(builder: Builder, node: Node) -> Register:
     """Return which position of the grid a workgroup has, counted along it; workgroups are started in their order."""
-    group = builder.group_id(0)
-    if not dict(node.attributes.get("options", ())).get("last_first"):
-        return group
-    return builder.const("u32", prod(node.attributes["grid"]) - 1) - group
+    group, together = builder.group_id(0), dict(node.attributes.get("options", ())).get("last_first", 0)
+    return from_the_end(group, node.attributes["grid"], together) if together else group
+
+
+def from_the_end(number: Number, grid: tuple[int, ...], together: int) -> Number:
+    """Return which position of the grid is started as this one: the last first, along its last axis.
+
+    So many places along the other axes are started together, or as many as divide them: all their long programs before
+    any short one.
+    """
+    *others, last = grid
+    some, left = gcd(prod(others), together), prod(grid) - 1 - number
+    step, inside = left // some, left % some
+    return (step // last * some + inside) * last + step % last
 
 
 def require_shared(fusion: Node, needed: int, capabilities: Capabilities) -> None:

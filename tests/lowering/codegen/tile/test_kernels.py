@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from math import prod
 from typing import Any
 
 import jax
@@ -15,6 +16,7 @@ from jax.experimental import pallas as pl
 
 from lowering import lower
 from lowering.codegen.tile.expression import MOST_SLOTS
+from lowering.codegen.tile.kernel import from_the_end
 from lowering.errors import UnsupportedError
 from lowering.pallas import CompilerParams
 from lowering.program import Program
@@ -57,6 +59,18 @@ def test_kernel_of_the_table_is_valid_on_every_device(name: str, capabilities: C
 @given(kernel=kernels())
 def test_random_kernel_is_valid_on_every_device(kernel: RandomKernel, capabilities: Capabilities) -> None:
     assert_fits(program_of(kernel.call, capabilities, *kernel.arguments()), capabilities)
+
+
+@pytest.mark.parametrize(("grid", "asked", "together"), [((5,), 8, 1), ((4, 3, 7), 8, 4), ((4, 3, 7), 1, 1)])
+def test_last_places_are_started_first_for_some_together(grid: tuple[int, ...], asked: int, together: int) -> None:
+    *_, last = grid
+    places = [from_the_end(number, grid, asked) for number in range(prod(grid))]
+    assert sorted(places) == list(range(prod(grid)))
+    for first in range(0, len(places), last * together):
+        rows = np.reshape(places[first : first + last * together], (last, together))
+        assert np.all(rows % last == np.arange(last)[::-1, None])
+        assert np.all(rows // last == rows[:1] // last)
+    assert places[0] == prod(grid) - 1
 
 
 # -- products ----------------------------------------------------------------------------------------------------------
