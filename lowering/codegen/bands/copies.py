@@ -38,6 +38,16 @@ class Copy:
     threads: int
     dtype: str
 
+    @property
+    def share(self) -> int:
+        """Groups that an invocation copies."""
+        return -(-self.rows * self.groups // self.threads)
+
+    @property
+    def words(self) -> int:
+        """Words of a group as it is stored."""
+        return self.width * dtypes.itemsize(self.view.stored or self.dtype) // WORD_BYTES
+
     def load(self, scalars: Scalars, array: Array, known: dict[Value, Register] | None = None) -> list[Register]:
         """Read this invocation's share of the window."""
         builder = scalars.builder
@@ -45,7 +55,6 @@ class Copy:
         start = scalars.start(self.view, known)
         first = start // builder.const("u32", self.width) if start.constant is None else None
         found: list[Register] = []
-        words = self.width * dtypes.itemsize(self.view.stored or self.dtype) // WORD_BYTES
         for row, place in self._places(builder):
             group = row * builder.const("u32", line) + place
             group = (
@@ -53,7 +62,7 @@ class Copy:
                 if first is None and start.constant == 0
                 else group + (builder.const("u32", int(start.constant or 0) // self.width) if first is None else first)
             )
-            found.append(array.buffer.load_words(group, words))
+            found.append(array.buffer.load_words(group, self.words))
         return found
 
     def store(self, builder: Builder, held: list[Register]) -> None:

@@ -32,16 +32,13 @@ class Loop:
         self.carried = [place for place, value in enumerate(self.body.inputs) if value not in bands.memory.arrays]
         self.taken = [each.outputs[0] for each in self.body.steps if each.outputs and each.outputs[0] in bands.staged]
         self.copies = [emitter.copy_of(value) for value in self.taken]
-        self.counts: list[int] = []
 
     def write(self) -> list[Tile]:
         """Write the loop; return what is carried last, shares after it."""
         emitter, step = self.emitter, self.step
         starts = [emitter.carry(step.inputs[place], self.body.inputs[place]) for place in self.carried]
-        shares = [] if emitter.waits else self._ask(dict(emitter.scalars.known) | dict(self._numbers(starts)))
-        self.counts = [len(share) for share in shares]
-        first = [*starts, *(register for share in shares for register in share)]
         trips = step.node.attributes["trip_count"]
+        first = [*starts, *([] if emitter.waits else self._ask_first(starts))]
         if trips is None:
             return emitter.matrices.while_loop(self._check, self._advance, first)
         # Counted rounds: the loop's own condition may have been folded away.
@@ -88,15 +85,34 @@ class Loop:
         arrays = self.emitter.arrays
         return [copy.load(self.emitter.scalars, arrays[copy.view.number], known) for copy in self.copies]
 
+    def _ask_first(self, starts: list[Tile]) -> list[Register]:
+        """Read what the first round reads; nobody waits for that where a loop from a number of its own on has no round.
+
+        A loop from a known number on has rounds in nearly every program, and is not asked.
+        """
+        builder, numbers = self.emitter.builder, dict(self._numbers(starts))
+
+        def ask() -> list[Register]:
+            return [word for share in self._ask(dict(self.emitter.scalars.known) | numbers) for word in share]
+
+        def zeros() -> list[Register]:
+            each = [builder.const(("u32", copy.words) if copy.words > 1 else "u32", 0) for copy in self.copies]
+            return [zero for zero, copy in zip(each, self.copies, strict=True) for _ in range(copy.share)]
+
+        is_sure = self.step.node.attributes["trip_count"] is not None
+        if is_sure or not self.copies or any(number.constant is not None for number in numbers.values()):
+            return ask()
+        return builder.branch(self._check(starts), ask, zeros)
+
     def _put(self, held: Sequence[Register]) -> None:
         """Put the shares that a round has been handed into shared memory."""
         if not self.copies:
             return
         builder, rest = self.emitter.builder, list(held)
         builder.barrier()
-        for copy, count in zip(self.copies, self.counts, strict=True):
-            copy.store(builder, rest[:count])
-            rest = rest[count:]
+        for copy in self.copies:
+            copy.store(builder, rest[: copy.share])
+            rest = rest[copy.share :]
         builder.barrier()
 
     def _bring(self, known: dict[Value, Register]) -> None:

@@ -62,6 +62,14 @@ def test_only_bf16_is_rounded_in_integers(dtype: Any, vendor: bool, h100: Capabi
         assert makers == ({"OpCooperativeMatrixPerElementOpNV"} if vendor else set())
 
 
+@pytest.mark.parametrize(("name", "questions"), [("causal", 1), ("dot", 0)])
+def test_only_a_loop_that_may_have_no_round_asks_before_it_reads(name: str, questions: int, h100: Capabilities) -> None:
+    text = lower(ATTENTIONS[name])(*operands(64, jnp.float16)).as_text("spirv", h100)
+    # Of the two kernels the first one: the other has a question around it.
+    kernel = next(each for each in text.split("OpCapability Shader\n") if "CooperativeMatrixMulAdd" in each)
+    assert kernel.count("OpSelectionMerge") == questions
+
+
 def test_attention_in_f32_is_not(h100: Capabilities) -> None:
     schedules = schedules_of(qga.dot_attention, *operands(64, jnp.float32), capabilities=h100)
     assert [schedule.mode for schedule in schedules if schedule.mode == BANDS] == []
