@@ -30,7 +30,7 @@ from .problem import (
     tile_of,
 )
 from .score import score_tile
-from .steps import Steps, key_steps, over_tiles
+from .steps import Steps, key_steps, over_tiles, together_of
 from .storage import unit_of
 from .target import Target
 
@@ -42,25 +42,11 @@ _BAND, _SHORT = 32, 64
 _LED_ROWS = 64
 # Keys that a program of a split kernel looks at, at least.
 _PART = 256
-# Bytes of keys and values that programs read which are started together: a part of what a large GPU keeps near.
-_NEAR = 1 << 25
 
 
 def promise_of(problem: Problem) -> Promise:
     """Say what a compiler may rely on: weights that are rounded to 16 bits need no exponential of 24."""
     return Promise(driver_exp=problem.dtype.itemsize == 2)
-
-
-def together_of(plan: TilePlan, problem: Problem) -> int:
-    """Return of how many heads programs are started together, the last first; 0 where all take as long.
-
-    Their keys and values stay near each other, of listed tiles those of one place.
-    """
-    if plan.ahead is None:
-        return 0
-    read = sum(each.size * each.dtype.itemsize for each in (problem.keys, problem.values))
-    read //= 1 if problem.visits is None else sizes_of(plan, problem).key_tiles
-    return 1 << max(0, (_NEAR // max(1, read)).bit_length() - 1)
 
 
 def cut_forward(plan: TilePlan, problem: Problem, target: Target = Target.VULKAN) -> tuple[Sizes, Promise]:

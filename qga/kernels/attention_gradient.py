@@ -24,7 +24,7 @@ from jax import lax
 from jax.experimental import pallas as pl
 from jaxtyping import Array, Float
 
-from .attention import promise_of, together_of
+from .attention import promise_of
 from .call import Kernel, Place, call_pallas, execute
 from .pair import hide, key_tile_of, modify, query_tile_of
 from .problem import (
@@ -44,7 +44,7 @@ from .problem import (
     with_lists,
 )
 from .score import Planes
-from .steps import key_steps, over_tiles, query_steps
+from .steps import key_steps, over_tiles, query_steps, together_of
 from .target import Target
 
 _BY_ROWS, _BY_COLUMNS = (((1,), (1,)), ((), ())), (((0,), (0,)), ((), ()))

@@ -10,7 +10,10 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
 
-from .problem import Problem, Sizes, TilePlan
+from .problem import Problem, Sizes, TilePlan, sizes_of
+
+# Bytes of keys and values that programs read which are started together: a part of what a large GPU keeps near.
+_NEAR = 1 << 25
 
 
 class Steps(NamedTuple):
@@ -101,3 +104,15 @@ def _step_at(
     at: Callable[[Array], Array] | None, step: Callable[..., Any], number: Array, carry: Any, **kind: Any
 ) -> Any:
     return step(number if at is None else at(number), carry, **kind)
+
+
+def together_of(plan: TilePlan, problem: Problem) -> int:
+    """Return of how many heads programs are started together, the last first; 0 where all take as long.
+
+    Their keys and values stay near each other, of listed tiles those of one place.
+    """
+    if plan.ahead is None:
+        return 0
+    read = sum(each.size * each.dtype.itemsize for each in (problem.keys, problem.values))
+    read //= 1 if problem.visits is None else sizes_of(plan, problem).key_tiles
+    return 1 << max(0, (_NEAR // max(1, read)).bit_length() - 1)

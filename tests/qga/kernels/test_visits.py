@@ -12,8 +12,9 @@ import pytest
 from qga.exact.scores import DOT_NARROW
 from qga.exact.tiled import attend
 from qga.kernels import visits as visits_module
-from qga.kernels.attention import cut_forward, together_of
+from qga.kernels.attention import cut_forward
 from qga.kernels.problem import Problem, Products, TilePlan, rounds_of
+from qga.kernels.steps import together_of
 from qga.kernels.visits import Visits, list_visits
 from tests.qga.tolerances import assert_close
 
