@@ -278,11 +278,9 @@ def _lead_step(plan: TilePlan, sizes: Sizes, number: int | Array, steps: Steps) 
     """
     looks_near = plan.modifier is not None or plan.back is not None or sizes.has_span
     if steps.lead is not None:
-        rounds = sizes.query_tile // sizes.key_tile if looks_near else 1
-        return Steps(0, 0, rounds, at=lambda round_: steps.lead + round_)
+        return Steps(0, 0, sizes.query_tile // sizes.key_tile if looks_near else 1, at=lambda each: steps.lead + each)
     if not looks_near:
-        hides_nothing = isinstance(steps.opened, int) and steps.opened == steps.stop
-        return steps._replace(opened=int(hides_nothing), stop=1)
+        return steps._replace(opened=int(isinstance(steps.opened, int) and steps.opened == steps.stop), stop=1)
     last = jnp.maximum(steps.stop - 1, steps.start)
     own = number * sizes.query_tile + (plan.ahead or 0)
     first, after = own // sizes.key_tile, (own + sizes.query_tile - 1) // sizes.key_tile + 1
