@@ -22,6 +22,7 @@ from ..kernels.problem import DEFAULT_TILE, program_rows
 from ..kernels.visits import Visits, list_some
 from ..tiling.audit import Audit, Audited
 from ..tiling.certificate import Certificate, perturbation_bounds
+from ..tiling.level_map import LevelMap
 from ..tiling.plan import Budget, Certified, Resolution
 from ..tiling.summary import Around, surround_heads
 from .audit import audit_results, check_audit
@@ -31,7 +32,7 @@ from .certify import certify, score_slack
 from .choose import keep_within, log_odds, may_leave, seed_slack, seed_visits
 from .levels import Level, given_level, level_rounds, narrow_levels
 from .resolution import check_resolution, tile_of
-from .work import price
+from .work import map_levels, price
 
 
 def adaptive_attention(
@@ -105,27 +106,71 @@ def adaptive_attention(
         >>> bool(jnp.all(certificate.skipped <= 1e-3)), int(jnp.max(certificate.tiles_exact))
         (True, 2)
     """
+    out, certificate, _ = attend_and_map(
+        query, key, value, bias, mask, resolution=resolution, audit=audit, audit_key=audit_key, scale=scale,
+        is_causal=is_causal, window=window, softcap=softcap, alibi=alibi, segment_ids=segment_ids,
+        query_lengths=query_lengths, key_lengths=key_lengths, query_offset=query_offset, score_mod=score_mod,
+        mask_mod=mask_mod, metric=metric, curvature=curvature,
+    )  # fmt: skip
+    return out, certificate
+
+
+def attend_and_map(
+    query: Heads, key: KeyHeads, value: ValueHeads, bias: Table | None = None, mask: Mask | None = None, *,
+    resolution: Resolution, audit: Audit | None = None, audit_key: PRNGKeyArray | None = None, metric: Metric = "dot",
+    **options: Any,
+) -> tuple[Attended, Certificate, LevelMap]:  # fmt: skip
+    """Compute ``adaptive_attention`` and say at which level each tile of keys was looked at.
+
+    Args:
+        query: as in ``adaptive_attention``, here and below.
+        key: likewise.
+        value: likewise.
+        bias: likewise.
+        mask: likewise.
+        resolution: likewise.
+        audit: likewise.
+        audit_key: likewise.
+        metric: likewise.
+        options: the other options of ``adaptive_attention``.
+
+    Returns:
+        Averages, certificates, and the map [batch, heads, query tiles, key tiles] of the tiles that the averages are
+        made of: what was scored for the plan alone, or for a result that an audit threw away, is not in it.
+
+    Raises:
+        ShapeError: as in ``adaptive_attention``.
+        OptionError: likewise.
+
+    Example:
+        >>> x = jnp.sin(jnp.arange(4096.0)).reshape(1, 512, 1, 8)
+        >>> _, _, found = attend_and_map(
+        ...     x, x, x, resolution=Certified(1e-3), is_causal=True, alibi=jnp.array([0.5])
+        ... )
+        >>> from qga.tiling import LEVEL_NAMES
+        >>> [LEVEL_NAMES[number] for number in found.levels[0, 0, 3, :5].tolist()]
+        ['left out', 'left out', 'exact', 'exact', 'hidden']
+    """
     check_resolution(resolution, query, metric)
     check_audit(audit, audit_key)
     prepared = prepare(
-        "adaptive_attention", query, key, value, bias=bias, mask=mask, scale=scale, is_causal=is_causal,
-        window=window, softcap=softcap, alibi=alibi, segment_ids=segment_ids, query_lengths=query_lengths,
-        key_lengths=key_lengths, query_offset=query_offset, score_mod=score_mod, mask_mod=mask_mod, metric=metric,
-        curvature=curvature, tile=DEFAULT_TILE, derivatives="reverse",
+        "adaptive_attention", query, key, value, bias=bias, mask=mask, metric=metric, tile=DEFAULT_TILE,
+        derivatives="reverse", **options,
     )  # fmt: skip
-    out, certificate = _attend(prepared, resolution, audit, audit_key)
-    return (out, certificate) if prepared.call.has_batch else jax.tree.map(lambda each: each[0], (out, certificate))
+    out, certificate, (levels, tile) = _attend(prepared, resolution, audit, audit_key)
+    found = (out, certificate, levels)
+    out, certificate, levels = found if prepared.call.has_batch else jax.tree.map(lambda each: each[0], found)
+    return out, certificate, LevelMap(levels, tile)
 
 
 def _attend(
     prepared: Prepared, resolution: Resolution, audit: Audit | None, audit_key: Array | None
-) -> tuple[Attended, Certificate]:
+) -> tuple[Attended, Certificate, LevelMap]:
     is_half = isinstance(resolution, Certified) and resolution.products == "half"
     own = _rows(prepared, 2 if is_half else prepared.values.dtype.itemsize)
     tile = tile_of(resolution, own)
-    places = _surround(prepared, tile)
     _, member, values, options = prepared
-    bounds = bound_pairs(member, places, options, tile, 3 if is_half else 1)
+    bounds = bound_pairs(member, _surround(prepared, tile), options, tile, 3 if is_half else 1)
     given = given_level(member, values, bounds)
     levels = (*narrow_levels(member, values, bounds), given) if is_half else (given,)
     # A bound that is not a number is no reason to leave anything out.
@@ -156,7 +201,8 @@ def _attend(
         results, parts, thrown, found = audit_results(prepared, bounds, (results, parts), again, audit, audit_key)
         extra, audited = [*extra, *thrown], (audit.rows, found)
     rounds = max(level_rounds(level, tile) for level in levels)
-    return results[0], certify(bounds, parts, promise=promise, rounds=rounds, extra=extra, audited=audited)
+    certificate = certify(bounds, parts, promise=promise, rounds=rounds, extra=extra, audited=audited)
+    return results[0], certificate, map_levels(bounds, parts)
 
 
 def _exactly(prepared: Prepared, bounds: PairBounds, visited: Array) -> Results:

@@ -10,10 +10,15 @@ from jaxtyping import Array, Float, Int
 
 from ..exact.scores import FIDELITY
 from ..kernels.problem import Products
+from ..tiling.level_map import LEVEL_NAMES, LevelMap
 from .bounds import PairBounds, Visited
 from .levels import Level
 
 TileCounts = Int[Array, "batch heads query_tiles"]
+
+
+# Levels of products by their words in a map.
+_WORDS = {"given": "exact", "half": "half", "split": "split"}
 
 
 class Price(NamedTuple):
@@ -108,3 +113,17 @@ def count_work(
         given, half, split, seen - given - half - split, hidden, sum((found for _, found in besides), nothing),
         read, wide * exact.bytes, computed, wide * exact.flops,
     )  # fmt: skip
+
+
+def map_levels(bounds: PairBounds, parts: Sequence[tuple[Level, Visited, Array]]) -> LevelMap:
+    """Say at which level each pair of tiles was looked at.
+
+    Args:
+        bounds: of all pairs.
+        parts: each level with the tiles that results are made of, which no two levels share.
+    """
+    hidden, left = (LEVEL_NAMES.index(word) for word in ("hidden", "left out"))
+    levels = jnp.where(bounds.upper == -jnp.inf, hidden, left)
+    for level, table, _ in parts:
+        levels = jnp.where(table, LEVEL_NAMES.index(_WORDS[level.products]), levels)
+    return LevelMap(levels.astype(jnp.int32), bounds.tile)

@@ -98,7 +98,7 @@ def analyze_model(
         >>> analyze_model(apply, weights, jax.numpy.ones((16, 8))).layers
         ('0',)
     """
-    found = _run(apply, parameters, inputs)
+    found = observe_model(apply, parameters, inputs)
     chosen = range(len(found)) if layers is None else layers
     if not all(0 <= number < len(found) for number in chosen):
         refuse(
@@ -112,7 +112,30 @@ def analyze_model(
     return Report(tuple(heads), found[0].queries.shape[1])
 
 
-def _run(apply: Callable[..., Any], parameters: Any, inputs: Any) -> list[Observed]:
+def observe_model(apply: Callable[..., Any], parameters: Any, inputs: Any) -> list[Observed]:
+    """Run a model once and return what enters each of its attentions, found as by ``analyze_model``.
+
+    Args:
+        apply: (parameters, inputs) -> anything; a pure function.
+        parameters: of the model, a pytree.
+        inputs: one example, a pytree.
+
+    Returns:
+        For each call in order, its queries, keys and values, heads first, with the metric, the scale and whether it is
+        causal.
+
+    Raises:
+        OptionError: as ``analyze_model``.
+        ShapeError: likewise.
+
+    Example:
+        >>> def apply(weights, x):
+        ...     q, k, v = (x @ w for w in weights)
+        ...     return jax.nn.dot_product_attention(q[None, :, None], k[None, :, None], v[None, :, None])
+        >>> weights = jax.random.normal(jax.random.key(0), (3, 8, 8))
+        >>> [each.queries.shape for each in observe_model(apply, weights, jax.numpy.ones((16, 8)))]
+        [(1, 16, 8)]
+    """
     static: list[Observed] = []
 
     def observed(parameters: Any, inputs: Any) -> list[tuple[Array, Array, Array, Any]]:

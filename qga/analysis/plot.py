@@ -35,10 +35,9 @@ _SIGNED = ("how the metric is curved",)
 
 def draw_overview(report: Report) -> Figure:
     """Draw six quantities as maps: a row for each layer, a column for each head."""
-    figure_class = _figure_class()
     layers = report.layers
     heads = max(len(report.of_layer(layer)) for layer in layers)
-    figure = figure_class(figsize=(10, 1.6 + 2 * min(1.8 + 0.22 * len(layers), 6)), layout="constrained")
+    figure = figure_class()(figsize=(10, 1.6 + 2 * min(1.8 + 0.22 * len(layers), 6)), layout="constrained")
     axes = figure.subplots(2, 3)
     for axis, (title, unit, number) in zip(axes.flat, _MAPS, strict=True):
         values = np.full((len(layers), heads), np.nan)
@@ -72,7 +71,7 @@ def draw_patterns(report: Report, layer: str) -> Figure:
         )
     columns = min(4, len(found))
     rows = math.ceil(len(found) / columns)
-    figure = _figure_class()(figsize=(2.4 * columns + 1.2, 2.5 * rows + 0.8), layout="constrained")
+    figure = figure_class()(figsize=(2.4 * columns + 1.2, 2.5 * rows + 0.8), layout="constrained")
     axes = list(figure.subplots(rows, columns, squeeze=False).flat)
     # One scale for all heads of a layer: what is brighter is more, also between two of them.
     scale = _root_scale(max(float(np.max(head.tile_operator)) for head in found))
@@ -122,7 +121,8 @@ def _name_axes(axis: Axes, layers: tuple[str, ...], heads: int) -> None:
     axis.set_yticks(range(0, len(layers), step), layers[::step])
 
 
-def _figure_class() -> type[Figure]:
+def figure_class() -> type[Figure]:
+    """Return the class of figures, or say what is missing."""
     try:
         from matplotlib.figure import Figure
     except ImportError:

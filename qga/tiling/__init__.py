@@ -13,6 +13,7 @@ from .critical import CriticalBeta, critical_beta
 from .cut import join, split
 from .holevo import HolevoTree, holevo_tree
 from .intervals import TileBounds, enclose, tile_bounds, unbounded_primitives
+from .level_map import LEVEL_NAMES, LevelMap, level_shares
 from .mass import (
     Interval,
     MassBounds,
@@ -44,6 +45,7 @@ from .tree import TileTree, compose, kraft_sum, state_of_tree, tree
 __all__ = [
     "COARSE",
     "EXACT",
+    "LEVEL_NAMES",
     "SKIP",
     "Audit",
     "Audited",
@@ -56,6 +58,7 @@ __all__ = [
     "Fixed",
     "HolevoTree",
     "Interval",
+    "LevelMap",
     "MassBounds",
     "Plan",
     "Resolution",
@@ -75,6 +78,7 @@ __all__ = [
     "holevo_tree",
     "join",
     "kraft_sum",
+    "level_shares",
     "mass_bounds",
     "mean_score",
     "mixture_bounds",

@@ -10,7 +10,7 @@ from .audit import Audited
 from .certificate import Certificate
 
 # Levels of work, in the order of the ladder, by the name of the field.
-_LEVELS = {
+LEVELS = {
     "tiles_skipped": "left out",
     "tiles_coarse": "coarse",
     "tiles_half": "half",
@@ -63,10 +63,10 @@ def _sound(sound: np.ndarray) -> str:
 
 
 def _work(certificate: Certificate) -> list[str]:
-    totals = {name: _total(getattr(certificate, name)) for name in _LEVELS}
+    totals = {name: _total(getattr(certificate, name)) for name in LEVELS}
     hidden, extra = _total(certificate.tiles_hidden), _total(certificate.tiles_extra)
     seen = sum(totals.values())
-    shares = [f"{word} {100 * totals[name] / max(seen, 1):.3g} %" for name, word in _LEVELS.items() if totals[name]]
+    shares = [f"{word} {100 * totals[name] / max(seen, 1):.3g} %" for name, word in LEVELS.items() if totals[name]]
     besides = [
         f"hidden {100 * hidden / max(seen + hidden, 1):.3g} % of all" if hidden else "",
         f"scored besides {100 * extra / max(seen, 1):.3g} %" if extra else "",

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import OptionError, refuse
+from .adapt import adapt_heads
 from .analyse import look_inside, measure_heads
 from .checkpoint import Checkpoint, load_checkpoint, write_atomically
 from .devices import Device, Devices, find_devices
@@ -118,7 +119,9 @@ def _finish(plan: _Plan, trained: dict[str, Trained]) -> int:
         device = plan.devices.by_name[name]
         look = look_inside(half.checkpoint.state.parameters, examples, plan.model, device)
         halves[name] = Half(half.checkpoint, half.compile_seconds, _name_device(device), look, measure_heads(look))
-    last = next(reversed(trained.values()))
+    name, last = next(reversed(trained.items()))
+    _say("trying adaptive attention ...")
+    adapted = adapt_heads(last.checkpoint.state.parameters, examples, plan.model, plan.devices.by_name[name])
     sample = write_sample(
         last.checkpoint.state.parameters,
         plan.model,
@@ -128,7 +131,7 @@ def _finish(plan: _Plan, trained: dict[str, Trained]) -> int:
     )
     shown = plan.text.decode(examples[0, :-1])
     report = Report(
-        plan.options.command(), plan.text, plan.model, plan.train, halves, plan.devices.missing, shown, sample
+        plan.options.command(), plan.text, plan.model, plan.train, halves, plan.devices.missing, shown, sample, adapted
     )
     path = plan.options.out / "report.html"
     write_atomically(path, render(report).encode())

@@ -47,6 +47,7 @@ class Heads(NamedTuple):
 
     queries: Float[Array, "*batch heads places width"]
     keys: Float[Array, "*batch heads places width"]
+    values: Float[Array, "*batch heads places width"]
     scale: Float[Array, " heads"] | None
 
 
@@ -136,7 +137,7 @@ def _mix_places(
     scale = block["sharpness"] * math.log(config.context) if config.attention == "fidelity" else None
     out = attend(config, queries, keys, values, None if scale is None else scale[None])
     merged = out.transpose(0, 2, 1, 3).reshape(batch, places, width)
-    return merged @ block["mix"], Heads(queries, keys, scale)
+    return merged @ block["mix"], Heads(queries, keys, values, scale)
 
 
 def _normalise(

@@ -12,7 +12,8 @@ from ...errors import OptionError, refuse
 _DESCRIPTION = """\
 Train a small character-level transformer on a text, once on the CPU and once on the platform `vulkan`, from the same
 start and with the same batches. Then compare the two, look inside the attention heads (entropy, rank, heat flow with
-its error bound, spectrum over scales) and write it all to one self-contained file, report.html.
+its error bound, spectrum over scales), try what adaptive attention leaves out of them and how far its certificates are
+above the errors that it makes, and write it all to one self-contained file, report.html.
 """
 
 _EPILOG = """\
@@ -24,7 +25,8 @@ examples:
   qga run --resume --steps 300              go on from the checkpoint in the output folder, up to step 300
 
 what you get in the output folder:
-  report.html                loss curves, agreement, time per step, attention maps, numbers with their meaning
+  report.html                loss curves, agreement, time per step, attention maps, numbers with their meaning;
+                             of adaptive attention which tiles it read, bounds beside errors, work and time by promise
   checkpoint/cpu.safetensors, checkpoint/vulkan.safetensors     state to resume from
 
 Ctrl-C finishes the step, saves a checkpoint and prints the command that goes on. A second Ctrl-C stops at once.

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..adapt import Adapted
 from ..analyse import HeadNumbers, Look
 from ..checkpoint import Checkpoint
 from ..model import ModelConfig
@@ -50,6 +51,7 @@ class Report:
         missing: why there is no Vulkan half although one was wished for; empty otherwise.
         shown: the characters of the example whose attention maps are shown.
         sample: text written by the trained model.
+        adapted: what adaptive attention leaves out of the heads of the last half.
     """
 
     command: str
@@ -60,3 +62,4 @@ class Report:
     missing: str
     shown: str
     sample: str
+    adapted: Adapted

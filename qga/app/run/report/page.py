@@ -10,6 +10,7 @@ import numpy as np
 
 from ..analyse import FLOW_TIME, HeadNumbers
 from .contents import Half, Report
+from .levels import adaptive_section
 from .numbers import Row, collect_numbers
 from .png import heat_map
 from .svg import Axes, Series, bar_chart, line_chart
@@ -25,6 +26,7 @@ def render(report: Report) -> str:
         _agreement(report),
         _times(report),
         _heads(report),
+        _adaptive(report),
         _numbers(collect_numbers(report), list(report.halves)),
         _sample(report),
         _repeat(report),
@@ -112,6 +114,12 @@ def _heads(report: Report) -> str:
     panels = "\n".join(_head_panel(half, numbers) for numbers in half.heads)
     shown = html.escape(report.shown)
     return _section("Inside the heads", intro, f'<pre>{shown}</pre>\n<div class="row">{panels}</div>')
+
+
+def _adaptive(report: Report) -> str:
+    half = next(reversed(report.halves.values()))
+    titles = [f"Layer {numbers.layer + 1}, head {numbers.head + 1}" for numbers in half.heads]
+    return _section("What adaptive attention leaves out", *adaptive_section(report.adapted, titles))
 
 
 def _head_panel(half: Half, numbers: HeadNumbers) -> str:
