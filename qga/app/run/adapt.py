@@ -11,7 +11,6 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from ...analysis import Trial, try_promises
-from .devices import Device
 from .model import ModelConfig, Parameters, predict
 
 PROMISES = (1e-1, 1e-2, 1e-3)
@@ -37,9 +36,9 @@ class Adapted:
 
 
 def adapt_heads(
-    parameters: Parameters, examples: Int[np.ndarray, "batch places_and_next"], config: ModelConfig, device: Device
+    parameters: Parameters, examples: Int[np.ndarray, "batch places_and_next"], config: ModelConfig
 ) -> Adapted:
-    """Attend within several promises to a text that is longer than the model's context.
+    """Attend on the CPU, within several promises, to a text that is longer than the model's context.
 
     The examples stand one behind the other, as texts do in a cache: a head sees all characters before its own, those of
     the examples before as well.
@@ -48,12 +47,13 @@ def adapt_heads(
         parameters: of a trained model, anywhere.
         examples: of text.
         config: sizes.
-        device: where it runs.
     """
+    # A Vulkan device that is itself a CPU program would take minutes.
+    device = jax.devices("cpu")[0]
     given, text = jax.device_put((parameters, examples), device)
-    rows, scale = jax.jit(partial(_rows, config=config))(given, text)
     heads = config.layers * config.heads
     with jax.default_device(device):
+        rows, scale = jax.jit(partial(_rows, config=config))(given, text)
         slopes = jnp.asarray([0.0] * heads + [SLOPE] * heads, jnp.float32)
         # Only inner products have products of fewer bits.
         products = "half" if config.attention == "dot" else "given"

@@ -119,9 +119,9 @@ def _finish(plan: _Plan, trained: dict[str, Trained]) -> int:
         device = plan.devices.by_name[name]
         look = look_inside(half.checkpoint.state.parameters, examples, plan.model, device)
         halves[name] = Half(half.checkpoint, half.compile_seconds, _name_device(device), look, measure_heads(look))
-    name, last = next(reversed(trained.items()))
+    last = next(reversed(trained.values()))
     _say("trying adaptive attention ...")
-    adapted = adapt_heads(last.checkpoint.state.parameters, examples, plan.model, plan.devices.by_name[name])
+    adapted = adapt_heads(last.checkpoint.state.parameters, examples, plan.model)
     sample = write_sample(
         last.checkpoint.state.parameters,
         plan.model,

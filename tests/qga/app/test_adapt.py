@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from xml.etree import ElementTree
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -18,7 +17,7 @@ from qga.tiling import LEVEL_NAMES
 
 def adapt(model: ModelConfig, text: Text) -> tuple[Adapted, np.ndarray]:
     examples = draw_batch(text, seed=0, step=0, batch=24, context=model.context)
-    return adapt_heads(init_parameters(model, 0), examples, model, jax.devices("cpu")[0]), examples
+    return adapt_heads(init_parameters(model, 0), examples, model), examples
 
 
 def test_heads_of_a_model_are_tried_as_they_are_and_with_decay(model: ModelConfig, text: Text) -> None:

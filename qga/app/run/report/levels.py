@@ -32,7 +32,8 @@ def adaptive_section(adapted: Adapted, titles: list[str]) -> tuple[str, str]:
         f"{adapted.rows:,} characters, the examples one behind the other, as texts lie in a cache; each head as it is, "
         f"and with a bias that takes {SLOPE:g} nats for each character of distance (ALiBi), which it was not trained "
         f"with. Maps show eps = {eps:g}. Bounds hold whatever the rows are; errors are against exact attention in "
-        "float64, and both are in lengths of a value. Trained heads without a bias that decays have little to skip: that is usual, and the map says so."
+        "float64, and both are in lengths of a value. Trained heads without a bias that decays have little to skip: "
+        "that is usual, and the map says so."
     )
     panels = "\n".join(_panel(adapted, head, title) for head, title in enumerate(titles))
     words = "\n\n".join(
@@ -131,7 +132,7 @@ def _table(adapted: Adapted) -> str:
         f'<div class="scroll after"><table><thead><tr><th>eps</th><th>heads</th>{header}</tr></thead>'
         f"<tbody>{''.join(lines)}</tbody></table></div>\n<p>Operations and bytes are in those of exact attention, "
         "with what was scored for the plan; a promise that rounding alone may break is not sound, and its bounds hold "
-        f"still. All heads together took {times}, and exact attention "
+        f"still. All heads together took {times} on the CPU, and exact attention "
         f"{1e3 * adapted.trials[0].seconds_exact:.3g} ms. Products of fewer bits "
         "save time on matrix units, and cost time without them, as on a CPU.</p>"
     )
