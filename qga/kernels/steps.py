@@ -107,11 +107,11 @@ def _step_at(
 
 
 def together_of(plan: TilePlan, problem: Problem) -> int:
-    """Return of how many heads programs are started together, the last first; 0 where all take as long.
+    """Return of how many heads programs are started together, the last first; 0 where all take as long, as in a window.
 
     Their keys and values stay near each other, of listed tiles those of one place.
     """
-    if plan.ahead is None:
+    if plan.ahead is None or plan.back is not None:
         return 0
     read = sum(each.size * each.dtype.itemsize for each in (problem.keys, problem.values))
     read //= 1 if problem.visits is None else sizes_of(plan, problem).key_tiles

@@ -84,15 +84,16 @@ def test_lists_have_every_visited_tile_once(few: int) -> None:
 
 
 def test_programs_are_started_together_while_what_they_read_stays_near() -> None:
-    def started(rows: int, *, is_causal: bool, is_listed: bool = False) -> int:
-        plan, each = TilePlan(DOT_NARROW, 2048, is_causal=is_causal), jnp.zeros((rows, 64), np.float16)
+    def started(rows: int, *, is_causal: bool, is_listed: bool = False, window: Any = (None, None)) -> int:
+        plan = TilePlan(DOT_NARROW, 2048, is_causal=is_causal, window=window)
+        each = jnp.zeros((rows, 64), np.float16)
         visited, is_open = map(jnp.asarray, causal_pairs(rows // 128) if is_listed else ([], []))
         visits = Visits(visited, is_open) if is_listed else None
         return together_of(plan, Problem((each,), each, each, jnp.float32(1), None, visits=visits))
 
     assert [started(rows, is_causal=True) for rows in (4096, 8192, 1 << 18)] == [32, 16, 1]
     assert started(8192, is_causal=True, is_listed=True) == 1024
-    assert started(8192, is_causal=False) == 0
+    assert started(8192, is_causal=False) == started(8192, is_causal=True, window=(512, None)) == 0
 
 
 @pytest.mark.parametrize("products", ["given", "half", "split"])
