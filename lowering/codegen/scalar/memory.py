@@ -72,7 +72,7 @@ def store_run(b: Builder, buffer: Buffer, first: Value, elements: Sequence[Scala
         place = first + start if start else first
         some = registers[start : start + group]
         if dtype == "bf16" or group > _COMPONENTS:
-            words = [_join(b, *some[i : i + 2], dtype) for i in range(0, group, 2)]
+            words = [_join(b, some[i], some[i + 1], dtype) for i in range(0, group, 2)]
             buffer.store_words(b.divide_exactly(place, group), words[0] if len(words) == 1 else b.vector(words))
         else:
             buffer.store(place, b.vector(some))
