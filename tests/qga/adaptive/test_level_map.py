@@ -39,7 +39,11 @@ def counts_agree(certificate: Certificate, levels: Map, tile: int) -> bool:
     return all(np.array_equal(by_query[name], getattr(certificate, field)) for name, field in COUNTS.items())
 
 
-@pytest.mark.parametrize("resolution", [Certified(1e-2), Certified(3e-2, products="half"), Fixed()], ids=repr)
+@pytest.mark.parametrize(
+    "resolution",
+    [Certified(1e-2), pytest.param(Certified(3e-2, products="half"), marks=pytest.mark.exhaustive), Fixed()],
+    ids=repr,
+)
 def test_a_map_counts_what_certificates_count(resolution: Any) -> None:
     _, certificate, levels, tile = attend(resolution, alibi=SLOPES, is_causal=True)
     assert counts_agree(certificate, levels, tile)

@@ -7,6 +7,7 @@ from xml.etree import ElementTree
 
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from qga.app.run.adapt import PROMISES, SLOPE, Adapted, adapt_heads
 from qga.app.run.model import ModelConfig, init_parameters, predict
@@ -20,6 +21,7 @@ def adapt(model: ModelConfig, text: Text) -> tuple[Adapted, np.ndarray]:
     return adapt_heads(init_parameters(model, 0), examples, model), examples
 
 
+@pytest.mark.parametrize("model", ["dot", pytest.param("fidelity", marks=pytest.mark.exhaustive)], indirect=True)
 def test_heads_of_a_model_are_tried_as_they_are_and_with_decay(model: ModelConfig, text: Text) -> None:
     adapted, _ = adapt(model, text)
     assert (adapted.heads, adapted.rows) == (2, 24 * 8)
@@ -38,7 +40,8 @@ def test_heads_of_a_model_are_tried_as_they_are_and_with_decay(model: ModelConfi
     assert pictures.count("<tr><td>") == 2 * len(PROMISES)
 
 
-def test_errors_are_those_of_the_heads_that_the_model_has(text: Text) -> None:
+def test_errors_are_those_of_the_heads_that_the_model_has(text: Text, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("qga.app.run.adapt.PROMISES", PROMISES[:1])
     model = ModelConfig(len(text.vocabulary), "dot", layers=2, heads=2, width=16, context=8, tile=4)
     adapted, examples = adapt(model, text)
     _, layers = predict(init_parameters(model, 0), jnp.asarray(examples[:, :-1]), model)

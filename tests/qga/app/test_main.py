@@ -6,6 +6,7 @@ import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -32,6 +33,25 @@ def two_halves(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     cpu = jax.devices("cpu")[0]
     monkeypatch.setitem(main_globals(), "find_devices", lambda backend: Devices({"cpu": cpu, "vulkan": cpu}))
     return iter(())
+
+
+@pytest.fixture(scope="module")
+def tried() -> dict[Any, Any]:
+    """Keep what adaptive attention found in the heads of each model."""
+    return {}
+
+
+@pytest.fixture(autouse=True)
+def heads_are_tried_once(tried: dict[Any, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Try the heads of each model once: that takes longer than these runs."""
+    original: Any = main_globals()["adapt_heads"]
+
+    def adapt(parameters: Any, examples: Any, config: Any) -> Any:
+        if config not in tried:
+            tried[config] = original(parameters, examples, config)
+        return tried[config]
+
+    monkeypatch.setitem(main_globals(), "adapt_heads", adapt)
 
 
 def main_globals() -> dict[str, object]:
@@ -108,7 +128,8 @@ def test_run_of_both_halves_reports_and_resumes(
     assert main([*words, "--steps", "4", "--resume"]) == 0
     page = (out / "report.html").read_text()
     assert sorted(file.name for file in (out / "checkpoint").iterdir()) == ["cpu.safetensors", "vulkan.safetensors"]
-    for title in ("Learning", "Agreement", "Time of each step", "Inside the heads", "Numbers", "A sample"):
+    titles = "Learning", "Agreement", "Time of each step", "Inside the heads", "What adaptive attention leaves out"
+    for title in (*titles, "Numbers", "A sample"):
         assert f"<h2>{title}</h2>" in page
     assert "4 of 4 losses are equal to the last bit" in page
     assert page.count("<img") == 8
