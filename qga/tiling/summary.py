@@ -159,7 +159,8 @@ def surround_heads(rows: Float[Array, "batch rows heads width"], tile: int) -> A
     members = jnp.clip(count - jnp.arange(tiles) * tile, 0, tile).astype(dtype)
 
     def compiled(rows: Array) -> tuple[Array, ...]:
-        lines = rows.reshape(*rows.shape[:3], -1, line_of(rows))
+        line = line_of(rows)
+        lines = rows.reshape(*rows.shape[:3], rows.shape[3] // line, line)
         center, *numbers = call_pallas(around_kernel(lines, tile, dtype), lines)
         return center.reshape(*center.shape[:3], rows.shape[3]), *(each[..., 0] for each in numbers)
 
