@@ -73,6 +73,8 @@ def emit_kernel(
         float_controls=float_controls(_dtypes_of(body), capabilities)
         | _controls_of_guesses(fusion, schedule, capabilities),
     )
+    # A processor takes as long for its own power of two as for a polynomial.
+    builder.takes_exp2 = capabilities.keeps_exp2 and not capabilities.is_cpu
     buffers = {value: builder.buffer(parameter.name) for value, parameter in names.items()}
     expression = Expression(builder, body, buffers, _index_dtype(body))
     template(fusion, schedule).emit(builder, expression, fusion, schedule)

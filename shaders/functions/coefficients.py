@@ -85,6 +85,8 @@ TWO_THIRDS: Final[Table] = {
 }
 
 LOG2_E: Final = 1.4426950408889634
+# The nearest f32 and what it lacks.
+LOG2_E_PARTS: Final = (1.4426950216293335, 1.925962991126617e-08)
 TWO_OVER_PI: Final = 0.6366197723675814
 
 TWO_OVER_PI_BITS: Final = (

@@ -1,11 +1,14 @@
-"""exp, expm1, the logistic function and the hyperbolic tangent, by range reduction to |r| <= ln(2) / 2."""
+"""exp, expm1, the logistic function and the hyperbolic tangent, by range reduction to |r| <= ln(2) / 2.
+
+A kernel may let `exp` of f32 take the device's own power of two (`Builder.takes_exp2`), of numbers from 0 to 1 only.
+"""
 
 from __future__ import annotations
 
 from ..spirv import Builder, Value
 from . import coefficients
 from .exact import exact, fused
-from .formats import absolute, copy_sign, format_of, infinity, nearest_exponent, polynomial
+from .formats import absolute, copy_sign, format_of, infinity, native, nearest_exponent, polynomial
 
 # A margin for products with something below 1.
 _LIFT = 8
@@ -21,10 +24,27 @@ _TANH_HIGH = {"f32": 9.25, "f64": 20.0}
 def exp(b: Builder, x: Value) -> Value:
     """Return e^x; results below the smallest normal number are 0."""
     form = format_of(x)
+    if b.takes_exp2 and form.dtype == "f32":
+        return exp_by_exp2(b, x)
     low, high = _EXP_RANGE[form.dtype]
     exponent, power = _reduced_expm1(b, x)
     inside = b.select(x < low, b.const(form.dtype, 0.0), _scale(b, power + 1.0, exponent))
     return b.select(x <= high, inside, x + infinity(b, form.dtype))
+
+
+def exp_by_exp2(b: Builder, x: Value) -> Value:
+    """Return e^x as 2^k times the device's own 2^r with k = floor(x log2(e)), in ten instructions and no selection.
+
+    The exponent's place holds 0, the number 0, for k = -127, and infinity for k = 128; to these k is clamped, and what
+    x is beyond them, infinite or no number stays in r.
+    """
+    high, low = coefficients.LOG2_E_PARTS
+    anchor = 1.5 * 2.0**23 + 127
+    floor = fused(b, x, high, b.const("f32", -0.5))
+    within = b.max(b.min(floor, b.const("f32", 128.0)), b.const("f32", -127.0))
+    anchored = exact(within + anchor)
+    r = fused(b, x, low, fused(b, x, high, -exact(anchored - anchor)))
+    return native(b, "exp2", r) * b.bitcast(b.bitcast(anchored, "u32") << 23, "f32")
 
 
 def scaled_exp(b: Builder, x: Value) -> tuple[Value, Value]:

@@ -32,6 +32,8 @@ class Builder(Module):
 
     # Another way to round f32 to bf16, or None for the builder's own; it may return None as well.
     narrow: Callable[[Value], Value | None] | None = None
+    # Whether `exp` of f32 may take the device's own power of two, of numbers from 0 to 1.
+    takes_exp2 = False
 
     def __init__(
         self,
