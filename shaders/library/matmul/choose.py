@@ -14,7 +14,7 @@ from .problem import MatmulProblem, transpose_problem
 from .tiles import DEFAULT_BAND, KERNELS, MatmulTiles, ceil_divide, groups, split_depth
 
 KEYS = {
-    "kernel", "transposed", "tile", "part", "subgroups", "lanes", "slices", "split_to", "buffers", "band",
+    "kernel", "transposed", "tile", "part", "subgroups", "lanes", "slices", "split_to", "buffers", "strip", "band",
     "operands", "accumulators", "least_rows", "most_rows", "least_columns", "most_columns", "least_depth", "most_depth",
     "most_operations", "least_groups", "lhs_depth_contiguous", "rhs_column_contiguous",
 }  # fmt: skip
@@ -115,8 +115,9 @@ def tiles_of_row(row: Mapping[str, Any], problem: MatmulProblem, capabilities: C
         fragment = find_fragment(problem, capabilities, (part_rows, part_columns), depth)
         if fragment is None:
             return None
-        buffers = row.get("buffers", 2)
-        return replace(tiles, threads=parts * lanes, subgroup=lanes, fragment=fragment, buffers=buffers)
+        buffers, across = row.get("buffers", 2), ceil_divide(problem.columns, columns)
+        strip = next(count for count in range(row.get("strip", 1), 0, -1) if across % count == 0)
+        return replace(tiles, threads=parts * lanes, subgroup=lanes, fragment=fragment, buffers=buffers, strip=strip)
     part_rows = _even(problem.rows, part_rows)
     if kernel == "vector":
         subgroups, part_columns = row.get("subgroups", 1), _even(problem.columns, part_columns)

@@ -66,6 +66,8 @@ def misfit(problem: MatmulProblem, tiles: MatmulTiles, capabilities: Capabilitie
         return f"{tiles.threads} invocations of at most {capabilities.max_invocations}"
     if (tiles.splits - 1) * split_depth(problem, tiles) >= problem.depth:
         return f"{tiles.splits} parts of a depth of {problem.depth}, some of them empty"
+    if tiles.strip > 1 and (tiles.kernel != "matrix" or tiles.splits > 1 or problem.depth > tiles.depth):
+        return f"{tiles.strip} tiles with one slab of the left operand, where a slab is not all the depth"
     needed = shared_bytes(problem, tiles)
     if needed > capabilities.max_shared_bytes:
         return f"{needed} bytes of shared memory of at most {capabilities.max_shared_bytes}"

@@ -13,7 +13,7 @@ class Place(NamedTuple):
     """What one workgroup computes; all u32.
 
     `batch` selects the operands and `slot` the result (they differ where depth is split), `row` and `column` are the
-    tile's first, `start` and `stop` bound the depth.
+    first of the tile, or of the first of a strip; `start` and `stop` bound the depth.
     """
 
     batch: Value
@@ -27,6 +27,7 @@ class Place(NamedTuple):
 def place(builder: Builder, problem: MatmulProblem, tiles: MatmulTiles) -> Place:
     """Find the work of this workgroup from its index."""
     row_tiles, column_tiles = tile_counts(problem, tiles)
+    column_tiles //= tiles.strip
     index = builder.group_id(0)
     slot = builder.const("u32", 0)
     if problem.batch * tiles.splits > 1:
@@ -39,7 +40,7 @@ def place(builder: Builder, problem: MatmulProblem, tiles: MatmulTiles) -> Place
         stop = start + size
         if problem.depth % size:
             stop = builder.min(stop, problem.depth)
-    return Place(batch, slot, row_tile * tiles.rows, column_tile * tiles.columns, start, stop)
+    return Place(batch, slot, row_tile * tiles.rows, column_tile * (tiles.columns * tiles.strip), start, stop)
 
 
 def _tile(builder: Builder, index: Value, row_tiles: int, column_tiles: int, band: int) -> tuple[Value, Value]:

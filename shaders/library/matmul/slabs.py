@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
-from ...spirv import Builder, Value
+from ...spirv import Builder, Shared, Value
 from ...spirv.dtypes import REGISTERS
 from ..complex import convert
 from .layout import MOST_WORDS, slab_layout
@@ -41,8 +41,20 @@ class Slab:
     groups of `together` neighbouring depths, whose bytes it exchanges.
     """
 
-    def __init__(self, builder: Builder, operand: Operand, tiles: MatmulTiles, stop: Value, *, ragged: bool) -> None:
-        """Describe the slabs of `operand`; with `ragged`, the last one may reach past depth `stop`."""
+    def __init__(
+        self,
+        builder: Builder,
+        operand: Operand,
+        tiles: MatmulTiles,
+        stop: Value,
+        *,
+        ragged: bool,
+        array: Shared | None = None,
+    ) -> None:
+        """Describe the slabs of `operand`; with `ragged`, the last one may reach past depth `stop`.
+
+        `array`: shared memory of another slab that this one follows.
+        """
         self.builder = builder
         self.operand = operand
         self.stop = stop
@@ -55,7 +67,7 @@ class Slab:
         self.threads = tiles.threads
         self.together = TURNED if self.held.is_turned else 1
         element = "u32" if self.words == 1 else ("u32", self.words)
-        self.array = builder.shared(element, tiles.buffers * self.held.groups)
+        self.array = array if array is not None else builder.shared(element, tiles.buffers * self.held.groups)
         units = self.lines * self.line_groups // self.together
         self.spots = [spot for start in range(0, units, tiles.threads) for spot in self._spots(start, units)]
         self._places = self._plain_places()

@@ -34,6 +34,8 @@ class MatmulTiles:
         splits: parts into which depth is cut; the batch index given to `store` is then batch * splits + part, and the
             caller adds the parts up.
         buffers: slabs of depth that shared memory holds at once, 1 or 2 (kernel `matrix` only).
+        strip: tiles side by side that a workgroup makes one after another, with one slab of the left operand (kernel
+            `matrix` only, where one slab is all the depth); divides the columns' tiles.
         band: rows of tiles that neighbouring workgroups share columns of, so that both operands stay in a cache.
     """
 
@@ -49,6 +51,7 @@ class MatmulTiles:
     transposed: bool = False
     splits: int = 1
     buffers: int = 2
+    strip: int = 1
     band: int = DEFAULT_BAND
 
     def __str__(self) -> str:
@@ -61,6 +64,8 @@ class MatmulTiles:
             text += " fragment " + "x".join(map(str, self.fragment))
         if self.buffers != 2:
             text += f" buffers {self.buffers}"
+        if self.strip != 1:
+            text += f" strip {self.strip}"
         if self.band != DEFAULT_BAND:
             text += f" band {self.band}"
         if self.transposed:
@@ -95,7 +100,7 @@ def workgroup(tiles: MatmulTiles) -> tuple[int, int, int]:
 def groups(problem: MatmulProblem, tiles: MatmulTiles) -> tuple[int, int, int]:
     """Return how many workgroups cover the product, on the x axis alone."""
     row_tiles, column_tiles = tile_counts(problem, tiles)
-    return problem.batch * tiles.splits * row_tiles * column_tiles, 1, 1
+    return problem.batch * tiles.splits * row_tiles * (column_tiles // tiles.strip), 1, 1
 
 
 def subgroup_size(tiles: MatmulTiles, _: Capabilities | None = None) -> int | None:
