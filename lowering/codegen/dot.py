@@ -13,10 +13,10 @@ from shaders.spirv import Value as Register
 
 from ..graph import Graph, Node, Value
 from ..schedule import Schedule
-from .dot_results import accumulator_dtype, convert, scalar_store, vector_store, words_store
+from .dot_results import accumulator_dtype, convert, is_short, longest_run, run_store, scalar_store, words_store
 from .expression import Expression, Scalar
 from .index import Index
-from .sides import Layout, Side, dot_node, layouts, sides
+from .sides import WIDTH, Layout, Side, dot_node, layouts, sides
 
 
 def problem(node: Node) -> MatmulProblem:
@@ -118,7 +118,9 @@ def emit(builder: Builder, expression: Expression, fusion: Node, schedule: Sched
         rhs_column_contiguous=not rhs.depth_is_minor,
         lhs_vector=None if left is None else lambda _, batch, row, depth: left(batch, row, depth),
         rhs_vector=None if right is None else lambda _, batch, depth, column: right(batch, column, depth),
-        store_vector=vector_store(expression, fusion),
+        store_run=run_store(expression, fusion),
+        longest_run=max(longest_run(fusion), WIDTH),
+        is_short=is_short(fusion),
         store_words=words_store(expression, fusion),
         lhs_plain=lhs.plain(expression),
         rhs_plain=rhs.plain(expression),

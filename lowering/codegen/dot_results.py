@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from math import prod
 
-from shaders.library.complex import Complex
 from shaders.spirv import Builder
 from shaders.spirv import Value as Register
 from shaders.spirv.dtypes import BITS
 
 from ..graph import Graph, Node, Value
+from ..passes.roots import COSTS
 from . import maps, scalar
 from .expression import Expression, Scalar
+from .index import Index
+from .runs import Place, Runs
 from .sides import VECTOR_DTYPES, WIDTH, dot_node, layouts, offset
 from .views import View, row_major
 
 _WHOLE_BITS = 128
+# Cost of an epilogue that is written out for each run of sums; see `COSTS`.
+_SHORT_COST = 8
 _MOVES = frozenset({"reshape", "transpose"})
 
 
@@ -42,31 +46,55 @@ def scalar_store(
 
     def store(_: Builder, batch: Register, row: Register, column: Register, value: Scalar) -> None:
         with expression.scope():
-            for output, linear, result in _epilogue(expression, fusion, (batch, row, column), value):
-                expression.store(output, linear, result)
+            dims, linear = _position(expression, fusion, (batch, row, column))
+            index = expression.index(fusion.attributes["domain"], dims=tuple(dims), linear=linear)
+            for place in _epilogue(expression, fusion, index, value):
+                expression.store(*place)
 
     return store
 
 
-def vector_store(
+def run_store(
     expression: Expression, fusion: Node
-) -> Callable[[Builder, Register, Register, Register, Scalar], None] | None:
+) -> Callable[[Builder, Register, Register, Register, Sequence[Scalar]], Callable[[], None]] | None:
     """Return the store of neighbouring columns, if they are neighbours in every output."""
-    if not all(_keeps_neighbours(fusion, output, axes) for output, axes in _followed(fusion)):
+    count = longest_run(fusion)
+    if count == 1:
         return None
+    runs = {size: Runs(expression, fusion, size) for size in (WIDTH, count)}
 
-    def store(builder: Builder, batch: Register, row: Register, column: Register, value: Scalar) -> None:
-        assert not isinstance(value, Complex)
-        made = []
-        for i in range(WIDTH):
-            with expression.scope():
-                made.append(_epilogue(expression, fusion, (batch, row, column + i), value[i]))
-        for each in zip(*made, strict=True):
-            output, linear, _ = each[0]
-            neighbours = [element for _, _, element in each]
-            expression.buffers[output].store(linear, builder.vector(neighbours))
+    def store(
+        builder: Builder, batch: Register, row: Register, column: Register, sums: Sequence[Scalar]
+    ) -> Callable[[], None]:
+        del builder
+        with expression.scope():
+            positions = runs[len(sums)].positions(*_position(expression, fusion, (batch, row, column)))
+            made = [_epilogue(expression, fusion, *each) for each in zip(positions, sums, strict=True)]
+        return lambda: _store_runs(expression, list(zip(*made, strict=True)))
 
     return store
+
+
+def _store_runs(expression: Expression, columns: Sequence[Sequence[Place]]) -> None:
+    """Write runs of results; each column is one output's, whose first element lies at a multiple of the run."""
+    for column in columns:
+        output, linear, _ = column[0]
+        elements = [place.element for place in column]
+        scalar.store_run(expression.builder, expression.buffers[output], linear, elements, output.dtype)
+
+
+def longest_run(fusion: Node) -> int:
+    """Return how many neighbouring columns an epilogue may take at once: 8, 4 or 1."""
+    for count in (2 * WIDTH, WIDTH):
+        if all(_keeps_neighbours(fusion, output, axes, count) for output, axes in _followed(fusion)):
+            return count
+    return 1
+
+
+def is_short(fusion: Node) -> bool:
+    """Tell whether what becomes of a sum is a few instructions."""
+    body: Graph = fusion.attributes["body"]
+    return sum(COSTS.get(node.op, 1) for node in body.nodes) <= _SHORT_COST
 
 
 def words_store(
@@ -133,37 +161,35 @@ def _followed(fusion: Node) -> list[tuple[Value, list[int]]]:
     return [(output, [axis for axis in axes if axis is not None]) for output, axes in rows]
 
 
-def _keeps_neighbours(fusion: Node, output: Value, axes: Sequence[int]) -> bool:
-    """Tell whether vectors of columns lie whole in an output."""
+def _keeps_neighbours(fusion: Node, output: Value, axes: Sequence[int], count: int) -> bool:
+    """Tell whether runs of columns lie whole in an output."""
     node = dot_node(fusion.attributes["body"])
     shape = node.output.shape
     if output.dtype not in VECTOR_DTYPES or output.size != node.output.size:
         return False
-    columns = _groups(node)[2]
-    if list(axes) == sorted(axes):
-        return prod(shape[axis] for axis in columns) % WIDTH == 0
-    return axes[-1] in columns and axes[-1] == max(axes) and shape[axes[-1]] % WIDTH == 0
+    fast = max((axis for axis in _groups(node)[2] if shape[axis] != 1), default=None)
+    wide = [axis for axis in axes if shape[axis] != 1]
+    return fast is not None and wide[-1] == fast and shape[fast] % count == 0
 
 
-def _epilogue(
-    expression: Expression, fusion: Node, where: tuple[Register, Register, Register], value: Scalar
-) -> list[tuple[Value, Register, Scalar]]:
-    """Return what the fusion makes of one element of the product: each output, the place in it and the result."""
+def _position(
+    expression: Expression, fusion: Node, where: tuple[Register, Register, Register]
+) -> tuple[list[Register], Register]:
+    """Return (batch, row, column) as the position along each dimension of the result, and as the element's number."""
+    shape = fusion.attributes["domain"]
+    sizes = [tuple(shape[axis] for axis in axes) for axes in _groups(dot_node(fusion.attributes["body"]))]
+    dims = [dim for size, place in zip(sizes, where, strict=True) if size for dim in expression.split(place, size)]
+    return dims, expression.flatten(where, tuple(prod(size) for size in sizes))
+
+
+def _epilogue(expression: Expression, fusion: Node, index: Index, total: Scalar) -> list[Place]:
+    """Return what the fusion makes of one element of the product: the place in each output and the result."""
     node = dot_node(fusion.attributes["body"])
-    shape = node.output.shape
-    lhs, rhs = layouts(node)
-    extents = (lhs.extent(lhs.batch), lhs.extent(lhs.free), rhs.extent(rhs.free))
-    flat = expression.index(extents, dims=where)
-    if all(len(axes) <= 1 for axes in (lhs.batch, lhs.free, rhs.free)):
-        dims = [d for d, axes in zip(where, (lhs.batch, lhs.free, rhs.free), strict=True) if axes]
-        index = expression.index(shape, dims=tuple(dims), like=flat)
-    else:
-        index = expression.index(shape, like=flat)
-    element = convert(expression.builder, value, accumulator_dtype(node.output.dtype), node.output.dtype)
+    element = convert(expression.builder, total, accumulator_dtype(node.output.dtype), node.output.dtype)
     before = expression.fixed.get(node.output)
     expression.fixed[node.output] = element
     places = maps.outputs_at(expression, fusion, index)
-    made = [(output, expression.linear(place), expression.at(output, place)) for output, place in places]
+    made = [Place(output, expression.linear(place), expression.at(output, place)) for output, place in places]
     if before is None:
         del expression.fixed[node.output]
     return made

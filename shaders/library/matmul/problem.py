@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from ...spirv import Buffer, Builder, Value
@@ -11,6 +11,7 @@ from ..complex import Number
 Load = Callable[[Builder, Value, Value, Value], Number]
 LoadVector = Callable[[Builder, Value, Value, Value], Value]
 Store = Callable[[Builder, Value, Value, Value, Number], None]
+StoreRun = Callable[[Builder, Value, Value, Value, Sequence[Value]], Callable[[], None]]
 StoreWords = Callable[[Builder, Value, Value, Value, Value], None]
 LoadWords = Callable[[Value, Value, Value, int], Value]
 
@@ -88,8 +89,11 @@ class MatmulAccess:
         lhs_vector: like `load_lhs`, but returns a vector of 4 elements that are consecutive along the contiguous index;
             the index there is a multiple of 4, and so must be the size of that axis. Real dtypes only.
         rhs_vector: the same for the right operand.
-        store_vector: like `store`, but receives a vector of 4 elements of consecutive columns, the first of which is a
-            multiple of 4, and so must be the number of columns.
+        store_run: (builder, batch, row, column, elements): like `store`, but for 4 or `longest_run` elements of
+            consecutive columns, the first of which is a multiple of their number, and so must be the number of columns.
+            Returns what writes the results, so that what several runs read is under way before the first one writes.
+        longest_run: 4 or 8.
+        is_short: what `store_run` does is a few instructions, worth writing out for each run.
         store_words: (builder, batch, row, column, u32x4): stores 16 bytes of consecutive results as they are to lie, in
             the dtype `result`; the column is a multiple of their count, and so must be the number of columns. Only
             where results are the sums, rounded.
@@ -106,7 +110,9 @@ class MatmulAccess:
     rhs_column_contiguous: bool = True
     lhs_vector: LoadVector | None = None
     rhs_vector: LoadVector | None = None
-    store_vector: Store | None = None
+    store_run: StoreRun | None = None
+    longest_run: int = 4
+    is_short: bool = False
     store_words: StoreWords | None = None
     lhs_plain: Plain | None = None
     rhs_plain: Plain | None = None

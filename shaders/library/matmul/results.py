@@ -2,7 +2,7 @@
 
 Where an element of a fragment lies is the driver's secret, so fragments pass through shared memory, from which
 neighbouring lanes take neighbouring columns. Sums that are only rounded and stored leave by 16 bytes, with no loop; an
-epilogue sees them four at a time.
+epilogue sees them by runs of four or eight, and of several runs what it reads is under way before the first is written.
 """
 
 from __future__ import annotations
@@ -51,6 +51,40 @@ class Desk:
     pitch: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Leave:
+    """How sums leave the desk: by whole groups, rounded, or through the caller's epilogue, in runs or one by one."""
+
+    builder: Builder
+    problem: MatmulProblem
+    access: MatmulAccess
+    slot: Value
+    desk: Desk
+    is_whole: bool
+
+    @property
+    def width(self) -> int:
+        """Neighbours that leave together."""
+        if self.is_whole:
+            return WHOLE_BITS // BITS[self.problem.result]
+        return self.access.longest_run if self.desk.width > 1 else 1
+
+    def start(self, row: Value, column: Value, line: Value, along: Value) -> Callable[[], None]:
+        """Take `width` sums from a line of the desk and make of them what is stored; return what writes it."""
+        builder, access, desk = self.builder, self.access, self.desk
+        at = (builder, self.slot, row, column)
+        if self.is_whole:
+            assert access.store_words is not None
+            return partial(access.store_words, *at, _whole_group(builder, self.problem, desk, line, along))
+        groups = self.width // desk.width
+        sums = [
+            builder.bitcast(desk.memory[line + along * groups + k], self.problem.accumulator) for k in range(groups)
+        ]
+        if access.store_run is None:
+            return partial(access.store, *at, sums[0])
+        return access.store_run(*at, [each[k] for each in sums for k in range(desk.width)])
+
+
 def store_fragments(
     builder: Builder,
     problem: MatmulProblem,
@@ -65,23 +99,21 @@ def store_fragments(
     rows, columns, _ = tiles.fragment
     across = tiles.part_columns // columns
     is_whole = access.store_words is not None and _can_store_words(problem, columns)
-    desk = _desk(builder, problem, tiles, staged, is_grouped=is_whole or access.store_vector is not None)
-    width = WHOLE_BITS // BITS[problem.result] if is_whole else desk.width
+    desk = _desk(builder, problem, tiles, staged, is_grouped=is_whole or access.store_run is not None)
+    leave = _Leave(builder, problem, access, here.slot, desk, is_whole)
+    width = leave.width
     units = desk.together * columns // width
 
-    def put(i: int, j: int, index: Value) -> None:
+    def put(i: int, j: int, index: Value) -> Callable[[], None]:
         within, along = index // units, index % units
         row = here.row + part[0] + i * rows + within
         column = here.column + part[1] + j * columns + along * width
-        line = desk.start + within * desk.pitch
-        if is_whole:
-            assert access.store_words is not None
-            store, value = access.store_words, _whole_group(builder, problem, desk, line, along)
-        else:
-            store = access.store_vector if access.store_vector is not None else access.store
-            value = builder.bitcast(desk.memory[line + along], problem.accumulator)
-        write = partial(store, builder, here.slot, row, column, value)
-        store_where(builder, row, column, (problem.rows, problem.columns), (tiles.rows, tiles.columns), write)
+        made = partial(leave.start, row, column, desk.start + within * desk.pitch, along)
+        sizes, tile = (problem.rows, problem.columns), (tiles.rows, tiles.columns)
+        if all(size % step == 0 for size, step in zip(sizes, tile, strict=True)):
+            return made()
+        # What lies beyond an edge is neither read nor written.
+        return partial(store_where, builder, row, column, sizes, tile, lambda: made()())
 
     for i in range(tiles.part_rows // rows):
         for j in range(0, across, desk.together):
@@ -91,7 +123,8 @@ def store_fragments(
                 pointer = desk.memory.pointer(desk.start + k * columns // desk.width)
                 builder.matrix_store(pointer, part[2][i * across + j + k], desk.pitch)
             builder.barrier("subgroup", shared_only=True)
-            _each(builder, rows * units, tiles, partial(put, i, j), most_rounds=MOST_ROUNDS if is_whole else 1)
+            most = MOST_ROUNDS if is_whole or access.is_short else 1
+            _each(builder, rows * units, tiles, partial(put, i, j), most_rounds=most)
 
 
 def _desk(builder: Builder, problem: MatmulProblem, tiles: MatmulTiles, staged: Shared, *, is_grouped: bool) -> Desk:
@@ -145,20 +178,22 @@ def _rounded(builder: Builder, sums: Value, dtype: str) -> list[Value]:
     return [words[i] for i in range(GROUP // 2)]
 
 
-def _each(builder: Builder, count: int, tiles: MatmulTiles, body: Callable[[Value], None], *, most_rounds: int) -> None:
-    """Run `body` for every index below `count`, dealt out to the lanes; a loop keeps the caller's epilogue short.
+def _each(
+    builder: Builder, count: int, tiles: MatmulTiles, body: Callable[[Value], Callable[[], None]], *, most_rounds: int
+) -> None:
+    """Run `body`, and what it returns, for every index below `count`, dealt out to the lanes.
 
-    As many rounds as `most_rounds` are written out where all of them are whole.
+    As many rounds as `most_rounds` are written out where all of them are whole; a loop keeps a long epilogue short.
     """
     assert tiles.subgroup is not None
     lanes = tiles.subgroup
     if count % lanes == 0 and count // lanes <= most_rounds:
-        for offset in range(0, count, lanes):
-            body(builder.lane + offset)
+        for write in [body(builder.lane + offset) for offset in range(0, count, lanes)]:
+            write()
         return
 
     def one(offset: Value, _: list[Value]) -> None:
         index = builder.lane + offset
-        builder.when(index < count if count % lanes else True, partial(body, index))
+        builder.when(index < count if count % lanes else True, lambda: body(index)())
 
     builder.loop(0, count, lanes, [], one)

@@ -82,7 +82,7 @@ def _store(
     vectors: tuple[list[Value], list[Value]],
     totals: Sequence[Number],
 ) -> None:
-    """Store this invocation's results, as vectors along the columns where the caller takes them."""
+    """Store this invocation's results, runs of columns at once where the caller takes them."""
     sizes, tile = (problem.rows, problem.columns), (tiles.rows, tiles.columns)
     rows = [here.row + row + i for row in vectors[0] for i in range(WIDTH)]
     for i, row in enumerate(rows):
@@ -90,10 +90,9 @@ def _store(
             column = here.column + first
             at = i * tiles.part_columns + j * WIDTH
             values = totals[at : at + WIDTH]
-            if access.store_vector is not None and not is_complex(problem.accumulator):
-                vector = builder.vector(flatten(values))
-                store = partial(access.store_vector, builder, here.slot, row, column, vector)
-                store_where(builder, row, column, sizes, tile, store)
+            if access.store_run is not None and not is_complex(problem.accumulator):
+                run = partial(access.store_run, builder, here.slot, row, column, flatten(values))
+                store_where(builder, row, column, sizes, tile, lambda run=run: run()())
                 continue
             for k, value in enumerate(values):
                 store = partial(access.store, builder, here.slot, row, column + k, value)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import ml_dtypes
@@ -15,7 +15,7 @@ from shaders.capabilities import Capabilities
 from shaders.library import matmul
 from shaders.library.complex import Complex, Number, is_complex, map_parts, part_dtype
 from shaders.library.matmul import MatmulAccess, MatmulProblem, MatmulTiles, Pieces, Plain
-from shaders.library.matmul.problem import Store, StoreWords
+from shaders.library.matmul.problem import Store, StoreRun, StoreWords
 from shaders.spirv import Buffer, Builder, Value
 from shaders.spirv.dtypes import BITS, REGISTERS
 
@@ -117,7 +117,7 @@ def _access(builder: Builder, case: Case, epilogue: Callable[[Builder, Number], 
             return (batch * sizes.columns + column) * sizes.depth + depth
         return (batch * sizes.depth + depth) * sizes.columns + column
 
-    store, store_vector, store_words = _stores(case, c, epilogue)
+    store, store_run, store_words = _stores(case, c, epilogue)
     lhs_pieces, rhs_pieces = _pieces(case, (a, b), (lhs_at, rhs_at)) if case.pieces else (None, None)
     return MatmulAccess(
         load_lhs=lambda _, batch, row, depth: _read(a, lhs_at(batch, row, depth), sizes.lhs),
@@ -129,7 +129,7 @@ def _access(builder: Builder, case: Case, epilogue: Callable[[Builder, Number], 
         lhs_plain=_plain(a, sizes.rows, sizes.depth, is_turned=case.lhs_turned) if case.vectors else None,
         rhs_plain=_plain(b, sizes.columns, sizes.depth, is_turned=not case.rhs_turned) if case.vectors else None,
         store=store,
-        store_vector=store_vector,
+        store_run=store_run,
         store_words=store_words,
         lhs_pieces=lhs_pieces,
         rhs_pieces=rhs_pieces,
@@ -138,7 +138,7 @@ def _access(builder: Builder, case: Case, epilogue: Callable[[Builder, Number], 
 
 def _stores(
     case: Case, c: Buffer, epilogue: Callable[[Builder, Number], Number] | None
-) -> tuple[Store, Store | None, StoreWords | None]:
+) -> tuple[Store, StoreRun | None, StoreWords | None]:
     """Return the stores of a case: one by one, four at a time, and by 16 bytes where no epilogue looks at the sums."""
     builder, sizes = c.builder, case.problem
 
@@ -151,15 +151,16 @@ def _stores(
         value = map_parts(lambda part: builder.convert(part, REGISTERS.get(register, register)), value)
         _write(c, result_at(slot, row, column), value)
 
-    def store_vector(_: Builder, slot: Value, row: Value, column: Value, value: Number) -> None:
-        assert not isinstance(value, Complex)
-        c.store(result_at(slot, row, column), builder.convert(value, REGISTERS.get(sizes.result, sizes.result)))
+    def store_run(_: Builder, slot: Value, row: Value, column: Value, elements: Sequence[Value]) -> Callable[[], None]:
+        place = result_at(slot, row, column)
+        vector = builder.convert(builder.vector(elements), REGISTERS.get(sizes.result, sizes.result))
+        return lambda: c.store(place, vector)
 
     def store_words(_: Builder, slot: Value, row: Value, column: Value, words: Value) -> None:
         c.store_words(builder.divide_exactly(result_at(slot, row, column), 128 // BITS[sizes.result]), words)
 
     is_whole = case.vectors and epilogue is None and sizes.columns % 8 == 0
-    return store, store_vector if case.vectors else None, store_words if is_whole else None
+    return store, store_run if case.vectors else None, store_words if is_whole else None
 
 
 def _pieces(
