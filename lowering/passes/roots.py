@@ -21,8 +21,10 @@ COSTS: Mapping[str, int] = {
     "cbrt": 16, "gather": 4, "dynamic_slice": 3, "concatenate": 4, "pad": 3, "dynamic_update_slice": 4, "slice": 1,
 }  # fmt: skip
 
-# A value used more than once is recomputed rather than stored up to this cost.
+# A value used more than once is recomputed rather than stored up to this cost, unless that reads arrays of this many
+# times its bytes.
 RECOMPUTE = 4
+RECOMPUTE_BYTES = 2
 # An expression is cut here, so that kernels stay within what drivers compile well.
 LARGEST = 400
 # Recomputing along a broadcast this wide is worth a trip through memory above the cost of BROADCAST_COST.
@@ -39,6 +41,7 @@ def choose_roots(graph: Graph) -> set[Value]:
     demanded = _demanded(graph, users, producers)
     roots: set[Value] = set()
     costs: dict[Value, int] = {}
+    sources: dict[Value, frozenset[Value]] = {}
     for node in graph.nodes:
         if node.op in ANCHORS or _writes_in_place(node, roots, producers) or _changes_width(node):
             roots.update(node.outputs)
@@ -50,15 +53,22 @@ def choose_roots(graph: Graph) -> set[Value]:
         value = node.outputs[0]
         cost = COSTS.get(node.op, 1) + sum(0 if v in roots else costs.get(v, 0) for v in set(node.inputs))
         costs[value] = cost
+        sources[value] = frozenset().union(*(sources.get(v, {v}) if v not in roots else {v} for v in node.inputs))
         if value in roots:
             costs[value] = 0
         elif value in demanded or is_large_constant(node):
             roots.add(value)
-        elif _too_dear(value, users.get(value, []), cost):
+        elif _too_dear(value, users.get(value, []), cost) or _reads_much(value, users.get(value, []), sources[value]):
             # A view is as cheap as its operand: that is what memory must hold.
             roots.add(node.inputs[0] if is_view(node) else value)
             costs[value] = 0
     return roots
+
+
+def _reads_much(value: Value, users: list[Node], sources: frozenset[Value]) -> bool:
+    """Tell whether those that would compute a value again read much more than the value."""
+    read = sum(min(source.nbytes, value.nbytes) for source in sources)
+    return len(users) > 1 and read >= RECOMPUTE_BYTES * value.nbytes
 
 
 def goes_round(node: Node) -> bool:

@@ -42,6 +42,13 @@ def test_dear_values_are_kept_for_several_uses() -> None:
     assert rooted(lambda x: (jnp.exp(jnp.tan(x)), jnp.sin(jnp.tan(x))), X) == ["tan", "exponential", "sine"]
 
 
+def test_sums_of_arrays_are_kept_for_several_uses() -> None:
+    assert rooted(lambda x, y: (jnp.exp(x + y), jnp.sin(x + y)), X, X) == ["add", "exponential", "sine"]
+    # One array and what is small beside it, or a piece of a larger one, is read again.
+    assert rooted(lambda x, y: (jnp.exp(x + y), jnp.sin(x + y)), X, X[:1]) == ["exponential", "sine"]
+    assert rooted(lambda x: (jnp.exp(x[:3]), jnp.sin(x[:3])), X) == ["exponential", "sine"]
+
+
 def test_dear_values_are_kept_before_a_wide_broadcast() -> None:
     wide = rooted(lambda x: jnp.tan(x)[:, None] + np.ones((6, 64), np.float32), X[0])
     assert "tan" in wide
