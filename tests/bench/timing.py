@@ -13,6 +13,8 @@ from typing import Any
 BATCH_SECONDS = 0.05
 MOST_CALLS = 50
 FEWEST_BATCHES, MOST_BATCHES = 5, 30
+# An H100 that has idled, as while a program is compiled, runs at half its clock until it was busy for about this long.
+WARM_SECONDS = 0.4
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,21 +47,24 @@ def time_calls(start: Callable[[], Any], wait: Callable[[Any], None], seconds: f
     Args:
         start: begin one call and return what `wait` needs.
         wait: block until that call is done; calls end in the order in which they began.
-        seconds: about how long to go on.
+        seconds: about how long to go on, once the device is warm.
     """
-    began = time.perf_counter()
-    wait(start())
-    first = time.perf_counter() - began
-    calls = min(max(math.ceil(BATCH_SECONDS / max(first, 1e-6)), 1), MOST_CALLS)
-    samples: list[float] = []
-    end = time.perf_counter() + seconds
-    while len(samples) < FEWEST_BATCHES or (time.perf_counter() < end and len(samples) < MOST_BATCHES):
-        began = time.perf_counter()
-        last = None
+
+    def batch(calls: int) -> float:
+        began, last = time.perf_counter(), None
         for _ in range(calls):
             last = start()
         wait(last)
-        samples.append((time.perf_counter() - began) / calls * 1e6)
+        return time.perf_counter() - began
+
+    warm = time.perf_counter() + WARM_SECONDS
+    calls = min(max(math.ceil(BATCH_SECONDS / max(batch(1), 1e-6)), 1), MOST_CALLS)
+    while time.perf_counter() < warm:
+        _ = batch(calls)
+    samples: list[float] = []
+    end = time.perf_counter() + seconds
+    while len(samples) < FEWEST_BATCHES or (time.perf_counter() < end and len(samples) < MOST_BATCHES):
+        samples.append(batch(calls) / calls * 1e6)
     return asdict(timing_of(samples, calls))
 
 
