@@ -32,7 +32,7 @@ class Builder(Module):
 
     # Another way to round f32 to bf16, or None for the builder's own; it may return None as well.
     narrow: Callable[[Value], Value | None] | None = None
-    # Whether `exp` of f32 may take the device's own power of two, of numbers from 0 to 1.
+    # Whether functions may take the device's own power of two: of numbers from 0 to 1, or for results of 16 bits.
     takes_exp2 = False
 
     def __init__(

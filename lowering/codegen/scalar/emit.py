@@ -117,6 +117,8 @@ def _float(b: Builder, op: str, operands: Sequence[Operand]) -> Value | None:
         return floats.EXACT_UNARY[op](b, *values)
     if op in floats.EXACT_BINARY:
         return floats.EXACT_BINARY[op](b, *values)
+    if b.takes_exp2 and dtype in ("f16", "bf16") and op in floats.OF_HALVES:
+        return settle(b, floats.OF_HALVES[op](b, *values), dtype)
     if op in floats.ROUNDED_UNARY:
         return settle(b, floats.ROUNDED_UNARY[op](b, *values), dtype)
     if op in floats.ROUNDED_BINARY:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from shaders import functions
+from shaders.functions import halves
 from shaders.functions.exact import exact
 from shaders.functions.formats import native
 from shaders.functions.remainder import remainder
@@ -106,6 +107,9 @@ ROUNDED_UNARY: Final[dict[str, Unary]] = {
     "tanh": functions.tanh,
 }
 """Operations whose result must be rounded to f16 or bf16."""
+
+OF_HALVES: Final[dict[str, Unary]] = {"exponential": halves.exp, "logistic": halves.logistic, "tanh": halves.tanh}
+"""Shorter ways to results of f16 and bf16, where `Builder.takes_exp2`."""
 
 EXACT_BINARY: Final[dict[str, Binary]] = {"maximum": maximum, "minimum": minimum, "remainder": remainder}
 

@@ -1,0 +1,34 @@
+"""Functions whose result is rounded to f16 or bf16, from the device's own power of two (`Builder.takes_exp2`).
+
+Vulkan lets `exp2` of x be off by 3 + 2 |x| units of f32. Where results are of 16 bits, x is below 2^7, so that this is
+less than 2^-15 of a result: a hundredth of a unit of bf16. For f16, x is below 2^5, and it is a hundredth as well.
+"""
+
+from __future__ import annotations
+
+from ..spirv import Builder, Value
+from . import coefficients
+from .exact import fused
+from .formats import absolute, copy_sign, native
+
+# Below it x - x^3 / 3 is closer to tanh(x) than a difference of numbers near 1.
+_TANH_CUBIC = 2.0**-5
+
+
+def exp(b: Builder, x: Value) -> Value:
+    """Return e^x."""
+    return native(b, "exp2", x * coefficients.LOG2_E)
+
+
+def logistic(b: Builder, x: Value) -> Value:
+    """Return 1 / (1 + e^-x)."""
+    return b.const(x.dtype, 1.0) / (native(b, "exp2", x * -coefficients.LOG2_E) + 1.0)
+
+
+def tanh(b: Builder, x: Value) -> Value:
+    """Return the hyperbolic tangent as 1 - 2 / (e^(2 |x|) + 1)."""
+    size = absolute(b, x)
+    grown = native(b, "exp2", size * (2 * coefficients.LOG2_E)) + 1.0
+    far = copy_sign(b, b.const(x.dtype, 1.0) - b.const(x.dtype, 2.0) / grown, x)
+    near = x * fused(b, x * x, -1 / 3, b.const(x.dtype, 1.0))
+    return b.select(size < _TANH_CUBIC, near, far)
