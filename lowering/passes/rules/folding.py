@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from ... import dtypes, ops
+from ...bodies import identity
 from ...graph import Graph, Node, Value
 from ...reference import evaluate
 from ..rewriting import EVERY, Rewriter, Rule
@@ -42,6 +43,13 @@ def without_elements(rewriter: Rewriter, node: Node) -> tuple[Value, ...] | None
 def zeros(rewriter: Rewriter, like: Value, where: str = "") -> Value:
     """Return zeros of the type of a value."""
     return rewriter.constant(np.zeros((), dtypes.NUMPY[like.dtype]), like.shape, where)
+
+
+def changes_nothing(rewriter: Rewriter, value: Value, kind: str) -> bool:
+    """Tell whether a first value is known to be what changes nothing under a kind of reduction."""
+    number = rewriter.splat(value)
+    neutral = np.asarray(identity(kind, value.dtype)).astype(dtypes.NUMPY[value.dtype])
+    return number is not None and np.array_equal(number, neutral)
 
 
 def fold(rewriter: Rewriter, node: Node) -> tuple[Value, ...] | None:

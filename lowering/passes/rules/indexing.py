@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ... import dtypes
 from ...graph import Node, Value
 from ..rewriting import Rewriter, Rule
 from .folding import zeros
@@ -163,7 +164,7 @@ def gather_of_one(rewriter: Rewriter, node: Node) -> tuple[Value, ...] | None:
 def gather_in_order(rewriter: Rewriter, node: Node) -> tuple[Value, ...] | None:
     """gather(x, iota) of every element along the first axis -> x."""
     value, start = node.inputs
-    found, inner = node.attributes, rewriter.producer(start, "iota")
+    found, inner = node.attributes, _counting(rewriter, start)
     sizes = (1, *value.shape[1:])
     if inner is None or inner.attributes["dimension"] or start.shape != (value.shape[0], 1):
         return None
@@ -176,9 +177,19 @@ def sign_of_iota(rewriter: Rewriter, node: Node) -> tuple[Value, ...] | None:
     """Iota < 0 -> False."""
     left, right = node.inputs
     bound = rewriter.splat(right)
-    if rewriter.producer(left, "iota") is None or bound is None or node.attributes["direction"] != "LT" or bound > 0:
+    if _counting(rewriter, left) is None or bound is None or node.attributes["direction"] != "LT" or bound > 0:
         return None
     return (zeros(rewriter, node.output, node.where),)
+
+
+def _counting(rewriter: Rewriter, value: Value) -> Node | None:
+    """Return the iota that makes a value; None where there is none, or its integers wrap around."""
+    inner = rewriter.producer(value, "iota")
+    dtype = dtypes.NUMPY[value.dtype]
+    is_short = (
+        inner is None or dtype.kind not in "iu" or value.shape[inner.attributes["dimension"]] - 1 <= np.iinfo(dtype).max
+    )
+    return inner if is_short else None
 
 
 def _components(rewriter: Rewriter, start: Value, index_map: Sequence[int], rank: int, where: str) -> list[Value]:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from ...graph import Node, Value
 from ..rewriting import Rewriter, Rule
-from .folding import zeros
+from .folding import changes_nothing, zeros
 
 Shape = tuple[int, ...]
 
@@ -245,12 +245,12 @@ def reduce_nothing(rewriter: Rewriter, node: Node) -> tuple[Value, ...] | None:
 
 
 def window_of_one(rewriter: Rewriter, node: Node) -> tuple[Value, ...] | None:
-    """reduce_window(x) over windows of one element, none of them padding -> x."""
-    del rewriter
+    """reduce_window(x) over windows of one element, none of them padding, from what changes nothing on -> x."""
     found, count = node.attributes, len(node.outputs)
     is_same = node.inputs[0].shape == node.outputs[0].shape and not any((*found["low"], *found["high"]))
-    # A first value may be any that changes nothing: only of known kinds is that so.
-    return node.inputs[:count] if is_same and count == 1 and found["kind"] and set(found["window"]) <= {1} else None
+    if not is_same or count > 1 or not found["kind"] or not set(found["window"]) <= {1}:
+        return None
+    return node.inputs[:1] if changes_nothing(rewriter, node.inputs[1], found["kind"]) else None
 
 
 def dot_of_nothing(rewriter: Rewriter, node: Node) -> tuple[Value, ...] | None:

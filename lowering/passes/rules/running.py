@@ -11,6 +11,7 @@ from ...bodies import accumulator, binary_body, identity
 from ...graph import Node, Value
 from ...windows import running_axis
 from ..rewriting import Rewriter
+from .folding import changes_nothing
 
 # Shorter lines stay whole: two more trips through memory cost more than a longer walk.
 SHORTEST = 1 << 13
@@ -25,8 +26,7 @@ def cut_running(rewriter: Rewriter, node: Node) -> tuple[Value, ...] | None:
     if axis is None or node.output.shape[axis] < SHORTEST:
         return None
     kind, dtype = node.attributes["kind"], node.output.dtype
-    start = rewriter.splat(node.inputs[1])
-    if start is None or not np.array_equal(start, np.asarray(identity(kind, dtype)).astype(dtypes.NUMPY[dtype])):
+    if not changes_nothing(rewriter, node.inputs[1], kind):
         return None
     cut = _Cut(rewriter, node, axis)
     result = cut.joined(cut.within(node.inputs[0]))

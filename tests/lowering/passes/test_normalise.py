@@ -101,6 +101,11 @@ def test_normalise_drops_windows_of_one_element(extent: int, kept: list[str]) ->
     assert normal_operations(lambda x: lax.cummax(x, axis=0), normal(extent, 3)) == kept
 
 
+def test_normalise_keeps_windows_of_one_element_that_start_from_a_number() -> None:
+    run = lambda x: lax.reduce_window(x, 5.0, lax.add, (1, 1), (1, 1), "VALID")  # noqa: E731
+    assert "reduce_window" in normal_operations(run, normal(4, 3))
+
+
 def test_normalise_broadcasts_what_was_kept_as_an_extent_of_one() -> None:
     graph = normalise(graph_of(lambda x: x - x.sum(1, keepdims=True), normal(4, 8)))
     assert operations(graph) == ["constant", "reduce", "broadcast_in_dim", "subtract"]

@@ -179,6 +179,12 @@ def test_simplify_reads_in_order_without_a_gather() -> None:
     assert "gather" in simple(lambda x: jax.vmap(lambda i: x[i])(4 - jnp.arange(5)), table)
 
 
+@pytest.mark.parametrize(("count", "kept"), [(128, False), (129, True)])
+def test_simplify_reads_in_order_only_while_places_do_not_wrap_around(count: int, kept: bool) -> None:
+    run = lambda x: jnp.take(x, lax.iota(jnp.int8, x.shape[0]), axis=0, mode="clip")  # noqa: E731
+    assert ("gather" in simple(run, normal(count))) == kept
+
+
 def test_simplify_turns_a_set_at_a_known_place_into_an_update() -> None:
     operations = simple(lambda x: x.at[1].set(5.0), normal(4, 3))
     assert "scatter" not in operations
