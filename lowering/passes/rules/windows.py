@@ -15,6 +15,8 @@ from .movement import broadcast, reshape
 
 
 def _window(rewriter: Rewriter, value: Value, starts: Sequence[Value], sizes: Sequence[int], where: str) -> Value:
+    if not sizes:
+        return value
     return rewriter.emit("dynamic_slice", (value, *starts), value.dtype, sizes, {"sizes": tuple(sizes)}, where)
 
 
@@ -36,13 +38,13 @@ def window_of_reshape(rewriter: Rewriter, node: Node) -> tuple[Value, ...] | Non
     """dynamic_slice(reshape(x)) -> reshape(dynamic_slice(x)) where axes of one element come and go."""
     value, *starts = node.inputs
     inner = rewriter.producer(value, "reshape")
-    if inner is None or not moves_unit_axes(inner):
+    if inner is None or not starts or not moves_unit_axes(inner):
         return None
     sizes, (source,) = node.attributes["sizes"], inner.inputs
     kept = iter([(start, size) for start, size, all_ in zip(starts, sizes, value.shape, strict=True) if all_ != 1])
-    first = zeros(rewriter, Value(0, starts[0].dtype, ()), node.where) if starts else None
+    first = zeros(rewriter, Value(0, starts[0].dtype, ()), node.where)
     placed = [(first, 1) if extent == 1 else next(kept) for extent in source.shape]
-    read = _window(rewriter, source, [start for start, _ in placed], [size for _, size in placed], node.where)  # type: ignore[misc]
+    read = _window(rewriter, source, [start for start, _ in placed], [size for _, size in placed], node.where)
     return (reshape(rewriter, read, sizes, node.where),)
 
 

@@ -102,6 +102,17 @@ def test_what_is_small_is_computed_by_every_program() -> None:
     assert names(folded) == ["tile"]
 
 
+def test_one_number_of_what_is_computed_of_a_table_and_a_number_is_computed_alone() -> None:
+    def kernel(a: Any, b: Any, o: Any) -> None:
+        o[...] = a[...] + b[pl.program_id(0)]
+
+    block, whole = pl.BlockSpec((64,), lambda i: i), pl.BlockSpec((4,), lambda i: 0)
+    run = pl.pallas_call(kernel, out_shape=Shape(X.shape, X.dtype), grid=(4,), in_specs=[block, whole], out_specs=block)
+    _, folded = before_and_after(lambda x, y: run(x, y[0] * y[:4]), X, Y)
+    assert names(folded)[-1] == "tile"
+    assert "multiply" not in names(folded)
+
+
 def test_what_is_larger_is_computed_once() -> None:
     _, folded = before_and_after(lambda x, y: moved(x, (y * 2.0)[:, None, None]), X, Y[: FEW + 1])
     assert "multiply" in names(folded)
