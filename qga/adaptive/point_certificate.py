@@ -91,6 +91,8 @@ def certify_points(known: Known, nodes: Nodes | None, far: Far | None, near: Nea
     left = jnp.where(log_left == -jnp.inf, 0, left)
     changed = perturbation_bounds(ripple + 2 * exponent)
     total_variation = jnp.minimum(left + changed.total_variation + 2 * summed, 1)
+    # What is no number has no bound; largest lengths may have lost it.
+    left, total_variation = (jnp.where(jnp.isfinite(log_sums), each, jnp.nan) for each in (left, total_variation))
     return _certificate(known, far, near, (left, total_variation, changed.kl - jnp.log1p(-left), summed))
 
 

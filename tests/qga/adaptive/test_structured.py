@@ -104,6 +104,19 @@ def test_every_query_is_closer_than_its_bound(name: str) -> None:
         assert bool(jnp.all(found[1].sound))
 
 
+@pytest.mark.parametrize("lost", ["query", "key"])
+def test_what_is_no_number_is_not_sound(lost: str) -> None:
+    points = draw()
+    points[("query", "key").index(lost)][0, 5] = np.nan
+    out, certificate = run(*points, 100.0)
+    is_lost = np.any(np.isnan(out), axis=-1)
+    assert np.sum(is_lost) == (HEADS if lost == "query" else is_lost.size)
+    assert not np.any(np.asarray(certificate.sound)[is_lost])
+    assert np.all(np.isinf(np.asarray(certificate.out_error)[is_lost]))
+    if lost == "query":
+        assert np.all(np.asarray(certificate.sound)[~is_lost])
+
+
 def test_far_tiles_are_replaced_and_narrow_ones_left_out() -> None:
     points = draw()
     smooth, narrow = (run(*points, np.float32([scale, scale]))[1] for scale in (4.0, 4000.0))
