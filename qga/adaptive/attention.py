@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.scipy.special import logsumexp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..exact.grouped import Results, attend_grouped
@@ -30,8 +29,9 @@ from .bounds import PairBounds, bound_pairs
 from .budget import keep_heaviest, tile_counts
 from .certify import certify, score_slack
 from .choose import keep_within, log_odds, may_leave, seed_slack, seed_visits
+from .coarse import attend_coarse, choose_coarse, coarse_level
 from .levels import Level, given_level, level_rounds, narrow_levels
-from .resolution import check_resolution, tile_of
+from .resolution import check_coarse, check_resolution, tile_of
 from .work import map_levels, price
 
 
@@ -61,11 +61,11 @@ def adaptive_attention(
         bias: added to scores.
         mask: True where a query may see a key.
         resolution: ``Certified(eps)`` leaves out at most eps of the weight of any query, or ``skip_share`` of it where
-            products may be of 16 bits. ``Budget(tiles=..., bytes=... or flops=...)`` keeps the tiles next to a query
-            and the heaviest by their bounds, until it is spent: a whole number of tiles for each query, bytes or
-            operations of a head, or a share of what exact attention does for a head. ``Fixed(tile)`` leaves out
-            nothing. Tiles are those of the kernels: 128 rows of 16-bit numbers, 64 of 32-bit ones, fewer of wide rows;
-            those of ``Fixed`` may be multiples.
+            products may be of 16 bits, or tiles ``coarse``: one row, for queries that are nearly alike.
+            ``Budget(tiles=..., bytes=... or flops=...)`` keeps the tiles next to a query and the heaviest by their
+            bounds, until it is spent: a whole number of tiles for each query, bytes or operations of a head, or a share
+            of what exact attention does for a head. ``Fixed(tile)`` leaves out nothing. Tiles are those of the kernels:
+            128 rows of 16-bit numbers, 64 of 32-bit ones, fewer of wide rows; those of ``Fixed`` may be multiples.
         scale: inverse temperature.
         is_causal: let query i see keys 0 to i only.
         window: how many keys before and after its own place a query sees.
@@ -173,36 +173,74 @@ def _attend(
     bounds = bound_pairs(member, _surround(prepared, tile), options, tile, 3 if is_half else 1)
     given = given_level(member, values, bounds)
     levels = (*narrow_levels(member, values, bounds), given) if is_half else (given,)
-    # A bound that is not a number is no reason to leave anything out.
-    visits, extra = Visits(~(bounds.upper == -jnp.inf), bounds.is_open), []
-    tables = [visits.visited]
-    if isinstance(resolution, Certified):
-        slack = score_slack(bounds, visits.visited)
-        share = _shares(resolution, slack)
-        visits, looked_at = _keep(prepared, bounds, levels[0], slack, share[0])
-        extra, tables = [looked_at], _assign(bounds, levels, visits.visited, share[1])
-    elif isinstance(resolution, Budget):
-        counts = tile_counts(resolution, visits.visited, price(given, tile), tile)
-        visits = visits._replace(visited=keep_heaviest(bounds.upper, _seeds(prepared, bounds), counts))
-        tables = [visits.visited]
-    visits = _refined(visits, prepared, tile)
-    if not is_half:
-        results = attend_grouped(member, values, options, visits)
-        sums = [lax.stop_gradient(results[1])]
-    else:
-        tables_of = [Visits(table, bounds.is_open) for table in tables]
-        found = [_at_level(prepared, *each, tile) for each in zip(levels, tables_of, strict=True)]
-        sums = [log_sums for _, log_sums in found]
-        results = attend_grouped(member, values, options, visits, _merge(found, values.dtype))
-    promise, parts = getattr(resolution, "eps", 1.0), list(zip(levels, tables, sums, strict=True))
+    plan = _plan(prepared, resolution, bounds, levels)
+    results, parts = _follow(prepared, bounds, levels, plan)
     audited: tuple[int, Audited | None] = (0, None)
+    extra = plan.extra
     if audit is not None and audit_key is not None:
         again = partial(_exactly, prepared, bounds)
         results, parts, thrown, found = audit_results(prepared, bounds, (results, parts), again, audit, audit_key)
         extra, audited = [*extra, *thrown], (audit.rows, found)
     rounds = max(level_rounds(level, tile) for level in levels)
+    promise = getattr(resolution, "eps", 1.0)
     certificate = certify(bounds, parts, promise=promise, rounds=rounds, extra=extra, audited=audited)
     return results[0], certificate, map_levels(bounds, parts)
+
+
+class _Plan(NamedTuple):
+    """What is done with which tiles.
+
+    Attributes:
+        visits: tiles that are scored.
+        tables: those of each level of products.
+        coarse: those that are one row each, and how; None where none may be.
+        extra: what was scored for the plan.
+    """
+
+    visits: Visits
+    tables: list[Array]
+    coarse: tuple[Level, Array] | None
+    extra: list[tuple[Level, Array]]
+
+
+def _plan(prepared: Prepared, resolution: Resolution, bounds: PairBounds, levels: tuple[Level, ...]) -> _Plan:
+    # A bound that is not a number is no reason to leave anything out.
+    visits, given = Visits(~(bounds.upper == -jnp.inf), bounds.is_open), levels[-1]
+    if isinstance(resolution, Certified):
+        slack = score_slack(bounds, visits.visited)
+        share = _shares(resolution, slack)
+        coarse = None
+        if resolution.coarse:
+            check_coarse(prepared)
+            coarse = coarse_level(prepared, given, bounds)
+        return _keep(prepared, bounds, levels, slack, share, coarse)
+    if isinstance(resolution, Budget):
+        counts = tile_counts(resolution, visits.visited, price(given, bounds.tile), bounds.tile)
+        visits = visits._replace(visited=keep_heaviest(bounds.upper, _seeds(prepared, bounds), counts))
+    return _Plan(visits, [visits.visited], None, [])
+
+
+def _follow(
+    prepared: Prepared, bounds: PairBounds, levels: tuple[Level, ...], plan: _Plan
+) -> tuple[Results, list[tuple[Level, Array, Array]]]:
+    """Attend as planned; return results, and the log sums of each level."""
+    _, member, values, options = prepared
+    visits, tile = _refined(plan.visits, prepared, bounds.tile), bounds.tile
+    if len(levels) == 1:
+        results = attend_grouped(member, values, options, visits)
+        sums = [lax.stop_gradient(results[1])]
+    else:
+        tables = [Visits(table, bounds.is_open) for table in plan.tables]
+        found = [_at_level(prepared, *each, tile) for each in zip(levels, tables, strict=True)]
+        sums = [log_sums for _, log_sums in found]
+        results = attend_grouped(member, values, options, visits, _merge(found, values.dtype))
+    parts = list(zip(levels, plan.tables, sums, strict=True))
+    if plan.coarse is not None:
+        level, table = plan.coarse
+        found = attend_coarse(prepared, bounds, table)
+        parts = [(level, table, lax.stop_gradient(found[1])), *parts]
+        results = _merge([found, results], values.dtype)
+    return results, parts
 
 
 def _exactly(prepared: Prepared, bounds: PairBounds, visited: Array) -> Results:
@@ -224,11 +262,11 @@ def _rows(prepared: Prepared, bytes_each: int) -> int:
 
 
 def _shares(resolution: Certified, slack: Array) -> tuple[Array, Array]:
-    """Share out a promise: to what is left out, and to products of fewer bits; rounding takes its part first."""
+    """Share out a promise: to what is left out or light, and to the rest; rounding takes its part first."""
     rounding = perturbation_bounds(2 * slack).total_variation
     # Rounding that takes half of it or more makes the promise unsound, which the certificate says.
     rest = jnp.maximum(resolution.eps - rounding, resolution.eps / 2)
-    share = resolution.skip_share if resolution.products == "half" else 1.0
+    share = resolution.skip_share if resolution.products == "half" or resolution.coarse else 1.0
     return share * rest, (1 - share) * rest
 
 
@@ -238,20 +276,31 @@ def _seeds(prepared: Prepared, bounds: PairBounds) -> Array:
 
 
 def _keep(
-    prepared: Prepared, bounds: PairBounds, level: Level, slack: Array, eps: Array
-) -> tuple[Visits, tuple[Level, Array]]:
+    prepared: Prepared, bounds: PairBounds, levels: tuple[Level, ...], slack: Array, share: tuple[Array, Array],
+    coarse: Level | None,
+) -> _Plan:  # fmt: skip
     """Choose what is kept, by partition sums of the tiles nearby in the cheapest products; say what was scored."""
-    seeds = _seeds(prepared, bounds)
+    seeds, level = _seeds(prepared, bounds), levels[0]
+    weight, is_less, narrow = bounds.upper, None, share[1]
+    if coarse is not None:
+        # Spread alone and fewer bits share what is for both.
+        narrow = share[1] / len(levels)
+        coarse, (weight, is_less) = choose_coarse(coarse, bounds, seeds, narrow)
     # What was summed may be too high, by no more than anything that may be summed.
     error = jnp.max(jnp.where(bounds.upper == -jnp.inf, 0, level.score_error), axis=3)
-    log_room = log_odds(eps, bounds) - error - slack - seed_slack(bounds, level_rounds(level, bounds.tile))
+    log_room = log_odds(share[0], bounds) - error - slack - seed_slack(bounds, level_rounds(level, bounds.tile))
     # Where the bounds alone say that nothing can be left out, nothing is scored for it.
-    looks = may_leave(bounds.upper, log_room)
+    looks = may_leave(weight, log_room)
     scored = seeds & looks[..., None]
     listed = jax.vmap(jax.vmap(list_some))(seeds, bounds.is_open, looks)
     _, log_sums = _at_level(prepared, level, Visits(scored, bounds.is_open, listed), bounds.tile, sums_only=True)
+    visits = keep_within(bounds._replace(upper=weight), seeds, log_sums, log_room)
     # No value was read.
-    return keep_within(bounds, seeds, log_sums, log_room), (level._replace(values=level.values[..., :0]), scored)
+    extra = [(level._replace(values=level.values[..., :0]), scored)]
+    tables = _assign(bounds, levels, visits.visited, narrow)
+    if coarse is None or is_less is None:
+        return _Plan(visits, tables, None, extra)
+    return _Plan(visits, tables, (coarse, is_less & ~visits.visited), extra)
 
 
 def _assign(bounds: PairBounds, levels: tuple[Level, ...], visited: Array, eps: Array) -> list[Array]:
@@ -290,10 +339,13 @@ def _refined(visits: Visits, prepared: Prepared, tile: int) -> Visits:
 
 def _merge(found: list[tuple[Array, Array]], dtype: Any) -> tuple[Array, Array]:
     """Merge averages over disjoint sets of keys by the logs of their partition sums."""
-    log_sums = logsumexp(jnp.stack([sums for _, sums in found]), axis=0)
-    base = finite(log_sums)
-    out = sum(jnp.exp(sums - base)[..., None] * out.astype(sums.dtype) for out, sums in found)
-    return jnp.asarray(out).astype(dtype), log_sums
+    base = lax.stop_gradient(finite(jnp.max(jnp.stack([sums for _, sums in found]), axis=0)))
+    masses = [jnp.exp(sums - base) for _, sums in found]
+    mass = jnp.asarray(sum(masses))
+    # Where no key is there is no derivative either.
+    whole = jnp.where(mass == 0, 1, mass)
+    out = sum((part / whole)[..., None] * out.astype(mass.dtype) for part, (out, _) in zip(masses, found, strict=True))
+    return jnp.asarray(out).astype(dtype), jnp.where(mass == 0, -jnp.inf, base + jnp.log(whole))
 
 
 def _first_places(prepared: Prepared, tiles: int, tile: int) -> Array:

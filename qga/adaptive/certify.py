@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import jax.numpy as jnp
 from jax.scipy.special import logsumexp
@@ -12,8 +12,8 @@ from jaxtyping import Array, Float
 
 from ..tiling.audit import Audited
 from ..tiling.certificate import Certificate, perturbation_bounds, rounding_of_exp, skipped_weight
-from .bounds import PairBounds, QueryTiles, Visited
-from .levels import Level
+from .bounds import PairBounds, QueryTiles, Tiles, Visited
+from .levels import Level, Spread
 from .work import Work, count_work
 
 ByQuery = Float[Array, "batch queries heads"]
@@ -42,12 +42,15 @@ def certify(
 ) -> Certificate:
     """Bound the errors of attention, for each query.
 
-    skipped <= S / (S + Z'),  S = sum_skipped e^U
-    TV <= skipped + sum_levels P_level (e^(largest score error of the level) - 1) + tanh(D / 4) + w
-    KL <= -log(1 - skipped) + (largest score error + rounding + w)^2 / 2
+    skipped <= S / (S + Z'),  lost <= (S + C) / (S + C + Z')
+    S = sum_skipped e^U,  C = sum_coarse Z'_T (e^(a^2 / 2) - 1)
+    TV <= lost + sum_coarse P_T tanh(a / 2) + sum_levels P_level (e^(largest score error of the level) - 1)
+        + tanh(D / 4) + w
+    KL <= -log(1 - lost) + (largest score error + rounding + w)^2 / 2 + largest a (the same, without the square)
 
     with D twice the rounding of an exponent, and w that of weights held in few bits, in TV of sums too. The change of
-    a softmax p whose scores move by eta is at most E_p |e^eta - 1|.
+    a softmax p whose scores move by eta is at most E_p |e^eta - 1|. Scores in a coarse tile move by 2 a at most, by
+    nothing in the mean: it weighs too little, as what is left out does, and its weights are those for another query.
 
     Args:
         bounds: of all pairs of tiles.
@@ -64,34 +67,39 @@ def certify(
     exponent, summed = by_query(score_slack(bounds, visited)), by_query(sum_slack(bounds, visited, rounds))
     change = _change(bounds, parts, log_sums, exponent, summed)
     log_left = by_query(_log_left(bounds, visited))
-    skipped = skipped_weight(log_sums - change.worst - summed, log_left)
-    skipped = jnp.where(log_left == -jnp.inf, 0, skipped)
     rounded = perturbation_bounds(2 * exponent).total_variation + change.stored + 2 * summed
-    total_variation = jnp.minimum(skipped + change.weights + rounded, 1)
-    # Weights that are held in fewer bits are off by a factor, but for the smallest.
-    kl = -jnp.log1p(-skipped) + perturbation_bounds(2 * (change.worst + change.stored)).kl
     away, longest, rms = (jnp.repeat(each, bounds.group, axis=1)[:, None] for each in _values(bounds, keys))
-    error = total_variation * 2 * away + change.values + (change.stored + 4 * summed) * longest
+    within = _within(bounds, parts, log_sums, change.worst + summed, away)
+    missing = partial(_missing, log_sums - change.worst - summed)
+    skipped, lost = missing(log_left), missing(jnp.logaddexp(log_left, within.log_lack))
+    moved = jnp.minimum(lost + change.weights + rounded, 1)
+    total_variation = jnp.minimum(moved + within.weights, 1)
+    # Weights that are held in fewer bits are off by a factor, but for the smallest.
+    changed = change.worst + change.stored
+    kl = -jnp.log1p(-lost) + perturbation_bounds(2 * changed).kl + within.reach * changed
+    error = moved * 2 * away + within.values + change.values + (change.stored + 4 * summed) * longest
     # Results below the normal numbers of their dtype are off by a part of the smallest one.
     error += channels**0.5 * float(jnp.finfo(parts[-1][0].values.dtype).smallest_subnormal)
-    # What cannot be bounded is bounded by what is always true.
-    kl, total_variation, skipped, error = (
-        jnp.where(jnp.isnan(each), most, each)
-        for each, most in ((kl, jnp.inf), (total_variation, 1), (skipped, 1), (error, jnp.inf))
-    )
     is_empty = (log_sums == -jnp.inf) & (skipped == 0)
     kl, total_variation, skipped, error = (
-        jnp.where(is_empty, 0, each) for each in (kl, total_variation, skipped, error)
+        jnp.where(is_empty, 0, jnp.where(jnp.isnan(each), most, each))
+        # What cannot be bounded is bounded by what is always true.
+        for each, most in ((kl, jnp.inf), (total_variation, 1), (skipped, 1), (error, jnp.inf))
     )
     is_sound = is_empty | (jnp.isfinite(error) & (total_variation <= promise))
-    rms = jnp.broadcast_to(rms, log_sums.shape)
     work = Work(*map(by_query, count_work(bounds, [part[:2] for part in parts], extra, audited[0])))
-    return _join((kl, total_variation, skipped, error, rms), work, is_sound)._replace(audit=audited[1])
+    return _join((kl, total_variation, skipped, error, jnp.broadcast_to(rms, kl.shape)), work, is_sound)._replace(
+        audit=audited[1]
+    )
+
+
+def _missing(log_kept: ByQuery, log_left: ByQuery) -> ByQuery:
+    return jnp.where(log_left == -jnp.inf, 0, skipped_weight(log_kept, log_left))
 
 
 def _join(errors: tuple[ByQuery, ByQuery, ByQuery, ByQuery, ByQuery], work: Work, is_sound: Array) -> Certificate:
     return Certificate(
-        *errors, work.given, work.half, jnp.zeros_like(work.half), work.left, is_sound, bytes_read=work.bytes,
+        *errors, work.exact, work.half, work.coarse, work.left, is_sound, bytes_read=work.bytes,
         tiles_split=work.split, tiles_hidden=work.hidden, tiles_extra=work.extra, bytes_exact=work.bytes_exact,
         flops=work.flops, flops_exact=work.flops_exact,
     )  # fmt: skip
@@ -137,14 +145,58 @@ def _change(
     return _Change(worst, weights, values, stored)
 
 
+class _Within(NamedTuple):
+    """What coarse tiles change.
+
+    Attributes:
+        log_lack: at least the log of what they weigh too little.
+        weights: total variation within them.
+        values: length of the change of an average by that.
+        reach: half of what scores of one of them change by at most.
+    """
+
+    log_lack: ByQuery
+    weights: ByQuery
+    values: ByQuery
+    reach: ByQuery
+
+
+def _within(
+    bounds: PairBounds,
+    parts: Sequence[tuple[Level, Visited, ByQuery]],
+    log_sums: ByQuery,
+    error: ByQuery,
+    away: Float[Array, "batch one heads"],
+) -> _Within:
+    """Bound what coarse tiles change: those of a small spread by their sums, the others by their bounds."""
+    by_query, nothing = partial(_by_query, bounds, queries=log_sums.shape[1]), jnp.zeros_like(log_sums)
+    coarse = [part for part in parts if part[0].spread is not None]
+    if not coarse:
+        return _Within(nothing - jnp.inf, nothing, nothing, nothing)
+    ((level, visited, sums),) = coarse
+    spread = cast(Spread, level.spread)
+    near, change, lack = visited & spread.is_small, jnp.tanh(spread.reach / 2), jnp.expm1(jnp.square(spread.reach) / 2)
+    largest = lambda table, each: by_query(jnp.max(jnp.where(table, each, 0), axis=3))  # noqa: E731
+    total = lambda each: by_query(_log_left(bounds, near | ~visited, jnp.log(each)))  # noqa: E731
+    # A level's share of the exact weight, from that of the computed one.
+    log_share = jnp.where(sums == -jnp.inf, -jnp.inf, sums - log_sums + 2 * error)
+    share, light = jnp.minimum(jnp.exp(log_share), 1), jnp.exp(total(change) - log_sums + error)
+    return _Within(
+        jnp.logaddexp(sums + error + jnp.log(largest(near, lack)), total(lack)),
+        share * largest(near, change) + light,
+        share * largest(near, 2 * change * spread.values) + light * 2 * away,
+        largest(visited, spread.reach),
+    )
+
+
 def _by_query(bounds: PairBounds, tiles: Array, *, queries: int) -> Array:
     """Give every query what its tile has, [batch, queries, heads]."""
     return jnp.moveaxis(jnp.repeat(tiles, bounds.tile, axis=2)[:, :, :queries], 1, 2)
 
 
-def _log_left(bounds: PairBounds, visited: Visited) -> QueryTiles:
-    """Return at least the log of what the tiles weigh that were left out."""
-    left = jnp.where(visited, -jnp.inf, bounds.upper)
+def _log_left(bounds: PairBounds, visited: Visited, log_part: Tiles | float = 0.0) -> QueryTiles:
+    """Return at least the log of what the other tiles weigh, or of parts of that."""
+    left = jnp.where(visited, -jnp.inf, bounds.upper + log_part)
     log = logsumexp(left, axis=3)
     rounding = 4 * jnp.finfo(log.dtype).eps * (left.shape[3] + jnp.where(jnp.isfinite(log), jnp.abs(log), 0))
     return jnp.where(log == -jnp.inf, log, log + rounding)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax.numpy as jnp
 from jax import lax
@@ -11,16 +11,34 @@ from jaxtyping import Array, Float
 from ..exact.family import Member
 from ..exact.scores import DOT_NARROW
 from ..kernels.problem import Products, rounds_of
-from .bounds import PairBounds, Tiles, tiles_of
+from .bounds import PairBounds, Tiles, Visited, tiles_of
 
 # Rounding of the norms of residuals, with room.
 _MARGIN = 1.01
 
 
-class Level(NamedTuple):
-    """A problem in other numbers.
+Word = Literal["coarse", "half", "split", "exact"]
+
+
+class Spread(NamedTuple):
+    """What a tile loses that is one row.
 
     Attributes:
+        reach: half of what its scores change by at most, beside those for the pilot.
+        is_small: where that alone keeps a promise, whatever the tile weighs.
+        values: largest distance of a value of a tile from their mean.
+    """
+
+    reach: Tiles
+    is_small: Visited
+    values: Float[Array, "batch heads one key_tiles"]
+
+
+class Level(NamedTuple):
+    """A problem in other numbers, or of one row for each tile.
+
+    Attributes:
+        word: what it is called in a map.
         products: what its products are made of.
         member: how its scores are computed.
         values: likewise.
@@ -29,8 +47,10 @@ class Level(NamedTuple):
         value_error: at least the distance of its values from the exact ones, [batch, heads].
         weight_rounding: relative rounding of a weight in its products.
         smallest_weight: the least number that it is held in, relative to the largest.
+        spread: of the scores of tiles, where a tile is one row.
     """
 
+    word: Word
     products: Products
     member: Member
     values: Array
@@ -39,6 +59,7 @@ class Level(NamedTuple):
     value_error: Float[Array, "batch heads"]
     weight_rounding: float
     smallest_weight: float
+    spread: Spread | None = None
 
 
 class _Parts(NamedTuple):
@@ -67,7 +88,9 @@ def narrow_levels(member: Member, values: Array, bounds: PairBounds) -> tuple[Le
     unit = asking.unit * jnp.repeat(keys.unit, bounds.group, axis=2)
     scale, value_unit = bounds.scale * unit[:, 0, :, 0], jnp.repeat(held.unit, bounds.group, axis=2)
 
-    def level(products: Products, queries: list[Array], others: list[Array], values: list[Array]) -> Level:
+    def level(
+        products: Literal["half", "split"], queries: list[Array], others: list[Array], values: list[Array]
+    ) -> Level:
         join = lambda parts: jnp.concatenate(parts, axis=3)  # noqa: E731
         is_half = products == "half"
         away = [each.coarse if is_half else each.fine for each in (asking, keys, held)]
@@ -76,7 +99,7 @@ def narrow_levels(member: Member, values: Array, bounds: PairBounds) -> tuple[Le
         error = _score_error(bounds, away[0], jnp.repeat(away[1], bounds.group, axis=1))
         # Weights have a low part too where rows have one, but some drivers lose it: they leave out a conversion of
         # matrices there and back.
-        return Level(products, narrow, join(values), value_unit, error, missing, 2.0**-11, 2.0**-38)
+        return Level(products, products, narrow, join(values), value_unit, error, missing, 2.0**-11, 2.0**-38)
 
     return (
         level("half", [asking.high], [keys.high], [held.high]),
@@ -89,7 +112,9 @@ def given_level(member: Member, values: Array, bounds: PairBounds) -> Level:
     error, info = jnp.zeros_like(bounds.upper), jnp.finfo(values.dtype)
     is_narrow = values.dtype.itemsize == 2
     rounding = float(info.eps), float(info.smallest_subnormal)
-    return Level("given", member, values, None, error, error[:, :, 0, 0], *(rounding if is_narrow else (0.0, 0.0)))
+    return Level(
+        "exact", "given", member, values, None, error, error[:, :, 0, 0], *(rounding if is_narrow else (0.0, 0.0))
+    )
 
 
 def level_rounds(level: Level, tile: int) -> int:

@@ -8,6 +8,8 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from ..errors import OptionError, describe, refuse
+from ..exact.prepare import Prepared
+from ..exact.scores import FIDELITY
 from ..kernels.problem import Products
 from ..tiling.plan import Budget, Certified, Fixed, Resolution
 from .budget import is_possible
@@ -23,8 +25,9 @@ def check_resolution(resolution: Any, query: Array, metric: str) -> None:
         OptionError: the resolution is out of range, or does not fit the queries or the metric.
     """
     match resolution:
-        case Certified(eps, share, products):
-            is_good = _is_number(eps) and 0 < eps < 1 and 0 <= share < 1 and products in get_args(Products)[:2]
+        case Certified(eps, share, products, coarse):
+            is_good = _is_number(eps) and 0 < eps < 1 and 0 <= share < 1
+            is_good = is_good and products in get_args(Products)[:2] and _is_bool(coarse)
         case Fixed(tile):
             is_good = tile is None or tile >= 1
         case Budget():
@@ -36,9 +39,9 @@ def check_resolution(resolution: Any, query: Array, metric: str) -> None:
             OptionError,
             "adaptive_attention: a resolution says what may be left out.",
             got=repr(resolution),
-            want="qga.tiling.Certified(eps) with a number 0 < eps < 1, 0 <= skip_share < 1 and products 'given' or "
-            "'half', qga.tiling.Budget(...) of tiles, bytes or flops, a whole number >= 1 or a share 0 < share <= 1.0, "
-            "or qga.tiling.Fixed(tile)",
+            want="qga.tiling.Certified(eps) with a number 0 < eps < 1, 0 <= skip_share < 1, products 'given' or 'half' "
+            "and coarse a bool, qga.tiling.Budget(...) of tiles, bytes or flops, a whole number >= 1 or a share "
+            "0 < share <= 1.0, or qga.tiling.Fixed(tile)",
             fix="pass resolution=qga.tiling.Certified(1e-3).",
         )
     is_half = isinstance(resolution, Certified) and resolution.products == "half"
@@ -49,6 +52,25 @@ def check_resolution(resolution: Any, query: Array, metric: str) -> None:
             got=f"query {describe(query)}, metric={metric!r}",
             want=f"float32 and one of the metrics {', '.join(_PRODUCTS)}",
             fix="leave products out.",
+        )
+
+
+def check_coarse(prepared: Prepared) -> None:
+    """Refuse what happens to a score and is not the same for what a tile has in the mean.
+
+    Raises:
+        OptionError: scores are more than inner products and ALiBi.
+    """
+    member, options = prepared.member, prepared.options
+    found = {"metric": bool(member.mods) or member.score is FIDELITY}
+    found |= {name: getattr(options, name) is not None for name in ("softcap", "bias", "score_mod")}
+    if any(found.values()):
+        refuse(
+            OptionError,
+            "adaptive_attention: coarse tiles have scores that are linear in the key.",
+            got=", ".join(name for name, is_there in found.items() if is_there),
+            want="metric 'dot' or 'cosine' without softcap, bias and score_mod; masks and ALiBi may be there",
+            fix="leave coarse out.",
         )
 
 
@@ -68,6 +90,10 @@ def tile_of(resolution: Resolution, own: int) -> int:
             fix=f"pass resolution=qga.tiling.Fixed({-(-tile // own) * own}), or Fixed() for the kernels' own.",
         )
     return own if tile is None else tile
+
+
+def _is_bool(coarse: Any) -> bool:
+    return isinstance(coarse, bool)
 
 
 def _is_number(eps: Any) -> bool:

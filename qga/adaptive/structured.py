@@ -99,7 +99,8 @@ def structured_attention(
         key: [batch, keys, key_heads, width].
         value: [batch, keys, key_heads, channels].
         resolution: ``Certified(eps)``: half the sum of the differences of a query's weights is at most eps; up to
-            ``skip_share`` of it for what is left out, the rest for nodes and rounding. ``products`` must be "given".
+            ``skip_share`` of it for what is left out, the rest for nodes and rounding. ``products`` must be "given" and
+            ``coarse`` False.
         scale: inverse square of the bandwidth, zero or more, by head where it is an array; by default
             width^(-1 / 2).
 
@@ -272,7 +273,7 @@ def _merge(far: Far, near: Near) -> Array:
 
 def _check(resolution: Any, scale: Any) -> None:
     match resolution:
-        case Certified(eps, share, "given"):
+        case Certified(eps, share, "given", False):
             is_good = 0 < eps < 1 and 0 < share < 1
         case _:
             is_good = False
@@ -281,6 +282,7 @@ def _check(resolution: Any, scale: Any) -> None:
             OptionError,
             "structured_attention: weights fall with the distance, and a resolution says how far off they are.",
             got=f"resolution={resolution!r}, scale={scale!r}",
-            want="qga.tiling.Certified(eps) with 0 < eps < 1, 0 < skip_share < 1 and products 'given', scale >= 0",
+            want="qga.tiling.Certified(eps) with 0 < eps < 1, 0 < skip_share < 1, products 'given' and not coarse, "
+            "scale >= 0",
             fix="pass resolution=qga.tiling.Certified(1e-2).",
         )

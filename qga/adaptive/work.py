@@ -9,16 +9,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from ..exact.scores import FIDELITY
-from ..kernels.problem import Products
 from ..tiling.level_map import LEVEL_NAMES, LevelMap
 from .bounds import PairBounds, Visited
-from .levels import Level
+from .levels import Level, Word
 
 TileCounts = Int[Array, "batch heads query_tiles"]
-
-
-# Levels of products by their words in a map.
-_WORDS = {"given": "exact", "half": "half", "split": "split"}
 
 
 class Price(NamedTuple):
@@ -37,9 +32,10 @@ class Work(NamedTuple):
     """What was done for each tile of queries, and what exact attention does.
 
     Attributes:
-        given: tiles that were scored in the given numbers.
-        half: in one product of 16-bit numbers.
+        coarse: tiles that were one row each.
+        half: tiles that were scored in one product of 16-bit numbers.
         split: in three.
+        exact: in the given numbers.
         left: tiles that were left out.
         hidden: tiles in which no query sees a key.
         extra: tiles that were scored for the plan, or in vain.
@@ -49,9 +45,10 @@ class Work(NamedTuple):
         flops_exact: of exact attention.
     """
 
-    given: TileCounts
+    coarse: TileCounts
     half: TileCounts
     split: TileCounts
+    exact: TileCounts
     left: TileCounts
     hidden: TileCounts
     extra: TileCounts
@@ -65,7 +62,8 @@ def price(level: Level, tile: int) -> Price:
     """Return what a tile of this many keys costs at a level, as its arrays are wide.
 
     Multiplications and additions of the products of rows and of weights and values, one operation each, of numbers of
-    any width.
+    any width. A tile that is one row was asked by a pilot first: twice, for its mean key and its mean value, which all
+    queries of a tile share.
     """
     keys, values = level.member.keys, level.values
     width, channels = keys.shape[-1], values.shape[-1]
@@ -74,6 +72,8 @@ def price(level: Level, tile: int) -> Price:
     # and values low times low is left out.
     met = 2 * width if level.member.score is FIDELITY else width
     averaged = 3 * channels // 2 if level.products == "split" else channels
+    if level.word == "coarse":
+        return Price(read, 2 * (met + averaged) + 2 * (3 * width + channels))
     return Price(tile * read, tile * 2 * (met + averaged))
 
 
@@ -95,9 +95,7 @@ def count_work(
     done, besides = ([(level, count(table)) for level, table in each] for each in (parts, extra))
     hidden = count(bounds.upper == -jnp.inf)
     seen, nothing = bounds.upper.shape[3] - hidden, jnp.zeros(bounds.slack.shape, jnp.int32)
-    given, half, split = (
-        sum((tiles for level, tiles in done if level.products == name), nothing) for name in get_args(Products)
-    )
+    by_word = {word: sum((tiles for level, tiles in done if level.word == word), nothing) for word in get_args(Word)}
     (query_tiles, tiles), tile = bounds.upper.shape[2:], bounds.tile
     exact, scored = price(parts[-1][0], tile), [(price(level, tile), found) for level, found in (*done, *besides)]
 
@@ -109,9 +107,10 @@ def count_work(
     # An audit reads keys once for each tile of its own rows.
     read, computed = spend("bytes", -(-audited_rows // tile) * tiles), spend("flops", audited_rows / tile * tiles)
     wide = seen.astype(read.dtype)
+    left, again = seen - sum(by_word.values()), sum((found for _, found in besides), nothing)
     return Work(
-        given, half, split, seen - given - half - split, hidden, sum((found for _, found in besides), nothing),
-        read, wide * exact.bytes, computed, wide * exact.flops,
+        **by_word, left=left, hidden=hidden, extra=again, bytes=read, bytes_exact=wide * exact.bytes, flops=computed,
+        flops_exact=wide * exact.flops,
     )  # fmt: skip
 
 
@@ -125,5 +124,5 @@ def map_levels(bounds: PairBounds, parts: Sequence[tuple[Level, Visited, Array]]
     hidden, left = (LEVEL_NAMES.index(word) for word in ("hidden", "left out"))
     levels = jnp.where(bounds.upper == -jnp.inf, hidden, left)
     for level, table, _ in parts:
-        levels = jnp.where(table, LEVEL_NAMES.index(_WORDS[level.products]), levels)
+        levels = jnp.where(table, LEVEL_NAMES.index(level.word), levels)
     return LevelMap(levels.astype(jnp.int32), bounds.tile)

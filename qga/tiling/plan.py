@@ -48,11 +48,14 @@ class Certified:
             for products of fewer bits.
         products: of ``qga.adaptive_attention``: of the "given" numbers, or of float32 also of 16-bit ones that stand
             for them, "half": one product where the promise allows, else three; fast on matrix units.
+        coarse: of ``qga.adaptive_attention``: whether a tile of keys may be one row for a tile of queries, what it
+            answers to the mean of these. It pays where neighbouring rows are alike, of queries and of keys.
     """
 
     eps: float
     skip_share: float = 0.25
     products: Literal["given", "half"] = "given"
+    coarse: bool = False
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from tests.qga.adaptive.test_adaptive import SLOPES, draw
 COUNTS = {
     "hidden": "tiles_hidden",
     "left out": "tiles_skipped",
+    "coarse": "tiles_coarse",
     "half": "tiles_half",
     "split": "tiles_split",
     "exact": "tiles_exact",

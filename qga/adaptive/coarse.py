@@ -1,0 +1,172 @@
+"""Tiles of keys as one row each: what a tile answers to the mean of a tile of queries, for all queries near it."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ..exact.grouped import Results, attend_grouped
+from ..exact.pairs import ScoreMod
+from ..exact.prepare import Prepared
+from ..tiling.certificate import rounding_of_exp
+from .bounds import PairBounds, QueryTiles, Tiles, Visited
+from .levels import Level, Spread, level_rounds
+
+# What a row that stands for a tile goes through: nothing but what was found for it.
+_PLAIN = {
+    "is_causal": False, "window": (None, None), "offsets": None, "query_lengths": None, "key_lengths": None,
+    "segments": None, "mask": None, "alibi": None, "mask_mod": None,
+}  # fmt: skip
+
+
+class Choice(NamedTuple):
+    """Which tiles may be coarse.
+
+    Attributes:
+        weight: at least the log of what a tile may do to a softmax that weighs 1, by being coarse or left out, whatever
+            does less; minus infinity where it is coarse in any case.
+        is_less: being coarse does less than being left out.
+    """
+
+    weight: Tiles
+    is_less: Visited
+
+
+def coarse_level(prepared: Prepared, given: Level, bounds: PairBounds) -> Level:
+    """Return a problem in which a tile is one row, asked by a pilot, the mean of the tile of queries.
+
+    log Z_T(q) ~ log Z_T(pilot) + scale (q - pilot) mean k,   means by the weights for the pilot
+    a = |scale| (largest |q - pilot|) (largest |k - mean k|)
+
+    The scores of a tile change by 2 a at most, beside those for the pilot, and by nothing in the mean.
+
+    Args:
+        prepared: the call.
+        given: the problem in its own numbers.
+        bounds: of all pairs.
+    """
+    queries, keys, eps = bounds.queries, bounds.keys, float(jnp.finfo(bounds.upper.dtype).eps)
+    by_head = lambda each: jnp.repeat(each, bounds.group, axis=1)  # noqa: E731
+    width = keys.center.shape[-1]
+    # Lengths, radii and means are sums over a row or a tile, and rounded so; a pilot is a row, too.
+    units, row_eps = eps * (3 * width + bounds.tile + 16), float(jnp.finfo(prepared.member.queries.dtype).eps)
+    apart = queries.radius + (units + row_eps) * queries.longest
+    scaled = jnp.abs(bounds.scale)[..., None, None] * apart[..., None]
+    reach = scaled * by_head(keys.radius + units * keys.longest)[:, :, None]
+    # Averages over a tile, as certificates of exact attention say.
+    rounds = level_rounds(given, bounds.tile)
+    averaged = 2 * given.weight_rounding + bounds.tile * given.smallest_weight
+    averaged += row_eps + 4 * eps * (bounds.tile + 8 + 3 * rounds)
+    # Scores and sums for the pilot, what is taken off them for the pilot, and what is added for a query.
+    error = scaled * by_head(averaged * keys.longest)[:, :, None]
+    error += 6 * bounds.slack[..., None] + 3 * bounds.rounding + eps * (bounds.tile + 3 * rounds + 64)
+    error += rounding_of_exp(bounds.upper.dtype)
+    radius = bounds.values.radius + units * bounds.values.longest
+    value_error = by_head(averaged * jnp.max(bounds.values.longest, axis=2))
+    spread = Spread(reach, jnp.zeros(reach.shape, bool), by_head(radius)[:, :, None])
+    return given._replace(word="coarse", score_error=error, value_error=value_error, spread=spread)
+
+
+def spread_cost(reach: Tiles) -> Tiles:
+    """Bound the change of a softmax by a coarse tile that weighs 1.
+
+    tanh(a / 2) + e^(a^2 / 2) - 1:   keys weigh what they weigh for the pilot, and the tile is too light
+    """
+    return jnp.tanh(reach / 2) + jnp.expm1(jnp.square(reach) / 2)
+
+
+def choose_coarse(level: Level, bounds: PairBounds, seeds: Visited, share: QueryTiles) -> tuple[Level, Choice]:
+    """Tell which tiles may be coarse, and which of them whatever they weigh.
+
+    Args:
+        level: from ``coarse_level``.
+        bounds: of all pairs.
+        seeds: tiles that are not.
+        share: of a promise, that coarse tiles of any weight may use.
+    """
+    assert level.spread is not None
+    cost, may = spread_cost(level.spread.reach), bounds.is_open & ~seeds
+    room = share - 2 * jnp.max(jnp.where(may, jnp.expm1(level.score_error), 0), axis=3)
+    room -= 2 * level.weight_rounding + level.values.shape[1] * level.smallest_weight
+    is_small, is_less = may & (cost <= room[..., None]), may & (cost < 1)
+    weight = jnp.where(is_small, -jnp.inf, bounds.upper + jnp.where(is_less, jnp.log(cost), 0))
+    return level._replace(spread=level.spread._replace(is_small=is_small)), Choice(weight, is_less)
+
+
+def attend_coarse(prepared: Prepared, bounds: PairBounds, visited: Visited) -> Results:
+    """Attend to the rows that stand for some tiles.
+
+    Two passes of attention: of the pilots over each tile by itself, whose values are the keys and the values, and of
+    each tile of queries over what its pilot found.
+
+    Args:
+        prepared: the call.
+        bounds: of all pairs.
+        visited: the tiles.
+    """
+    (batch, queries, heads, width), tile = prepared.member.queries.shape, bounds.tile
+    count = visited.shape[2]
+    rows, values, log_weights = _ask_pilots(prepared, bounds)
+    # What is not looked at may be no number.
+    seen = jnp.transpose(visited, (0, 2, 3, 1))
+    rows, values = (jnp.where(seen[..., None], each, 0) for each in (rows, values))
+    by_entry = lambda each: each.reshape(batch * count, *each.shape[2:])  # noqa: E731
+    table = by_entry(jnp.transpose(jnp.where(seen, log_weights, 0), (0, 1, 3, 2)))[:, :, None]
+    mask = by_entry(jnp.swapaxes(visited, 1, 2))[:, :, None]
+    asking = _tiles_of(prepared.member.queries, count, tile).reshape(batch * count, tile, heads, width)
+    member = prepared.member._replace(queries=asking, keys=by_entry(rows), scale=_scale_of(prepared, count))
+    options = dataclasses.replace(prepared.options, **(_PLAIN | {"mask": mask, "bias": table, "score_mod": None}))
+    out, log_sums = attend_grouped(member, by_entry(values), options)
+    slopes = prepared.options.alibi
+    if slopes is not None:
+        # The bias falls from the first query of a tile on.
+        places = jnp.arange(tile, dtype=log_sums.dtype)
+        log_sums -= jnp.outer(places, slopes.astype(log_sums.dtype))[None]
+    return tuple(each.reshape(batch, count * tile, *each.shape[2:])[:, :queries] for each in (out, log_sums))  # type: ignore[return-value]
+
+
+def _ask_pilots(prepared: Prepared, bounds: PairBounds) -> tuple[Array, Array, Float[Array, "b tiles tiles heads"]]:
+    """Return mean keys and mean values of tiles by the weights for each pilot, and the logs of the sums of these.
+
+    The logs are less by the score of the mean key. All are [batch, query_tiles, key_tiles, heads, ...].
+    """
+    member, tile, slopes = prepared.member, bounds.tile, prepared.options.alibi
+    batch, heads, count, others = bounds.upper.shape
+    pilots = jnp.swapaxes(bounds.queries.center, 1, 2).astype(member.queries.dtype)
+    asking = jnp.broadcast_to(pilots[:, None], (batch, others, *pilots.shape[1:])).reshape(-1, *pilots.shape[1:])
+    keys, values = (
+        _tiles_of(rows, others, tile).reshape(batch * others, tile, *rows.shape[2:])
+        for rows in (member.keys, prepared.values)
+    )
+    # Places in a tile; where it and the query lie is added afterwards.
+    mod: ScoreMod | None = None if slopes is None else lambda s, b, h, q, k: s + slopes[h] * k.astype(s.dtype)
+    options = dataclasses.replace(prepared.options, **(_PLAIN | {"bias": None, "score_mod": mod}))
+    member = member._replace(queries=asking, keys=keys, scale=_scale_of(prepared, others))
+    by_tile = lambda each: jnp.swapaxes(each.reshape(batch, others, *each.shape[1:]), 1, 2)  # noqa: E731
+    (rows, log_sums), (means, _) = (attend_grouped(member, held, options) for held in (keys, values))
+    rows, means, log_sums = by_tile(rows), by_tile(means), by_tile(log_sums)
+    scale = jnp.broadcast_to(jnp.asarray(member.scale, log_sums.dtype), (batch * others, heads))
+    scale = scale.reshape(batch, others, heads)[:, None]
+    wide = pilots.astype(log_sums.dtype)[:, :, None] * rows.astype(log_sums.dtype)
+    log_weights = log_sums - scale * jnp.sum(wide, axis=4)
+    if slopes is not None:
+        offsets = prepared.options.offsets
+        first = tile * jnp.arange(others)[None, None] - tile * jnp.arange(count)[None, :, None]
+        first = first if offsets is None else first - offsets[:, None, None]
+        log_weights += first[..., None].astype(log_sums.dtype) * slopes.astype(log_sums.dtype)[None, None, None]
+    return rows, means, log_weights
+
+
+def _scale_of(prepared: Prepared, times: int) -> float | Array:
+    scale = prepared.member.scale
+    return scale if isinstance(scale, float) else jnp.repeat(scale, times, axis=0)
+
+
+def _tiles_of(rows: Array, tiles: int, tile: int) -> Array:
+    """Cut rows into tiles where they lie, [batch, tiles, tile, heads, ...]; what is missing is zero."""
+    missing = tiles * tile - rows.shape[1]
+    rows = jnp.pad(rows, ((0, 0), (0, missing), (0, 0), (0, 0))) if missing else rows
+    return rows.reshape(len(rows), tiles, tile, *rows.shape[2:])
