@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Float
 
 from ..exact.grouped import Results, attend_grouped
 from ..exact.pairs import ScoreMod
 from ..exact.prepare import Prepared
 from ..tiling.certificate import rounding_of_exp
+from ..tiling.summary import Around
 from .bounds import PairBounds, QueryTiles, Tiles, Visited
 from .levels import Level, Spread, level_rounds
 
@@ -39,7 +43,7 @@ def coarse_level(prepared: Prepared, given: Level, bounds: PairBounds) -> Level:
     """Return a problem in which a tile is one row, asked by a pilot, the mean of the tile of queries.
 
     log Z_T(q) ~ log Z_T(pilot) + scale (q - pilot) mean k,   means by the weights for the pilot
-    a = |scale| (largest |q - pilot|) (largest |k - mean k|)
+    a = |scale| times the largest product of q - pilot and k - middle
 
     The scores of a tile change by 2 a at most, beside those for the pilot, and by nothing in the mean.
 
@@ -49,13 +53,16 @@ def coarse_level(prepared: Prepared, given: Level, bounds: PairBounds) -> Level:
         bounds: of all pairs.
     """
     queries, keys, eps = bounds.queries, bounds.keys, float(jnp.finfo(bounds.upper.dtype).eps)
-    by_head = lambda each: jnp.repeat(each, bounds.group, axis=1)  # noqa: E731
+    by_head = partial(jnp.repeat, repeats=bounds.group, axis=1)
     width = keys.center.shape[-1]
     # Lengths, radii and means are sums over a row or a tile, and rounded so; a pilot is a row, too.
     units, row_eps = eps * (3 * width + bounds.tile + 16), float(jnp.finfo(prepared.member.queries.dtype).eps)
-    apart = queries.radius + (units + row_eps) * queries.longest
-    scaled = jnp.abs(bounds.scale)[..., None, None] * apart[..., None]
-    reach = scaled * by_head(keys.radius + units * keys.longest)[:, :, None]
+    ends = (
+        _through(prepared.member.queries, queries, bounds.tile, units + row_eps),
+        jax.tree.map(by_head, _through(prepared.member.keys, keys, bounds.tile, units)),
+    )
+    size = jnp.abs(bounds.scale)[..., None, None]
+    reach, scaled = size * _largest_product(*ends), size * ends[0].radius[..., None]
     # Averages over a tile, as certificates of exact attention say.
     rounds = level_rounds(given, bounds.tile)
     averaged = 2 * given.weight_rounding + bounds.tile * given.smallest_weight
@@ -68,6 +75,57 @@ def coarse_level(prepared: Prepared, given: Level, bounds: PairBounds) -> Level:
     value_error = by_head(averaged * jnp.max(bounds.values.longest, axis=2))
     spread = Spread(reach, jnp.zeros(reach.shape, bool), by_head(radius)[:, :, None])
     return given._replace(word="coarse", score_error=error, value_error=value_error, spread=spread)
+
+
+class _Segment(NamedTuple):
+    """How far the rows of tiles lie from their middles, along one direction and beside it; without derivatives.
+
+    Attributes:
+        direction: of length 1, or 0 where there is none; any would do.
+        along: largest distance along it.
+        beside: from the line.
+        radius: in all.
+    """
+
+    direction: Float[Array, "batch heads tiles width"]
+    along: Float[Array, "batch heads tiles"]
+    beside: Float[Array, "batch heads tiles"]
+    radius: Float[Array, "batch heads tiles"]
+
+
+def _through(rows: Array, found: Around, tile: int, units: float) -> _Segment:
+    """Lay a line through each tile, from its first row towards its last one.
+
+    Args:
+        rows: [batch, rows, heads, width].
+        found: where they lie.
+        tile: rows of a tile.
+        units: of lengths, radii and means, in largest lengths: what they are rounded by.
+    """
+    wide = lax.stop_gradient(_tiles_of(rows, found.members.shape[2], tile)).astype(found.radius.dtype)
+    radius = found.radius + units * found.longest
+    chord = jnp.swapaxes(wide[:, :, -1] - wide[:, :, 0], 1, 2)
+    # Lengths whose squares are no numbers have no direction.
+    length = jnp.sqrt(jnp.sum(jnp.square(chord), axis=3, keepdims=True))
+    direction = jnp.where((length > 0) & (length < jnp.inf), chord / jnp.where(length > 0, length, 1), 0)
+    away = wide - jnp.swapaxes(found.center, 1, 2)[:, :, None]
+    along = jnp.sum(away * jnp.swapaxes(direction, 1, 2)[:, :, None], axis=4)
+    beside = jnp.sum(jnp.square(away), axis=4) - jnp.square(along)
+    along, beside = (jnp.swapaxes(jnp.max(each, axis=2), 1, 2) for each in (jnp.abs(along), beside))
+    # Sums over a row: of products with the direction, and of squares whose difference may be small.
+    slack = 8 * (rows.shape[3] + 8) * float(jnp.finfo(radius.dtype).eps)
+    along, beside = along + slack * radius, jnp.sqrt(jnp.maximum(beside, 0) + slack * jnp.square(radius))
+    return _Segment(direction, along + units * found.longest, beside + units * found.longest, radius)
+
+
+def _largest_product(queries: _Segment, keys: _Segment) -> Tiles:
+    """Bound the products of what lies around two middles: as two balls, or around two lines, whichever is less."""
+    cross = lambda one, other: one[..., None] * other[:, :, None]  # noqa: E731
+    cosine = jnp.matmul(queries.direction, jnp.swapaxes(keys.direction, 2, 3), precision=lax.Precision.HIGHEST)
+    cosine = jnp.abs(cosine) + 4 * (keys.direction.shape[3] + 8) * float(jnp.finfo(cosine.dtype).eps)
+    lines = cosine * cross(queries.along, keys.along)
+    lines += cross(queries.along, keys.beside) + cross(queries.beside, keys.radius)
+    return jnp.fmin(lines, cross(queries.radius, keys.radius))
 
 
 def spread_cost(reach: Tiles) -> Tiles:
