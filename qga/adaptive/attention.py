@@ -237,9 +237,15 @@ def _follow(
     parts = list(zip(levels, plan.tables, sums, strict=True))
     if plan.coarse is not None:
         level, table = plan.coarse
-        found = attend_coarse(prepared, bounds, table)
-        parts = [(level, table, lax.stop_gradient(found[1])), *parts]
-        results = _merge([found, results], values.dtype)
+
+        def join() -> tuple[Results, Array]:
+            found = attend_coarse(prepared, bounds, table)
+            return _merge([found, results], values.dtype), found[1]
+
+        # Where nothing is coarse nobody is asked.
+        alone = results, jnp.full_like(results[1], -jnp.inf)
+        results, log_sums = lax.cond(jnp.any(table), join, lambda: alone)
+        parts = [(level, table, lax.stop_gradient(log_sums)), *parts]
     return results, parts
 
 

@@ -67,9 +67,11 @@ def coarse_level(prepared: Prepared, given: Level, bounds: PairBounds) -> Level:
     rounds = level_rounds(given, bounds.tile)
     averaged = 2 * given.weight_rounding + bounds.tile * given.smallest_weight
     averaged += row_eps + 4 * eps * (bounds.tile + 8 + 3 * rounds)
-    # Scores and sums for the pilot, what is taken off them for the pilot, and what is added for a query.
+    # Mean keys; products for the pilot and what is taken off for it, and 32 units of numbers as large as scores and of
+    # logs of sums.
     error = scaled * by_head(averaged * keys.longest)[:, :, None]
-    error += 6 * bounds.slack[..., None] + 3 * bounds.rounding + eps * (bounds.tile + 3 * rounds + 64)
+    error += (2 + 32 / (width + 8)) * bounds.slack[..., None]
+    error += 3 * bounds.rounding + eps * (bounds.tile + 3 * rounds + 64)
     error += rounding_of_exp(bounds.upper.dtype)
     radius = bounds.values.radius + units * bounds.values.longest
     value_error = by_head(averaged * jnp.max(bounds.values.longest, axis=2))
@@ -147,7 +149,7 @@ def choose_coarse(level: Level, bounds: PairBounds, seeds: Visited, share: Query
     """
     assert level.spread is not None
     cost, may = spread_cost(level.spread.reach), bounds.is_open & ~seeds
-    room = share - 2 * jnp.max(jnp.where(may, jnp.expm1(level.score_error), 0), axis=3)
+    room = share - 1.1 * jnp.max(jnp.where(may, jnp.expm1(level.score_error), 0), axis=3)
     room -= 2 * level.weight_rounding + level.values.shape[1] * level.smallest_weight
     is_small, is_less = may & (cost <= room[..., None]), may & (cost < 1)
     weight = jnp.where(is_small, -jnp.inf, bounds.upper + jnp.where(is_less, jnp.log(cost), 0))
