@@ -280,11 +280,12 @@ def test_vmap_is_a_batch() -> None:
     jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6), batch, mapped)
 
 
-def test_a_scale_for_each_head_is_its_own() -> None:
+@pytest.mark.parametrize("metric", ["dot", "cosine"])
+def test_a_scale_for_each_head_is_its_own(metric: Any) -> None:
     arrays = draw()
-    scale = np.float32([[0.5, 0.05]])
-    found = run(arrays, scale=scale)
-    check(arrays, {"scale": jnp.asarray(scale, jnp.float32)}, found[:2], 1e-2)
+    options = {"scale": np.float32([[0.5, 0.05]]), "metric": metric}
+    found = run(arrays, **options)
+    check(arrays, options, found[:2], 1e-2)
     assert share(found[2]) > 0
 
 
