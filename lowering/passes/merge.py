@@ -41,7 +41,7 @@ def horizontal(clusters: Clusters) -> None:
     """Merge clusters that read the same array over the same space and do not depend on each other."""
     readers: dict[Value, list[int]] = {}
     for cluster in clusters.items.values():
-        if cluster.kind in ("map", "rows"):
+        if cluster.kind in ("map", "rows", "partial"):
             for value in clusters.memory_reads(cluster):
                 if value.size > 1:
                     readers.setdefault(value, []).append(cluster.id)
@@ -57,7 +57,9 @@ def side_by_side(clusters: Clusters) -> None:
     """
     found: dict[tuple[int, ...], list[int]] = {}
     for cluster in clusters.items.values():
-        if cluster.kind == "map" and not any(clusters.readers(v, cluster) for n in cluster.roots for v in n.outputs):
+        if cluster.kind in ("map", "rows") and not any(
+            clusters.readers(v, cluster) for n in cluster.roots for v in n.outputs
+        ):
             sizes = (prod(cluster.domain), *(value.size for value in clusters.memory_reads(cluster)))
             if max(sizes) <= SMALL:
                 found.setdefault(cluster.domain, []).append(cluster.id)
@@ -75,12 +77,18 @@ def _join_siblings(clusters: Clusters, ids: Iterable[int], second: int) -> None:
         sibling = clusters.items.get(first)
         if sibling is None or sibling is consumer:
             continue
-        same = (sibling.kind, sibling.domain, sibling.reduced) == (consumer.kind, consumer.domain, consumer.reduced)
+        same = _walk_of(sibling) == _walk_of(consumer)
         small = len(sibling.roots) + len(consumer.roots) <= MOST_ROOTS
         if same and small and clusters.independent(sibling, consumer):
             merged = Cluster(consumer.kind, [], consumer.domain, consumer.reduced, {**sibling.axes, **consumer.axes})
             clusters.join(sibling, consumer, merged)
             return
+
+
+def _walk_of(cluster: Cluster) -> tuple[object, ...]:
+    """Return what clusters have in common that one kernel may compute side by side."""
+    parts = cluster.roots[0].attributes["parts"] if cluster.kind == "partial" else 1
+    return cluster.kind, cluster.domain, cluster.reduced, parts
 
 
 def _try(clusters: Clusters, producer: Cluster, consumer: Cluster) -> Cluster:

@@ -11,13 +11,17 @@ import numpy as np
 import pytest
 from jax import lax
 
-from lowering.compiler import clean
+from lowering.compiler import clean, compile_graph, optimise
 from lowering.passes.fuse import fuse
 from lowering.passes.merge import ENOUGH_ROWS, MOST_ROOTS, SHORT_ROW, SMALL
+from lowering.runtime import Device
+from lowering.runtime.hazard import check_hazards
 
 from ..programs import graph_of
+from ..running import run, styled
 
 Shape = tuple[int, ...]
+GENERATOR = np.random.default_rng(7)
 
 
 def kinds(function: Callable[..., Any], *shapes: Shape) -> list[str]:
@@ -119,3 +123,29 @@ def test_small_arrays_that_others_wait_for_are_made_alone() -> None:
         return jnp.tan(x) @ jnp.tan(x), jnp.sin(y)
 
     assert sorted(kinds(waited_for, (8, 8), (8, 8))) == ["dot", "map", "map"]
+
+
+def test_parts_of_sums_over_one_array_are_one_kernel(device: Device) -> None:
+    def two(x: Any, y: Any) -> Any:
+        return x.sum(0), (x * y).sum(0), y.sum(1)
+
+    arrays = [GENERATOR.standard_normal((8192, 96)).astype(np.float32) for _ in range(2)]
+    graph, capabilities = graph_of(two, *arrays), styled(device.capabilities, "gpu")
+    fusions = [node for node in optimise(graph, capabilities).nodes if node.op == "fusion"]
+    assert [len(node.outputs) for node in fusions if node.attributes["kind"] == "partial"] == [2]
+    program = check_hazards(compile_graph(graph, capabilities))
+    for got, want in zip(run(device, program, arrays), two(*(each.astype(np.float64) for each in arrays)), strict=True):
+        np.testing.assert_allclose(got, want, 1e-5, 1e-3)
+
+
+def test_small_sums_that_nobody_reads_are_one_kernel(device: Device) -> None:
+    arrays = [GENERATOR.standard_normal((40, 8)).astype(np.float32) for _ in range(4)]
+
+    def four(*given: Any) -> Any:
+        return tuple(each.sum(1) * (place + 1) for place, each in enumerate(given))
+
+    graph, capabilities = graph_of(four, *arrays), styled(device.capabilities, "gpu")
+    fusions = [node for node in optimise(graph, capabilities).nodes if node.op == "fusion"]
+    assert [len(node.outputs) for node in fusions] == [4]
+    for place, got in enumerate(run(device, compile_graph(graph, capabilities), arrays)):
+        np.testing.assert_allclose(got, arrays[place].sum(1) * (place + 1), 1e-5, 1e-5)
