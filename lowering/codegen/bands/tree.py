@@ -3,15 +3,15 @@
 Where an exponential may be the driver's own, results are right to a few units in the last place of the largest number
 on the way, and no finer:
 
-- What is a line in a register, factor x register + offset with known numbers, stays one until somebody needs the
-  number: 50 tanh(s / 50) costs an exponential, a division and one addition.
+- What is a sum (`sums.py`) stays one until somebody needs the number: 50 tanh(s / 50) less a peak costs an exponential,
+  a division, one addition, and a product and one more of each, since the rest is made once a row.
 - Places become floats without a conversion, which costs as much as an exponential: an integer below 2^22 in the lower
   bits of 2^23 is a float that is 2^23 too large. That is taken away before a factor or a sum could round it.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from .. import scalar
 from ..tile.blocks import Step
 from .follow import ALONG, DOWN
 from .scalars import single
+from .sums import Line, Sum, added, negated, number, product, scaled, times_even
 
 if TYPE_CHECKING:
     from .emit import Emitter
@@ -35,14 +36,6 @@ _MOST_PLACE = 1 << 22
 _INDEX_OPS = {"add", "subtract", "multiply", "divide", "minimum", "maximum", "broadcast_in_dim", "reshape", "convert"}
 
 
-class Line(NamedTuple):
-    """A number: factor x register + offset; without a register the offset alone."""
-
-    register: Register | None
-    factor: float
-    offset: float
-
-
 class Tree:
     """Evaluates a value at one element, inside a function."""
 
@@ -51,7 +44,9 @@ class Tree:
         self.builder: Builder = emitter.builder
         self.known = known
         self.places = {DOWN: down, ALONG: along}
-        self.lines: dict[Value, Line] = {}
+        self.sums: dict[Value, Sum] = {}
+        self.leaves = frozenset(known)
+        self.depends: dict[Value, frozenset[str]] = {}
 
     def at(self, value: Value) -> Register:
         """Return the value's element."""
@@ -93,61 +88,76 @@ class Tree:
         """Return an element of f32 that may be off by a few units, or None where that saves nothing."""
         if step.op == "exponential":
             return self.builder.math("exp2", self._in_units_of_log_2(step.inputs[0]))
+        if step.op == "abs":
+            return self.builder.math("abs", self.at(step.inputs[0]))
         if step.op in ("tanh", "multiply", "add", "subtract"):
-            return self._number(self._line(value))
+            return number(self.builder, self._sum(value))
         if step.op == "convert" and step.inputs[0].dtype == "i32":
             found = self._float(step.inputs[0])
-            return None if found is None else self._number(found)
+            return None if found is None else number(self.builder, found)
         return None
 
-    def _line(self, value: Value) -> Line:
-        """Return a value of f32 as a line."""
-        if value not in self.lines:
-            self.lines[value] = self._make_line(value)
-        return self.lines[value]
+    def _sum(self, value: Value) -> Sum:
+        """Return a value of f32 as a sum."""
+        if value not in self.sums:
+            self.sums[value] = self._make_sum(value)
+        return self.sums[value]
 
-    def _make_line(self, value: Value) -> Line:
+    def _make_sum(self, value: Value) -> Sum:
         step = self.emitter.producers.get(value)
         if value in self.known or step is None:
-            return Line(self.at(value), 1.0, 0.0)
+            return self._part(value, Line(self.at(value)))
         if step.op == "constant":
-            return Line(None, 0.0, float(step.node.attributes["value"].reshape(-1)[0]))
+            return Sum(Line(offset=float(step.node.attributes["value"].reshape(-1)[0])))
         if value.size > 1 and step.op in ("broadcast_in_dim", "reshape"):
-            return self._line(step.inputs[0])
+            return self._sum(step.inputs[0])
         if value.size > 1 and step.op == "tanh":
             # 1 - 2 / (e^(2 x) + 1)
-            given = self._line(step.inputs[0])
-            grown = self.builder.math("exp2", self._number(_scaled(given, 2 * _LOG2_E)))
+            grown = self.builder.math(
+                "exp2", number(self.builder, scaled(self.builder, self._sum(step.inputs[0]), 2 * _LOG2_E))
+            )
             one = self.builder.const("f32", 1.0)
-            return Line(one / (grown + one), -2.0, 1.0)
+            return added(self.builder, self._part(value, Line(one / (grown + one), -2.0)), Sum(Line(offset=1.0)))
         if value.size > 1 and step.op == "convert" and step.inputs[0].dtype == "i32":
             found = self._float(step.inputs[0])
-            # As a number: a factor would meet what it is too large by, and round that.
-            return Line(self.at(value) if found is None else self._number(found), 1.0, 0.0)
-        if value.size > 1 and step.op in ("multiply", "add", "subtract"):
-            return self._combined(step.op, *map(self._line, step.inputs))
-        return Line(self.at(value), 1.0, 0.0)
+            return self._part(value, Line(self.at(value))) if found is None else found
+        if value.size > 1 and step.op in ("add", "subtract"):
+            left, right = map(self._sum, step.inputs)
+            return added(self.builder, left, right if step.op == "add" else negated(right))
+        if value.size > 1 and step.op == "multiply":
+            return self._product(value, step)
+        return self._part(value, Line(self.at(value)))
 
-    def _combined(self, op: str, left: Line, right: Line) -> Line:
-        if op == "multiply":
-            for line, other in ((left, right), (right, left)):
-                if line.register is None and np.isfinite(line.offset):
-                    return _scaled(other, line.offset)
-            return Line(self._number(left) * self._number(right), 1.0, 0.0)
-        right = right if op == "add" else _scaled(right, -1.0)
-        offset = left.offset + right.offset
-        if left.register is None or right.register is None:
-            line = left if right.register is None else right
-            return line._replace(offset=offset)
-        sign = np.sign(right.factor)
-        first, second = (self._number(line._replace(offset=0.0)) for line in (left, _scaled(right, sign)))
-        return Line(first - second if sign < 0 else first + second, 1.0, offset)
+    def _product(self, value: Value, step: Step) -> Sum:
+        sums = [self._sum(operand) for operand in step.inputs]
+        for one, other in (sums, sums[::-1]):
+            if one.literal is not None and np.isfinite(one.literal):
+                return scaled(self.builder, other, one.literal)
+        for operand, one, other in zip(step.inputs, sums, sums[::-1], strict=True):
+            if not self._depends(operand):
+                return times_even(self.builder, other, number(self.builder, one))
+        return self._part(value, product(self.builder, *sums))
 
-    def _number(self, line: Line) -> Register:
-        if line.register is None:
-            return self.builder.const("f32", line.offset)
-        register = line.register if line.factor == 1 else line.register * self.builder.const("f32", line.factor)
-        return register if line.offset == 0 else register + self.builder.const("f32", line.offset)
+    def _part(self, value: Value, line: Line) -> Sum:
+        """Return a value that is one part of a sum."""
+        return Sum(each=(line,)) if ALONG in self._depends(value) else Sum(row=line)
+
+    def _depends(self, value: Value) -> frozenset[str]:
+        """Return which of rows and columns an element's number depends on."""
+        if value not in self.depends:
+            self.depends[value] = self._find_depends(value)
+        return self.depends[value]
+
+    def _find_depends(self, value: Value) -> frozenset[str]:
+        if value.size == 1:
+            return frozenset()
+        if value in self.leaves:
+            return frozenset(place for place in self.emitter.bands.follows[value] if place is not None)
+        step = self.emitter.producers[value]
+        if step.op == "iota":
+            follows = self.emitter.bands.follows[value]
+            return frozenset({follows[step.node.attributes["dimension"]] or ALONG})
+        return frozenset().union(*map(self._depends, step.inputs))
 
     def _in_units_of_log_2(self, exponent: Value) -> Register:
         """Return an exponent of e as one of 2: what was multiplied by log 2 to begin with is taken as it was."""
@@ -157,9 +167,9 @@ class Tree:
                 made = self.emitter.producers.get(factor)
                 if made is not None and made.op == "constant" and made.node.attributes["value"] == _LOG_2:
                     return self.at(other)
-        return self._number(_scaled(self._line(exponent), _LOG2_E))
+        return number(self.builder, scaled(self.builder, self._sum(exponent), _LOG2_E))
 
-    def _float(self, value: Value) -> Line | None:
+    def _float(self, value: Value) -> Sum | None:
         """Return an integer that is made of places and small numbers as a float, or None where it is made of more."""
         if value.size == 1:
             return self._float_of_number(value)
@@ -167,43 +177,37 @@ class Tree:
         if step is None or value.dtype != "i32" or value in self.emitter.bands.settled:
             return None
         if step.op == "iota":
-            place = self._place(step) | self.builder.const("u32", _BITS_OF_TWO_23)
-            return Line(self.builder.bitcast(place, "f32"), 1.0, -_TWO_23)
+            return self._float_of_place(value, step)
         if step.op in ("broadcast_in_dim", "reshape"):
             return self._float(step.inputs[0])
         if step.op not in ("add", "subtract", "minimum", "maximum", "negate", "abs"):
             return None
-        operands = [line for line in map(self._float, step.inputs) if line is not None]
+        operands = [each for each in map(self._float, step.inputs) if each is not None]
         if len(operands) < len(step.inputs):
             return None
         if step.op in ("add", "subtract"):
-            return self._sum_of_integers(*operands, is_difference=step.op == "subtract")
-        given = [self._number(line) for line in operands]
-        return Line(single(scalar.emit(self.builder, step.op, given, ["f32"] * len(given), "f32", {})), 1.0, 0.0)
+            left, right = operands
+            # No sum of small integers is rounded, in any order.
+            return added(self.builder, left, right if step.op == "add" else negated(right))
+        if step.op == "negate":
+            return negated(operands[0])
+        names = {"minimum": "min", "maximum": "max", "abs": "abs"}
+        given = [number(self.builder, each) for each in operands]
+        return self._part(value, Line(self.builder.math(names[step.op], *given)))
 
-    def _sum_of_integers(self, left: Line, right: Line, *, is_difference: bool) -> Line:
-        """Return a sum or difference of integers without rounding: offsets are added before registers are."""
-        right = _scaled(right, -1.0) if is_difference else right
-        offset = left.offset + right.offset
-        if left.register is None or right.register is None:
-            line = left if right.register is None else right
-            return line._replace(offset=offset)
-        if abs(offset) <= 2 * _TWO_23:
-            # What comes from outside of the function takes the offset, and is added to it only once.
-            first, second = (right, left) if left.offset else (left, right)
-            left, right = first._replace(offset=offset), second._replace(offset=0.0)
-        if right.factor == -1 and not right.offset:
-            return Line(self._number(left) - self._number(right._replace(factor=1.0)), 1.0, 0.0)
-        return Line(self._number(left) + self._number(right), 1.0, 0.0)
+    def _float_of_place(self, value: Value, step: Step) -> Sum:
+        bits = self._place(step) | self.builder.const("u32", _BITS_OF_TWO_23)
+        place = Line(self.builder.bitcast(bits, "f32") - self.builder.const("f32", _TWO_23))
+        return Sum(column=place) if ALONG in self._depends(value) else Sum(row=place)
 
-    def _float_of_number(self, value: Value) -> Line | None:
+    def _float_of_number(self, value: Value) -> Sum | None:
         step = self.emitter.producers.get(value)
         if step is not None and step.op == "constant":
-            number = int(step.node.attributes["value"].reshape(-1)[0])
-            return Line(None, 0.0, float(number)) if abs(number) < _MOST_PLACE else None
+            known = int(step.node.attributes["value"].reshape(-1)[0])
+            return Sum(Line(offset=float(known))) if abs(known) < _MOST_PLACE else None
         if not self._is_index(value):
             return None
-        return Line(single(scalar.emit(self.builder, "convert", [self.at(value)], ["i32"], "f32", {})), 1.0, 0.0)
+        return Sum(Line(single(scalar.emit(self.builder, "convert", [self.at(value)], ["i32"], "f32", {}))))
 
     def _is_index(self, value: Value) -> bool:
         """Tell whether a number is made of positions in the grid and of indices of loops alone."""
@@ -213,7 +217,3 @@ class Tree:
         if step is None or step.op == "constant":
             return True
         return step.op in _INDEX_OPS and all(map(self._is_index, step.inputs))
-
-
-def _scaled(line: Line, factor: float) -> Line:
-    return Line(line.register, line.factor * factor, line.offset * factor)

@@ -73,6 +73,35 @@ def places_of_columns_alone(q: Any, k: Any, interpret: bool) -> Any:
     return in_bands(body, q, k, out=typed(F32, QUERIES, CHUNK), interpret=interpret, driver_exp=True)
 
 
+@case(queries(), keys(), np.asarray([0.7], np.float32), roundings=64, depth=WIDTH)
+def slopes_of_distances(q: Any, k: Any, slope: Any, interpret: bool) -> Any:
+    """Raise e to a score and a distance times a slope, less the row's peak: parts of rows, columns and elements."""
+
+    def body(a: Any, b: Any, n: Any, o: Any) -> None:
+        scores = multiply(a[...], chunk(b, 0).T)
+        row, column = (lax.broadcasted_iota(jnp.int32, scores.shape, axis) for axis in (0, 1))
+        here, key = (pl.program_id(0) * ROWS + row).astype(F32), (column + 1_000_000).astype(F32)
+        scores = scores * (n[0] * 0.2) + n[0] * (key - here - 1e6)
+        o[...] = jnp.exp(scores - jnp.max(scores, axis=1)[:, None])
+
+    return in_bands(body, q, k, slope, out=typed(F32, QUERIES, CHUNK), interpret=interpret, driver_exp=True)
+
+
+FAR = np.float32(1 << 20) + np.random.default_rng(4).integers(0, 8, (2, QUERIES)).astype(np.float32)
+
+
+@case(queries(), keys(), FAR[0], FAR[1][:CHUNK], roundings=64, depth=WIDTH)
+def differences_of_large_numbers(q: Any, k: Any, ours: Any, theirs: Any, interpret: bool) -> Any:
+    """Multiply small differences of large numbers, and not the numbers."""
+
+    def body(a: Any, b: Any, row: Any, column: Any, o: Any) -> None:
+        mine = lax.dynamic_slice(row[...], (pl.program_id(0) * ROWS,), (ROWS,))
+        apart = mine[:, None] - column[...][None]
+        o[...] = jnp.exp(0.3 * apart) + multiply(a[...], chunk(b, 0).T)
+
+    return in_bands(body, q, k, ours, theirs, out=typed(F32, QUERIES, CHUNK), interpret=interpret, driver_exp=True)
+
+
 @case(queries(), keys(), np.asarray([40, -40], np.int32), roundings=4, depth=WIDTH)
 def starts_beyond_the_array(q: Any, k: Any, starts: Any, interpret: bool) -> Any:
     def kernel(a: Any, b: Any, n: Any, o: Any) -> None:

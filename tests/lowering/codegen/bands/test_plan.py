@@ -225,6 +225,41 @@ def test_exponentials_are_the_driver_s_only_where_the_author_says_so(h100: Capab
     assert not any("%f32_0_69" in line for line in factors)
 
 
+@pytest.mark.parametrize("is_straight", [True, False])
+def test_slopes_of_distances_cost_an_element_one_product_and_one_sum(is_straight: bool, h100: Capabilities) -> None:
+    def body(a: Any, b: Any, n: Any, o: Any) -> None:
+        scores = multiply(a[...], b[...].T)
+        row, column = (lax.broadcasted_iota(I32, scores.shape, axis).astype(F32) for axis in (0, 1))
+        distance = column - row if is_straight else jnp.abs(column - row)
+        o[...] = jnp.exp(scores * n[0] + n[1] * distance)
+
+    arguments = Q, K, typed(F32, 2)
+    (fusion,) = fusions_of(blocked(body, *arguments, driver_exp=True), *arguments, capabilities=h100)
+    text = kernels.emit_kernel(fusion, choose(fusion, h100), h100, guarded=False).text()
+    of_element, of_both = operations_of(text, "exponential")
+    assert of_element == ["FMul", "FAdd", "Exp2"]
+    assert of_both == (["FAdd"] if is_straight else ["FAdd", "FAbs", "FMul"])
+
+
+def operations_of(text: str, name: str) -> tuple[list[str], list[str]]:
+    """Return what a function of elements makes of an element, and of rows and columns together, in a kernel's text."""
+    function = text[text.index(f"%{name} = OpFunction") :]
+    lines = [line.split() for line in function[: function.index("OpFunctionEnd")].splitlines()[1:]]
+    lines = [words for words in lines if len(words) > 2 and words[2] != "OpLabel"]
+    parameters = [words[0] for words in lines if words[2] == "OpFunctionParameter"]
+    known = dict(zip(parameters, ({"row"}, {"column"}, {"element"}), strict=False))
+    found: tuple[list[str], list[str]] = [], []
+    for target, _, operation, *operands in lines:
+        given: set[str] = set().union(*(known.get(each, set()) for each in operands))
+        known.setdefault(target, given)
+        named = operands[2] if operation == "OpExtInst" else operation[2:]
+        if "element" in given:
+            found[0].append(named)
+        elif given == {"row", "column"}:
+            found[1].append(named)
+    return found
+
+
 def test_axes_follow_rows_and_columns(h100: Capabilities) -> None:
     plan = bands.find_bands(tile_node(fusion_of("column_is_written", h100)), UNIT, THIN)
     made = {step.op: step.outputs[0] for step, _ in plan.cell.walk() if step.op in ("dot_general", "reduce")}
