@@ -30,7 +30,7 @@ from .problem import (
     tile_of,
 )
 from .score import score_tile
-from .steps import Steps, key_steps, over_tiles, together_of
+from .steps import Steps, key_steps, lead_steps, over_tiles, together_of
 from .storage import unit_of
 from .target import Target
 
@@ -257,37 +257,18 @@ def _lead(place: Place, *refs: Any, plan: TilePlan, sizes: Sizes) -> None:
     rows, dtype, unit = sizes.query_tile, given.scale.dtype, math.log(2)
     over_keys = partial(fold_keys, plan, sizes, place[0], given, unit=unit)
 
-    def look(peak: Array, scores: Array, values: Array, *, factors: None) -> Array:
+    def look(largest: Array, scores: Array, values: Array, *, factors: None) -> Array:
         del values, factors
-        return jnp.maximum(peak, jnp.max(scores, axis=1))
+        return jnp.maximum(largest, scores)
 
-    peak = over_keys(look, jnp.full((rows,), -jnp.inf, dtype), narrow=partial(_lead_step, plan, sizes, place[0]))
+    nothing = jnp.full((rows, sizes.key_tile), -jnp.inf, dtype)
+    peak = jnp.max(over_keys(look, nothing, narrow=partial(lead_steps, plan, sizes, place[0])), axis=1)
     sums = jnp.zeros((rows,), dtype), jnp.zeros((rows, sizes.channels), dtype)
     mass, total = over_keys(partial(_add_known, peak[:, None], exp=jnp.exp2), sums, narrow=None)
     # Neither infinity nor NaN lies below infinity.
     is_lost = jnp.max(jnp.where(jnp.abs(total) < jnp.inf, jnp.zeros_like(total), 1), axis=1) > 0
     log_sums[...] = jnp.where(is_lost, jnp.nan, peak * unit + jnp.log(mass))
     out[...] = (total / mass[:, None]).astype(out.dtype)
-
-
-def _lead_step(plan: TilePlan, sizes: Sizes, number: int | Array, steps: Steps) -> Steps:
-    """Return the steps that lead, as such that may hide keys where any may: the first tile of keys.
-
-    Biases fall with the distance or rise along the keys more often than not: where scores are modified, these are the
-    tiles at the queries' own places and the last one. A window or a segment shows a query its own place, too.
-    """
-    looks_near = plan.modifier is not None or plan.back is not None or sizes.has_span
-    if steps.lead is not None:
-        return Steps(0, 0, sizes.query_tile // sizes.key_tile if looks_near else 1, at=lambda each: steps.lead + each)
-    if not looks_near:
-        return steps._replace(opened=int(isinstance(steps.opened, int) and steps.opened == steps.stop), stop=1)
-    last = jnp.maximum(steps.stop - 1, steps.start)
-    own = number * sizes.query_tile + (plan.ahead or 0)
-    first, after = own // sizes.key_tile, (own + sizes.query_tile - 1) // sizes.key_tile + 1
-    first, after = jnp.clip(first, steps.start, last), jnp.clip(after, steps.start + 1, last + 1)
-    if plan.ahead is not None or plan.modifier is None:
-        return Steps(first, first, after)
-    return Steps(first, first, after + 1, at=lambda round_: jnp.where(round_ < after, round_, last))
 
 
 def _mend(place: Place, *refs: Any, plan: TilePlan, sizes: Sizes) -> None:

@@ -62,6 +62,13 @@ class Modifier:
     weighs: bool
     moves: bool
 
+    @property
+    def is_placed(self) -> bool:
+        """Whether it looks at anything beside the score: at places, or at what is given for them."""
+        others = self.function.jaxpr.invars[1:]
+        read = {id(each) for eqn in self.function.jaxpr.eqns for each in eqn.invars}
+        return any(id(each) in read for each in others)
+
     def __call__(
         self,
         scores: Float[Array, "rows columns"],

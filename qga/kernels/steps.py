@@ -88,6 +88,31 @@ def _visit_steps(listed: Sequence[Any], rounds: int) -> Steps:
     return Steps(start, opened, stop, at=at, lead=lead)
 
 
+def lead_steps(plan: TilePlan, sizes: Sizes, number: int | Array, steps: Steps) -> Steps:
+    """Return the steps that lead: the first tile of keys, or as many as a tile of queries has places.
+
+    Biases fall with the distance or rise along the keys more often than not: where scores are modified by what depends
+    on places, these are the tiles at the queries' own places and the last one. A window or a segment shows a query its
+    own place, too. They may hide keys where any may.
+    """
+    is_placed = plan.modifier is not None and plan.modifier.is_placed
+    looks_near = is_placed or plan.back is not None or sizes.has_span
+    if steps.lead is not None:
+        return Steps(0, 0, sizes.query_tile // sizes.key_tile if looks_near else 1, at=lambda each: steps.lead + each)
+    is_open = isinstance(steps.opened, int) and steps.opened == steps.stop
+    if not looks_near:
+        return steps._replace(opened=int(is_open), stop=1)
+    own = number * sizes.query_tile + (plan.ahead or 0)
+    first, last = own // sizes.key_tile, jnp.maximum(steps.stop - 1, steps.start)
+    count = -(-sizes.query_tile // sizes.key_tile) + ((plan.ahead or 0) % sizes.key_tile > 0)
+    looks_last = is_placed and plan.ahead is None
+
+    def at(round_: Array) -> Array:
+        return jnp.where(round_ < count, jnp.clip(first + round_, steps.start, last), last)
+
+    return Steps(0, 0, count + looks_last, is_open_first=not is_open, at=at)
+
+
 def over_tiles(steps: Steps, step: Callable[..., Any], start: Any) -> Any:
     """Fold ``step`` (number, carry, is_open) over the tiles of rounds."""
     for low, high, is_open, at in (

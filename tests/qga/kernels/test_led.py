@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 from unittest import mock
 
@@ -15,7 +16,9 @@ from qga.exact import forward
 from qga.exact.scores import dot_score
 from qga.kernels.attention import average_kernel, is_led, led_kernel, mend_kernel
 from qga.kernels.call import call_pallas, execute
+from qga.kernels.modify import Extents, cut_function
 from qga.kernels.problem import Problem, TilePlan, operands, sizes_of
+from qga.kernels.steps import key_steps, lead_steps
 
 ROWS, KEYS, WIDTH = 150, 300, 16
 SCALE = 0.25
@@ -207,6 +210,23 @@ def test_what_hides_keys_loses_no_row_that_sees_any(options: str, vulkan: jax.De
     mass = weights.sum(axis=1, keepdims=True)
     np.testing.assert_allclose(np.asarray(got, np.float64)[0, :, 0], weights / mass @ values, atol=2e-3)
     np.testing.assert_allclose(np.asarray(log_sums)[0, :, 0], (peak + np.log(mass))[:, 0], rtol=1e-5, atol=1e-3)
+
+
+@pytest.mark.parametrize("is_placed", [False, True])
+def test_scores_modified_without_places_are_led_by_the_first_tile(is_placed: bool) -> None:
+    plan, problem = problem_of(rows_of(jnp.float16, is_spiked=False))
+    mod: Any = (
+        (lambda s, *_: (5 * jnp.tanh(s),))
+        if not is_placed
+        else (lambda s, b, h, q, k: (s - jnp.abs(q - k).astype(s.dtype),))
+    )
+    cut = cut_function(mod, Extents(1, 1, ROWS, KEYS), (), (), jnp.float32)
+    plan = replace(plan, modifier=cut.modifier)
+    sizes = sizes_of(plan, problem)
+    steps = lead_steps(plan, sizes, 1, key_steps(plan, sizes, sizes.query_tile, problem))
+    tiles = [int(steps.at(jnp.int32(round_))) if steps.at else round_ for round_ in range(steps.start, steps.stop)]
+    own = range(sizes.query_tile // sizes.key_tile, 2 * sizes.query_tile // sizes.key_tile)
+    assert tiles == ([*(min(each, sizes.key_tiles - 1) for each in own), sizes.key_tiles - 1] if is_placed else [0])
 
 
 def test_wide_rows_are_not_led() -> None:
