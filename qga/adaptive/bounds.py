@@ -117,9 +117,10 @@ def _score_interval(member: Member, asking: Around, keys: Around, scale: Float[A
     """Bound the scores before anything happens to them."""
     if member.score is not FIDELITY:
         return around_bound(asking, keys, scale)
-    # Overlaps of rays lie between 0 and 1.
+    # Overlaps of rays lie between 0 and 1; where the scale is known, queries may hold it.
     shape = (*asking.members.shape, keys.members.shape[2])
-    ends = jnp.minimum(scale, 0), jnp.maximum(scale, 0)
+    known = member.limits and tuple(jnp.full_like(scale, each) for each in member.limits)
+    ends = known or (jnp.minimum(scale, 0), jnp.maximum(scale, 0))
     return Interval(*(jnp.broadcast_to(end[..., None, None], shape) for end in ends))
 
 
@@ -137,7 +138,8 @@ def _slack(
         units += 8 * jnp.finfo(member.keys.dtype).eps
     if member.score is FIDELITY:
         units *= 3
-    largest = jnp.abs(scale)[:, :, None] * asking.longest * jnp.max(keys.longest, axis=2, keepdims=True)
+    inner = asking.longest * jnp.max(keys.longest, axis=2, keepdims=True)
+    largest = jnp.abs(scale)[:, :, None] * (jnp.square(inner) if member.score is FIDELITY else inner)
     return units * largest, (units + 2.0**-9) * largest
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -15,6 +16,10 @@ from ..tiling.state import accumulator_dtype
 from .metrics import Metric, lift
 from .pairs import Number, Place, ScoreMod, at
 from .scores import FIDELITY, dot_score, lift_to_rays
+
+# Scales that queries of 16 bits hold, of length 1 otherwise: far below the largest number of 16 bits.
+_MOST_HELD = 1024.0
+_LOG_2 = math.log(2)
 
 Rows = Float[Array, "batch rows heads width"]
 Scale = float | Float[Array, "batch heads"]
@@ -63,10 +68,21 @@ def _dot(queries: Rows, keys: Rows, scale: Scale, curvature: float) -> Member:
 
 def _cosine(queries: Rows, keys: Rows, scale: Scale, curvature: float) -> Member:
     del curvature
-    asking, looked_at = (lift(rows, metric="cosine").astype(rows.dtype) for rows in (queries, keys))
+    asking, looked_at = (lift(rows, metric="cosine") for rows in (queries, keys))
     # Rounding may take a cosine beyond 1 by a little.
     limits = (-abs(scale), abs(scale)) if isinstance(scale, float) else None
+    if isinstance(scale, float) and _can_hold(queries, scale):
+        asking, scale = asking * (scale / _LOG_2), _LOG_2
+    asking, looked_at = asking.astype(queries.dtype), looked_at.astype(keys.dtype)
     return Member(asking, looked_at, dot_score(queries.dtype), scale, limits=limits)
+
+
+def _can_hold(queries: Rows, scale: float) -> bool:
+    """Tell whether queries that are made anew, and rounded, hold the scale as well.
+
+    They do so in units of log 2, those of kernels: no score is multiplied by anything then.
+    """
+    return queries.dtype.itemsize == 2 and abs(scale) <= _MOST_HELD
 
 
 def _gauss(queries: Rows, keys: Rows, scale: Scale, curvature: float) -> Member:
@@ -101,7 +117,10 @@ def _born_hyperbolic(queries: Rows, keys: Rows, scale: Scale, curvature: float) 
 def _fidelity(queries: Rows, keys: Rows, scale: Scale, curvature: float) -> Member:
     del curvature
     limits = (min(scale, 0.0), max(scale, 0.0)) if isinstance(scale, float) else None
-    return Member(lift_to_rays(queries), lift_to_rays(keys), FIDELITY, scale, limits=limits)
+    asking = lift_to_rays(queries.astype(accumulator_dtype(queries)))
+    if isinstance(scale, float) and scale > 0 and _can_hold(queries, scale):
+        asking, scale = asking * math.sqrt(scale / _LOG_2), _LOG_2
+    return Member(asking.astype(queries.dtype), lift_to_rays(keys), FIDELITY, scale, limits=limits)
 
 
 def _born(queries: Rows, keys: Rows, scale: Scale, curvature: float) -> Member:
@@ -112,7 +131,8 @@ def _born(queries: Rows, keys: Rows, scale: Scale, curvature: float) -> Member:
         logarithm = jnp.log(jnp.where(orthogonal, 1, score))
         return jnp.where(orthogonal, -jnp.inf, _number(scale, batch, head) * logarithm)
 
-    return _fidelity(queries, keys, 1.0, curvature)._replace(mods=(mod,), limits=None)
+    del curvature
+    return Member(lift_to_rays(queries), lift_to_rays(keys), FIDELITY, 1.0, (mod,))
 
 
 _MEMBERS: dict[Metric, Callable[[Rows, Rows, Scale, float], Member]] = {

@@ -256,6 +256,18 @@ def test_16_bit_sums_over_lists_are_led_by_the_own_tile(name: str, vulkan: jax.D
     assert np.any(np.asarray(found[1].tiles_skipped)) == pays
 
 
+def test_bounds_know_a_scale_that_queries_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No log weight of a tile is above its bound, and a single key that looks like the query reaches it."""
+    kept, bound_pairs = [], module.bound_pairs
+    monkeypatch.setattr(module, "bound_pairs", lambda *given: kept.append(bound_pairs(*given)) or kept[-1])
+    rows = np.ones((1, 128, 1, 16), np.float16)
+    _ = adaptive_attention(rows, rows, rows, resolution=Certified(1e-2), metric="fidelity", scale=40.0)
+    upper = np.asarray(kept[0].upper)
+    most = 40 + np.log(kept[0].tile)
+    assert np.all(upper >= most)
+    np.testing.assert_allclose(upper, most, rtol=0.1)
+
+
 @pytest.mark.parametrize(
     ("resolution", "got"),
     [(Certified(0.0), "eps=0.0"), (Certified(1.0), "eps=1.0"), (0.5, "0.5"), (Fixed(0), "tile=0")],
