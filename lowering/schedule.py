@@ -112,7 +112,8 @@ def _rows(fusion: Node, capabilities: Capabilities) -> Schedule:
     if count <= 8 and kept >= 4 * size:
         return Schedule(kind, size if capabilities.is_cpu else 64, per_lane=UNROLL, in_registers=True)
     if capabilities.is_cpu or count <= size * REGISTERS[False]:
-        lanes, workgroup = size, size if capabilities.is_cpu else 4 * size
+        lanes = size if capabilities.is_cpu else _short_row_lanes(fusion, kept, count, size)
+        workgroup = size if capabilities.is_cpu else 4 * size
     else:
         lanes = workgroup = min(256, capabilities.max_invocations, MOST_SUBGROUPS * size)
     in_registers = count <= lanes * REGISTERS[capabilities.is_cpu]
@@ -121,6 +122,14 @@ def _rows(fusion: Node, capabilities: Capabilities) -> Schedule:
         kind, workgroup, per_lane=max(UNROLL, run), run=run, lanes=lanes, minor_reduced=True,
         in_registers=in_registers, subgroup=size,
     )  # fmt: skip
+
+
+def _short_row_lanes(fusion: Node, kept: int, count: int, size: int) -> int:
+    """Return the lanes of a short row: half as many as long as that widens what each reads, and enough of them read."""
+    lanes, run = size, neighbours(fusion)
+    while lanes > 1 and count < lanes * run and count % run == 0 and kept * lanes >= WIDE * 1024:
+        lanes //= 2
+    return lanes
 
 
 def _run(fusion: Node, count: int, lanes: int) -> int:

@@ -130,8 +130,13 @@ def _locate(builder: Builder, expression: Expression, fusion: Node, schedule: Sc
     if schedule.lanes == 1:
         row, lane = group + maps.local_index(expression), number(0)
     elif schedule.lanes <= schedule.subgroup:
-        lane = builder.convert(builder.lane, expression.index_dtype)
-        row = group + builder.convert(builder.subgroup_id, expression.index_dtype)
+        row, lane = builder.subgroup_id, builder.lane
+        if schedule.lanes < schedule.subgroup:
+            lanes, sides = (
+                builder.const("u32", each) for each in (schedule.lanes, schedule.subgroup // schedule.lanes)
+            )
+            row, lane = row * sides + lane // lanes, lane % lanes
+        row, lane = group + builder.convert(row, expression.index_dtype), builder.convert(lane, expression.index_dtype)
     else:
         row, lane = group, maps.local_index(expression)
     valid = None

@@ -68,6 +68,13 @@ def test_every_case_has_a_schedule_within_the_device(capabilities: Capabilities)
                 assert schedule.workgroup % schedule.subgroup == 0
 
 
+@pytest.mark.parametrize(("rows", "lanes"), [(1 << 15, 16), (1 << 10, 32)])
+def test_many_short_rows_are_read_in_whole_words_and_few_by_more_lanes(rows: int, lanes: int) -> None:
+    (text,) = schedules(lambda x: x * jnp.sum(x * x, axis=1, keepdims=True), (rows, 64), on="h100")
+    assert f" lanes={lanes} " in text
+    assert f" run={64 // lanes} " in text
+
+
 def test_text_shows_what_is_not_default() -> None:
     assert Schedule("map", 64).text() == "map workgroup=64"
     assert Schedule("rows", 64, lanes=8, in_registers=True).text() == "rows workgroup=64 lanes=8 in_registers=True"

@@ -165,3 +165,14 @@ def test_long_expressions_take_fewer_neighbours() -> None:
 
     assert width(jnp.tan) == 8
     assert width(function) == 4
+
+
+@pytest.mark.parametrize(("rows", "lanes"), [(1 << 15, 4), (1 << 10, 8)])
+def test_rows_shorter_than_a_subgroup_reads_share_one_where_there_are_many(
+    rows: int, lanes: int, device: Device
+) -> None:
+    if device.capabilities.subgroup_size != 8:
+        pytest.skip("subgroups of other sizes share other rows")
+    arrays = numbers(rows + 3, 32, dtype=np.float16), numbers(32, dtype=np.float16)
+    assert [each.lanes for each in schedules_of(graph_of(normalised, *arrays), device)] == [lanes]
+    check(normalised, arrays, device, 32 // lanes)
