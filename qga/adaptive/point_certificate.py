@@ -91,8 +91,9 @@ def certify_points(known: Known, nodes: Nodes | None, far: Far | None, near: Nea
     left = jnp.where(log_left == -jnp.inf, 0, left)
     changed = perturbation_bounds(ripple + 2 * exponent)
     total_variation = jnp.minimum(left + changed.total_variation + 2 * summed, 1)
-    # What is no number has no bound; largest lengths may have lost it.
-    left, total_variation = (jnp.where(jnp.isfinite(log_sums), each, jnp.nan) for each in (left, total_variation))
+    # What is no number has no bound; largest lengths may have lost it. Without keys there is nothing to bound.
+    is_known = jnp.isfinite(log_sums) | (known.points[1].shape[1] == 0)
+    left, total_variation = (jnp.where(is_known, each, jnp.nan) for each in (left, total_variation))
     return _certificate(known, far, near, (left, total_variation, changed.kl - jnp.log1p(-left), summed))
 
 
@@ -150,6 +151,7 @@ def _round_far(known: Known, nodes: Nodes) -> Float[Array, " heads"]:
 def _values(values: Array) -> tuple[Array, ...]:
     """Return how far values lie from their mean and from the origin at most, and their root mean square length."""
     squares = jnp.sum(jnp.square(values), axis=2)
-    away = values - jnp.mean(values, axis=1, keepdims=True)
-    farthest = jnp.sqrt(jnp.max(jnp.sum(jnp.square(away), axis=2), axis=1))
-    return farthest, jnp.sqrt(jnp.max(squares, axis=1)), jnp.sqrt(jnp.mean(squares, axis=1))
+    count = max(1, values.shape[1])
+    away = values - jnp.sum(values, axis=1, keepdims=True) / count
+    farthest = jnp.sqrt(jnp.max(jnp.sum(jnp.square(away), axis=2), axis=1, initial=0))
+    return farthest, jnp.sqrt(jnp.max(squares, axis=1, initial=0)), jnp.sqrt(jnp.sum(squares, axis=1) / count)

@@ -135,5 +135,5 @@ def _surround(points: Points, cut: Cut, tile: int) -> Balls:
 
 def longest_of(queries: Points, keys: Float[Array, "key_heads keys width"]) -> Float[Array, " heads"]:
     """Return the lengths of the longest query and of the longest key of each head, added up."""
-    first, other = (jnp.sqrt(jnp.max(jnp.sum(jnp.square(each), axis=2), axis=1)) for each in (queries, keys))
+    first, other = (jnp.sqrt(jnp.max(jnp.sum(jnp.square(each), axis=2), axis=1, initial=0)) for each in (queries, keys))
     return first + jnp.repeat(other, len(first) // len(other))

@@ -63,7 +63,7 @@ def layout_of(counts: tuple[int, int], width: int, channels: int, tile: int, res
         tile: rows of a tile that is scored.
         resolution: the promise.
     """
-    if width > _MOST_AXES:
+    if not 0 < width <= _MOST_AXES or not all(counts):
         return None
     nodes, rows = nodes_of(width, resolution.eps, _LOST_SHARE * resolution.eps), tile
     while -(-max(counts) // rows) > _MOST_TILES:
@@ -133,7 +133,7 @@ def structured_attention(
     )
     rows = [each if prepared.call.has_batch else each[None] for each in (query, key, value)]
     dtype = accumulator_dtype(*rows)
-    by_head = [jnp.moveaxis(each, 2, 1).reshape(-1, each.shape[1], each.shape[3]).astype(dtype) for each in rows]
+    by_head = [lax.collapse(jnp.moveaxis(each, 2, 1), 0, 2).astype(dtype) for each in rows]
     batch, _, heads, _ = rows[0].shape
     scales = jnp.broadcast_to(jnp.asarray(prepared.member.scale, dtype), (batch, heads)).reshape(-1)
     tile = program_rows(dtype.itemsize, by_head[1].shape[2], by_head[2].shape[2])
@@ -167,7 +167,7 @@ class _Task(NamedTuple):
 def _score_all(by_head: list[Array], task: _Task) -> tuple[Array, Certificate]:
     """Attend to every key, where nothing can be saved."""
     query, key, value = by_head
-    middle = lax.stop_gradient(jnp.mean(key, axis=1, keepdims=True))
+    middle = lax.stop_gradient(jnp.sum(key, axis=1, keepdims=True) / max(1, key.shape[1]))
     points = query - jnp.repeat(middle, len(query) // len(key), axis=0), key - middle
     out, log_sums = _score(points, value, task, None)
     tiles, others = (-(-each.shape[1] // task.tile) for each in points)
@@ -249,7 +249,7 @@ def _score(points: tuple[Array, Array], values: Array, task: _Task, visited: Arr
     (asking, keys), scale = points, task.scale
     groups, queries = len(keys), asking.shape[1]
     group = len(asking) // groups
-    rows = jnp.moveaxis(asking.reshape(groups, group, queries, -1), 1, 2), keys[:, :, None]
+    rows = jnp.moveaxis(asking.reshape(groups, group, *asking.shape[1:]), 1, 2), keys[:, :, None]
     given = scale.reshape(groups, group) if task.number is None else task.number
     member = member_of("gauss", *rows, given, -1.0)
     visits = None

@@ -159,7 +159,9 @@ def _rise(squares: Array, curvature: float) -> Array:
 
 
 def _squares(rows: Rows) -> Float[Array, "batch rows heads"]:
-    return jnp.sum(jnp.square(rows.astype(accumulator_dtype(rows))), axis=-1)
+    # Functions of a pair are traced even where there is none: they read the square of a row that does not exist.
+    there = rows if rows.shape[1] else jnp.zeros((rows.shape[0], 1, *rows.shape[2:]), rows.dtype)
+    return jnp.sum(jnp.square(there.astype(accumulator_dtype(rows))), axis=-1)
 
 
 def _number(scale: Scale, batch: Place, head: Place) -> float | Number:

@@ -153,8 +153,9 @@ def surround_heads(rows: Float[Array, "batch rows heads width"], tile: int) -> A
 
     It has no derivative.
     """
-    rows = lax.stop_gradient(rows)
-    batch, count, heads, _ = rows.shape
+    batch, count, heads, width = rows.shape
+    # A program reads something of each row.
+    rows = lax.stop_gradient(rows) if width else jnp.zeros((batch, count, heads, 1), rows.dtype)
     dtype, tiles = accumulator_dtype(rows), max(1, -(-count // tile))
     members = jnp.clip(count - jnp.arange(tiles) * tile, 0, tile).astype(dtype)
 
@@ -167,8 +168,8 @@ def surround_heads(rows: Float[Array, "batch rows heads width"], tile: int) -> A
     def executed(rows: Array) -> tuple[Array, ...]:
         return tuple(around(jax.vmap(jax.vmap(partial(surround, tile=tile), 1))(rows))[1:])
 
-    found = lax.platform_dependent(rows, vulkan=compiled, default=executed)
-    return Around(jnp.broadcast_to(members, (batch, heads, tiles)), *found)
+    center, *numbers = lax.platform_dependent(rows, vulkan=compiled, default=executed)
+    return Around(jnp.broadcast_to(members, (batch, heads, tiles)), center[..., :width], *numbers)
 
 
 @partial(jax.jit, static_argnums=0)

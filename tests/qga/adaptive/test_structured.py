@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -11,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from qga import OptionError, attention, structured_attention
+from qga import OptionError, adaptive_attention, attention, structured_attention
 from qga.adaptive import nodes, point_plan, structured
 from qga.tiling import Certified
 
@@ -223,6 +224,18 @@ def test_impossible_options_are_refused(resolution: Any, scale: float, got: str)
         structured_attention(*draw(queries=8, keys=8), scale=scale, resolution=resolution)
     assert got in str(failure.value)
     assert "pass resolution=qga.tiling.Certified(1e-2)" in str(failure.value)
+
+
+@pytest.mark.parametrize("function", [structured_attention, partial(adaptive_attention, metric="gauss")])
+@pytest.mark.parametrize(
+    ("queries", "keys", "width", "channels"), [(0, 3, 2, 1), (3, 0, 2, 1), (3, 3, 0, 1), (3, 3, 2, 0)]
+)
+def test_arrays_may_be_empty(function: Any, queries: int, keys: int, width: int, channels: int) -> None:
+    asking, looked_at, value = (jnp.ones((n, 1, m)) for n, m in ((queries, width), (keys, width), (keys, channels)))
+    out, certificate = function(asking, looked_at, value, resolution=Certified(EPS))
+    np.testing.assert_array_equal(out, np.full((queries, 1, channels), 1.0 if keys else 0.0))
+    np.testing.assert_array_equal(out, attention(asking, looked_at, value, metric="gauss"))
+    assert bool(jnp.all(certificate.sound))
 
 
 def test_results_are_those_of_attention() -> None:
