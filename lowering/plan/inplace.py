@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ..graph import Graph, Node, Value
 from ..passes.axes import Axes, identity, reads
 from . import control
-from .order import Dependencies
+from .order import VIEWS, Dependencies
 from .steps import Storage
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def _bases(graph: Graph) -> dict[Value, Value]:
     """Map each value to the one whose memory it shares through views and in-place updates."""
     base: dict[Value, Value] = {}
     for node in graph.nodes:
-        if node.op in ("reshape", "bitcast_convert"):
+        if node.op in VIEWS:
             base[node.output] = base.get(node.inputs[0], node.inputs[0])
     return base
 
@@ -119,7 +119,7 @@ def _may_overwrite(
         return False
     if sum(base.get(value, value) is memory for value in node.inputs) > 1:
         return False
-    views = {n.output for n in others if n.op in ("reshape", "bitcast_convert")}
+    views = {n.output for n in others if n.op in VIEWS}
     firsts = [order.place[id(n)] for n in others if not views.intersection(n.outputs)]
     return order.try_order(firsts, order.place[id(node)])
 
@@ -191,7 +191,7 @@ class _Arranger:
         if node.op == "constant":
             self.places[node.output] = self.assembler.constant(node)
             return
-        if node.op in ("reshape", "bitcast_convert"):
+        if node.op in VIEWS:
             self.places[node.output] = self.places[node.inputs[0]]
             return
         shared = {result: self.places[operand] for operand, result in _updated(node)}
@@ -210,7 +210,7 @@ class _Arranger:
             producer in readers and not _reads_in_step(producer, owner, value, self.origin)
         ):
             return False
-        firsts = [self.order.place[id(n)] for n in readers if n is not producer and n.op not in _VIEWS]
+        firsts = [self.order.place[id(n)] for n in readers if n is not producer and n.op not in VIEWS]
         return self.order.try_order(firsts, self.order.place[id(producer)])
 
     def _starts_alone(self, owner: Value, value: Value, loop: Node) -> bool:
@@ -223,12 +223,9 @@ class _Arranger:
         for node in self.graph.nodes:
             for operand, _ in _updated(node):
                 memory = self.base.get(operand, operand)
-                readers = [n for n in _readers(self.graph, self.base, memory) if n is not node and n.op not in _VIEWS]
+                readers = [n for n in _readers(self.graph, self.base, memory) if n is not node and n.op not in VIEWS]
                 done = self.order.try_order([self.order.place[id(n)] for n in readers], self.order.place[id(node)])
                 assert done, "an update was left in place although its operand is read later"
-
-
-_VIEWS = ("reshape", "bitcast_convert")
 
 
 def _reads_in_step(node: Node, source: Value, result: Value, origin: dict[Value, Value]) -> bool:

@@ -6,6 +6,9 @@ from collections.abc import Iterable
 
 from ..graph import Graph, Node, Value
 
+VIEWS = ("reshape", "bitcast_convert")
+"""Operations whose results are the memory of their operands."""
+
 
 class Dependencies:
     """Who must run before whom, by position in the graph: through values, and through memory that is overwritten."""
@@ -43,17 +46,27 @@ class Dependencies:
         return True
 
     def levels(self) -> list[list[Node]]:
-        """Return the nodes level by level. What waits for nothing comes as late as its first reader allows."""
-        depth = [-1] * len(self.nodes)
-        for i in self._topological():
-            depth[i] = 1 + max((depth[other] for other in self.before[i]), default=-1)
-        after: list[list[int]] = [[] for _ in self.nodes]
+        """Return the nodes level by level.
+
+        What waits for nothing, or only for what does, comes as late as its first reader allows, if it has time.
+        """
+        order, after = self._topological(), [list[int]() for _ in self.nodes]
         for i, others in enumerate(self.before):
             for other in others:
                 after[other].append(i)
-        for i, others in enumerate(self.before):
-            if not others and after[i]:
-                depth[i] = min(depth[later] for later in after[i]) - 1
+        takes = [0 if node.op in (*VIEWS, "constant") else 1 for node in self.nodes]
+        depth, latest = [0] * len(self.nodes), [0] * len(self.nodes)
+        for i in order:
+            depth[i] = max((depth[other] + takes[other] for other in self.before[i]), default=0)
+        for i in reversed(order):
+            latest[i] = min((latest[later] - takes[i] for later in after[i]), default=depth[i])
+        free: set[int] = set()
+        for i in order:
+            if after[i] and latest[i] > depth[i] and free.issuperset(self.before[i]):
+                free.add(i)
+        for i in reversed(order):
+            if i in free:
+                depth[i] = min(depth[later] for later in after[i]) - takes[i]
         result: list[list[Node]] = [[] for _ in range(max(depth, default=-1) + 1)]
         for i, node in enumerate(self.nodes):
             result[depth[i]].append(node)

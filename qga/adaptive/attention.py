@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ..exact.grouped import Results, attend_grouped
+from ..exact.grouped import Results, attend_grouped, chain_of
 from ..exact.metrics import Metric
 from ..exact.multi_head import Attended, Heads, KeyHeads, Lengths, Mask, Segments, Table, ValueHeads, Window
 from ..exact.pairs import MaskMod, ScoreMod
@@ -28,7 +28,7 @@ from .audit import audit_results, check_audit
 from .bounds import PairBounds, bound_pairs
 from .budget import keep_heaviest, tile_counts
 from .certify import certify, score_slack
-from .choose import keep_within, log_odds, may_leave, seed_slack, seed_visits
+from .choose import keep_within, log_odds, may_leave, seed_reference, seed_slack, seed_visits
 from .coarse import attend_coarse, choose_coarse, coarse_level
 from .levels import Level, given_level, level_rounds, narrow_levels
 from .resolution import check_coarse, check_resolution, tile_of
@@ -294,13 +294,17 @@ def _keep(
         coarse, (weight, is_less) = choose_coarse(coarse, bounds, seeds, narrow)
     # What was summed may be too high, by no more than anything that may be summed.
     error = jnp.max(jnp.where(bounds.upper == -jnp.inf, 0, level.score_error), axis=3)
-    log_room = log_odds(share[0], bounds) - error - slack - seed_slack(bounds, level_rounds(level, bounds.tile))
+    reference, rounds = seed_reference(bounds), level_rounds(level, bounds.tile)
+    log_room = log_odds(share[0], bounds) - error - slack - seed_slack(bounds, reference, rounds)
     # Where the bounds alone say that nothing can be left out, nothing is scored for it.
     looks = may_leave(weight, log_room)
     scored = seeds & looks[..., None]
     listed = jax.vmap(jax.vmap(list_some))(seeds, bounds.is_open, looks)
+    listed = listed._replace(reference=reference[..., None])
     _, log_sums = _at_level(prepared, level, Visits(scored, bounds.is_open, listed), bounds.tile, sums_only=True)
-    visits = keep_within(bounds._replace(upper=weight), seeds, log_sums, log_room)
+    # Where scores are biased whole tiles lead, else a part of one: looking at that costs less than references do.
+    is_biased = bool(chain_of(prepared.member, prepared.options, is_plain=False).score_mods)
+    visits = keep_within(bounds._replace(upper=weight), seeds, log_sums, log_room, is_reference=is_biased)
     # No value was read.
     extra = [(level._replace(values=level.values[..., :0]), scored)]
     tables = _assign(bounds, levels, visits.visited, narrow)

@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ..kernels.call import launch
 from ..kernels.choice import choice_kernel
-from ..kernels.visits import FEW, Visits, unpack
+from ..kernels.visits import FEW, Visits, list_some, unpack
 from ..tiling.plan import largest_within
 from .bounds import PairBounds, QueryTiles, Tiles, Visited
 
@@ -43,9 +43,19 @@ def log_odds(eps: QueryTiles, bounds: PairBounds) -> QueryTiles:
     return jnp.log(eps) - jnp.log1p(-eps) + math.log1p(rounding)
 
 
-def seed_slack(bounds: PairBounds, rounds: int) -> float:
-    """Bound the relative rounding of sums over seeds, each in rounds: of the terms of one, then of all."""
-    return float(jnp.finfo(bounds.upper.dtype).eps) * (bounds.tile + 8 + 3 * rounds * _SEEDS)
+def seed_reference(bounds: PairBounds) -> QueryTiles:
+    """Return what weights of seeds are summed relative to, a finite number: 1, or the largest bound where that is less.
+
+    Wide numbers have room for all scores within 80 nats of it. Beyond, sums say that nothing is known.
+    """
+    largest = jnp.max(bounds.upper, axis=3)
+    return jnp.where(jnp.isfinite(largest), jnp.minimum(largest, 0), 0)
+
+
+def seed_slack(bounds: PairBounds, reference: QueryTiles, rounds: int) -> QueryTiles:
+    """Bound the relative rounding of sums over seeds, each in rounds: of the terms of one, of all, of the reference."""
+    eps = float(jnp.finfo(bounds.upper.dtype).eps)
+    return eps * (bounds.tile + 8 + 3 * rounds * _SEEDS + 4 * jnp.abs(reference))
 
 
 def may_leave(upper: Tiles, log_room: QueryTiles) -> Bool[Array, "batch heads query_tiles"]:
@@ -60,7 +70,12 @@ def may_leave(upper: Tiles, log_room: QueryTiles) -> Bool[Array, "batch heads qu
 
 
 def keep_within(
-    bounds: PairBounds, seeds: Visited, log_sums: Float[Array, "batch queries heads"], log_room: QueryTiles
+    bounds: PairBounds,
+    seeds: Visited,
+    log_sums: Float[Array, "batch queries heads"],
+    log_room: QueryTiles,
+    *,
+    is_reference: bool = False,
 ) -> Visits:
     """Leave out the lightest tiles, while what they weigh stays below a share of the weight of every query of a tile.
 
@@ -75,26 +90,39 @@ def keep_within(
             no less.
         log_sums: log Z' of each query; minus infinity where none is known, and nothing is left out.
         log_room: ``log_odds``, less what log Z' may be too high.
+        is_reference: whether weights are taken relative to log Z' where it is known, instead of to a tile that leads.
 
     Returns:
         Which tiles are kept, none of those that are hidden. Tiles of equal bounds share their fate, but for seeds.
     """
-    keep = partial(_keep_few if bounds.upper.shape[3] <= FEW else _keep_many, bounds.tile)
+    keep = partial(_keep_few if bounds.upper.shape[3] <= FEW else _keep_many, bounds.tile, is_reference)
     return jax.vmap(jax.vmap(keep))(bounds.upper, bounds.is_open, seeds, log_room, jnp.moveaxis(log_sums, 1, 2))
 
 
-@partial(jax.jit, static_argnums=0)
-def _keep_few(tile: int, upper: Array, is_open: Array, seeds: Array, room: Array, log_sums: Array) -> Visits:
-    operands = upper, is_open, seeds, room[:, None], _by_tile(log_sums, len(upper), tile)
-    visited, *lists = launch(choice_kernel(*operands), *operands)
-    return Visits(visited, is_open, unpack(lists))
+@partial(jax.jit, static_argnums=(0, 1))
+def _keep_few(
+    tile: int, is_reference: bool, upper: Array, is_open: Array, seeds: Array, room: Array, log_sums: Array
+) -> Visits:
+    sums = _by_tile(log_sums, len(upper), tile)
+    operands = upper, is_open, seeds, room[:, None], sums
+    visited, *lists = launch(choice_kernel(*operands, is_reference=is_reference), *operands)
+    return Visits(visited, is_open, unpack(lists)._replace(reference=sums if is_reference else None))
 
 
-def _keep_many(tile: int, upper: Array, is_open: Array, seeds: Array, room: Array, log_sums: Array) -> Visits:
-    room += jnp.min(_by_tile(log_sums, len(upper), tile), axis=1)
+def _keep_many(
+    tile: int, is_reference: bool, upper: Array, is_open: Array, seeds: Array, room: Array, log_sums: Array
+) -> Visits:
+    sums = _by_tile(log_sums, len(upper), tile)
+    least = jnp.min(sums, axis=1)
+    room += least
     relative = jnp.where(upper == -jnp.inf, -jnp.inf, upper - room[:, None])
     limit = jax.vmap(lambda logs: largest_within(logs, jnp.zeros((), logs.dtype)))(relative)
-    return Visits((seeds | ~(relative <= limit[:, None])) & (upper != -jnp.inf), is_open)
+    visited = (seeds | ~(relative <= limit[:, None])) & (upper != -jnp.inf)
+    if not is_reference:
+        return Visits(visited, is_open)
+    listed = list_some(visited, is_open, jnp.ones((len(visited),), bool))
+    lead = jnp.where(least > -jnp.inf, -1, listed.lead)
+    return Visits(visited, is_open, listed._replace(lead=lead, reference=sums))
 
 
 def _by_tile(log_sums: Float[Array, " queries"], tiles: int, tile: int) -> Float[Array, "tiles tile"]:

@@ -18,17 +18,7 @@ from jaxtyping import Array
 from ..tiling.state import State, mix_plainly, state_add, state_read
 from .call import Block, Kernel, Place, Promise
 from .pair import hide, key_tile_of, modify
-from .problem import (
-    Problem,
-    Sizes,
-    TilePlan,
-    by_query,
-    channels_of,
-    is_steady,
-    sizes_of,
-    split_refs,
-    tile_of,
-)
+from .problem import Problem, Sizes, TilePlan, by_query, channels_of, is_steady, sizes_of, split_refs, tile_of
 from .score import score_tile
 from .steps import Steps, key_steps, lead_steps, over_tiles, together_of
 from .storage import unit_of
@@ -263,6 +253,9 @@ def _lead(place: Place, *refs: Any, plan: TilePlan, sizes: Sizes) -> None:
 
     nothing = jnp.full((rows, sizes.key_tile), -jnp.inf, dtype)
     peak = jnp.max(over_keys(look, nothing, narrow=partial(lead_steps, plan, sizes, place[0])), axis=1)
+    if sizes.has_reference:
+        visits: Any = given.visits
+        peak = jnp.maximum(peak, visits.reference[0] * (1 / unit))
     sums = jnp.zeros((rows,), dtype), jnp.zeros((rows, sizes.channels), dtype)
     mass, total = over_keys(partial(_add_known, peak[:, None], exp=jnp.exp2), sums, narrow=None)
     # Neither infinity nor NaN lies below infinity.

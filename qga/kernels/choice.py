@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import jax
@@ -23,6 +24,8 @@ def choice_kernel(
     seeds: Bool[Array, "query_tiles key_tiles"],
     room: Float[Array, "query_tiles one"],
     log_sums: Float[Array, "query_tiles tile"],
+    *,
+    is_reference: bool,
 ) -> Kernel:
     """Return the kernel of ``qga.adaptive.choose.keep_within``; its results are a table and the fields of ``Listed``.
 
@@ -32,12 +35,13 @@ def choice_kernel(
         seeds: tiles that are kept in any case.
         room: what the log sums of a tile of queries are raised by: as much may be left out.
         log_sums: of the seeds, of each query; infinity where there is none.
+        is_reference: whether kept tiles are taken relative to log sums, so that no tile leads where all are known.
     """
     del is_open, seeds, room
     rows, others = upper.shape
     sizes = others, others, others, 1, log_sums.shape[1]
     return Kernel(
-        _choose,
+        partial(_choose, is_reference=is_reference),
         (programs_of(rows),),
         [lines_of(rows, size) for size in sizes],
         [lines_of(rows, others), *list_blocks(rows, others)],
@@ -47,16 +51,18 @@ def choice_kernel(
     )
 
 
-def _choose(place: Place, *refs: Any) -> None:
+def _choose(place: Place, *refs: Any, is_reference: bool) -> None:
     upper_ref, open_ref, seeds_ref, room_ref, sums_ref, visited_ref, *lists = refs
     upper, seeds = upper_ref[...], seeds_ref[...]
-    room = jnp.min(sums_ref[...], axis=1) + room_ref[...][:, 0]
+    least = jnp.min(sums_ref[...], axis=1)
+    room = least + room_ref[...][:, 0]
     is_hidden = upper == -jnp.inf
     relative = jnp.where(is_hidden, -jnp.inf, upper - room[:, None])
     # What is no number is never lighter than a threshold, and is kept.
     kept = (seeds | ~(relative <= _threshold(relative)[:, None])) & ~is_hidden
     visited_ref[...] = kept
-    write_lists(place[0], kept, kept & open_ref[...], lists)
+    is_led = ~(least > -jnp.inf) if is_reference else jnp.ones(least.shape, bool)
+    write_lists(place[0], kept, kept & open_ref[...], is_led, lists)
 
 
 def _threshold(relative: Float[Array, "lines others"]) -> Float[Array, " lines"]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -18,7 +17,11 @@ from .target import Target
 
 
 def sum_kernel(plan: TilePlan, problem: Problem, target: Target = Target.VULKAN) -> Kernel:
-    """Return the kernel that computes the log sum of each query, and reads no values.
+    """Return the kernel that computes the log sum of each query of a problem with lists, and reads no values.
+
+    Sums are relative to the lists' references, one for a tile, and in wide numbers, in which no maximum need be
+    followed: what lies more than 80 nats below is lost. A sum that is no finite number says that nothing is known,
+    minus infinity.
 
     One more operand: what the log sums are where nothing is visited. Nothing is read there.
     """
@@ -28,7 +31,7 @@ def sum_kernel(plan: TilePlan, problem: Problem, target: Target = Target.VULKAN)
     def guard(place: Place, *refs: Any) -> Array:
         del place
         visits: Any = split_refs(sizes, refs)[0].visits
-        return jnp.asarray(1) > 0 if visits is None else visits.stop[0] > visits.start[0]
+        return visits.stop[0] > visits.start[0]
 
     return Kernel(
         partial(_sum, plan=plan, sizes=sizes),
@@ -37,22 +40,22 @@ def sum_kernel(plan: TilePlan, problem: Problem, target: Target = Target.VULKAN)
         [result],
         [jax.ShapeDtypeStruct(problem.planes[0].shape[:1], problem.scale.dtype)],
         "attention_sums",
-        replace(promise, nan_in_extrema=False),
+        promise,
         guard,
     )
 
 
 def _sum(place: Place, *refs: Any, plan: TilePlan, sizes: Sizes) -> None:
     given, (log_sums,) = split_refs(sizes, refs)
-    dtype, is_narrow = given.scale.dtype, given.dtype.itemsize == 2
-    unit, exp = (math.log(2), jnp.exp2) if is_narrow else (1.0, jnp.exp)
+    visits: Any = given.visits
+    unit, exp = (math.log(2), jnp.exp2) if given.dtype.itemsize == 2 else (1.0, jnp.exp)
+    reference = visits.reference[0, 0]
+    base = reference * (1 / unit)
 
-    def add(sums: tuple[Array, Array], scores: Array, values: Array, *, factors: Array | None) -> tuple[Array, Array]:
+    def add(mass: Array, scores: Array, values: Array, *, factors: Array | None) -> Array:
         del values, factors
-        peak = jnp.maximum(sums[0], jnp.max(scores, axis=1))
-        base = jnp.where(peak == -jnp.inf, jnp.zeros_like(peak), peak)
-        return peak, sums[1] * exp(sums[0] - base) + jnp.sum(exp(scores - base[:, None]), axis=1)
+        return mass + jnp.sum(exp(scores - base), axis=1)
 
-    start = jnp.full((sizes.query_tile,), -jnp.inf, dtype), jnp.zeros((sizes.query_tile,), dtype)
-    peak, mass = fold_keys(plan, sizes, place[0], given, add, start, unit=unit, narrow=None)
-    log_sums[...] = peak * unit + jnp.log(mass)
+    start = jnp.zeros((sizes.query_tile,), given.scale.dtype)
+    mass = fold_keys(plan, sizes, place[0], given, add, start, unit=unit, narrow=None)
+    log_sums[...] = jnp.where(mass < jnp.inf, reference + jnp.log(mass), -jnp.inf)

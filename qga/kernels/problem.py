@@ -177,6 +177,7 @@ class Sizes(NamedTuple):
     has_span: bool = False
     is_modified: bool = False
     has_visits: bool = False
+    has_reference: bool = False
     scales: tuple[int, int] = (0, 0)
     page_tiles: int = 0
     rows: int | None = None
@@ -223,7 +224,9 @@ def sizes_of(plan: TilePlan, problem: Problem, target: Target = Target.VULKAN) -
     # A block has at least one element; what an empty array lacks is padded with zeros.
     axes = queries, keys, max(1, width), max(1, channels), query_tile, key_tile
     given = tuple(map(len, problem.given))
-    has = problem.span is not None, plan.modifier is not None, problem.visits is not None
+    visits = problem.visits
+    is_referred = isinstance(visits, Listed) and visits.reference is not None
+    has = problem.span is not None, plan.modifier is not None, visits is not None, is_referred
     scales = problem.storage.count_scales()
     return Sizes(*present, *axes, given, *has, scales, page_tiles, rows if page_tiles else None)
 
@@ -330,7 +333,7 @@ def list_operands(sizes: Sizes, problem: Problem) -> list[Operand]:
         return Operand(array, *[tile_of(1, *array.shape[1:])] * 2)
 
     given, span = problem.given, problem.span or ()
-    visits = problem.visits if isinstance(problem.visits, Listed) else ()
+    visits = [each for each in problem.visits if each is not None] if isinstance(problem.visits, Listed) else ()
     return [
         *(repeated(of_query(plane, sizes.width)) for plane in problem.planes),
         repeated(of_row(problem.keys, sizes.width)), of_row(problem.values, sizes.channels),
@@ -379,7 +382,7 @@ def split_refs(sizes: Sizes, refs: Sequence[Any]) -> tuple[Problem, Sequence[Any
     (mask,) = take(1) if sizes.is_masked else (None,)
     given = Given(*map(take, sizes.given))
     span = Span(*take(4)) if sizes.has_span else None
-    visits = Listed(*take(5)) if sizes.has_visits else None
+    visits = Listed(*take(5 + sizes.has_reference)) if sizes.has_visits else None
     scales = [take(count) for count in sizes.scales]
     storage = Storage(*(each[0] if each else None for each in scales), *take(int(sizes.page_tiles > 0)))
     return Problem(planes, keys, values, scale, mask, given, span, visits, storage), rest

@@ -79,7 +79,7 @@ def query_steps(plan: TilePlan, sizes: Sizes, first_key: int | Array, given: Pro
 def _visit_steps(listed: Sequence[Any], rounds: int) -> Steps:
     """Return the rounds of a list whose every tile takes ``rounds`` of them."""
     tiles = listed[0]
-    start, opened, stop, lead = (ref[0] * rounds for ref in listed[1:])
+    start, opened, stop, lead = (ref[0] * rounds for ref in listed[1:5])
 
     def at(number: Array) -> Array:
         number -= opened
@@ -98,7 +98,10 @@ def lead_steps(plan: TilePlan, sizes: Sizes, number: int | Array, steps: Steps) 
     is_placed = plan.modifier is not None and plan.modifier.is_placed
     looks_near = is_placed or plan.back is not None or sizes.has_span
     if steps.lead is not None:
-        return Steps(0, 0, sizes.query_tile // sizes.key_tile if looks_near else 1, at=lambda each: steps.lead + each)
+        rounds = sizes.query_tile // sizes.key_tile if looks_near else 1
+        # Nobody leads where references are known. A loop from a constant on would read its first tile all the same.
+        first = jnp.where(steps.lead < 0, rounds, 0) if sizes.has_reference else 0
+        return Steps(first, first, rounds, at=lambda each: steps.lead + each)
     if not looks_near:
         is_open = isinstance(steps.opened, int) and steps.opened == steps.stop
         return steps._replace(opened=int(is_open), stop=1)

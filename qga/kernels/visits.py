@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from .call import Block, Kernel, Place, Promise, launch
 
@@ -33,7 +33,10 @@ class Listed(NamedTuple):
         start: the first tile of each run.
         opened: one after its last tile; the same number where there is no run.
         stop: ``opened`` and how many the rest are: rounds from start to opened are tiles, those up to stop are named.
-        lead: a tile of the list, if there is any: the one at the tile's own place, if it is one.
+        lead: a tile of the list, if there is any: the one at the tile's own place, if it is one; below zero where the
+            reference of every query of a tile of queries is known.
+        reference: log weights that weights of the queries of each tile may be taken relative to, one for each query or
+            one for all, minus infinity where none is known; None for lists that have none.
     """
 
     tiles: Int[Array, "tiles others"]
@@ -41,6 +44,7 @@ class Listed(NamedTuple):
     opened: Int[Array, " tiles"]
     stop: Int[Array, " tiles"]
     lead: Int[Array, " tiles"]
+    reference: Float[Array, "tiles tile_or_one"] | None = None
 
 
 class Visits(NamedTuple):
@@ -112,11 +116,15 @@ def _lines_each(rows: int) -> int:
 def _list_lines(place: Place, *refs: Any) -> None:
     visited, is_open, looks, *results = refs
     kept = visited[...] & looks[...]
-    write_lists(place[0], kept, kept & is_open[...], results)
+    write_lists(place[0], kept, kept & is_open[...], jnp.ones((len(kept),), bool), results)
 
 
 def write_lists(
-    program: int | Array, kept: Bool[Array, "lines others"], opened: Bool[Array, "lines others"], refs: Any
+    program: int | Array,
+    kept: Bool[Array, "lines others"],
+    opened: Bool[Array, "lines others"],
+    is_led: Bool[Array, " lines"],
+    refs: Any,
 ) -> None:
     """Write the lists of some tiles, inside of a kernel: looks along lines only, which few invocations share.
 
@@ -124,6 +132,7 @@ def write_lists(
         program: number of these tiles among others that are as many.
         kept: which tiles each looks at.
         opened: in which of them nothing is hidden.
+        is_led: which of them name a tile that leads.
         refs: of the fields of ``Listed``.
     """
     (lines, count), columns = kept.shape, lax.broadcasted_iota(jnp.int32, kept.shape, 1)
@@ -142,6 +151,7 @@ def write_lists(
     is_own = jnp.max(jnp.where(kept & (columns == own[:, None]), 1, 0), axis=1)
     any_kept = jnp.where(stop > start, start, jnp.min(jnp.where(rest, columns, count), axis=1))
     lead = jnp.where(is_own > 0, own, jnp.where(stop - start + how_many > 0, any_kept, 0))
+    lead = jnp.where(is_led, lead, -1)
     refs[0][...] = named
     for ref, found in zip(refs[1:], (start, stop, stop + how_many, lead), strict=True):
         ref[...] = found[:, None]

@@ -31,6 +31,17 @@ def test_what_waits_for_nothing_comes_as_late_as_its_reader_allows() -> None:
     assert numbers(Dependencies(chain((), (0,), (1,), (), (2, 3)))) == [[0], [1], [2, 3], [4]]
 
 
+def test_what_waits_only_for_such_comes_late_as_well() -> None:
+    assert numbers(Dependencies(chain((), (0,), (1,), (2,), (), (4,), (3, 5)))) == [[0], [1], [2, 4], [3, 5], [6]]
+    # Node 5 waits for node 0 too, which has no time: it runs as soon as it can.
+    assert numbers(Dependencies(chain((), (0,), (1,), (2,), (), (0, 4), (3, 5)))) == [[0, 4], [1, 5], [2], [3], [6]]
+
+
+def test_a_view_takes_no_level() -> None:
+    assert numbers(Dependencies(chain((), (0,), (1,), (0,), ops={1: "reshape"}))) == [[0], [1, 2, 3]]
+    assert numbers(Dependencies(chain((), (0,), (1,), (0,)))) == [[0], [1, 3], [2]]
+
+
 def test_a_loop_has_a_level_of_its_own() -> None:
     order = Dependencies(chain((), (0,), (0,), (0,), ops={2: "while", 3: "case"}))
     assert numbers(order) == [[0], [1], [2], [3]]

@@ -12,7 +12,7 @@ import pytest
 from qga import adaptive_attention
 from qga.adaptive import choose
 from qga.adaptive.bounds import PairBounds
-from qga.adaptive.choose import keep_within, log_odds, may_leave, seed_visits
+from qga.adaptive.choose import keep_within, log_odds, may_leave, seed_reference, seed_visits
 from qga.kernels.visits import Visits
 from qga.tiling import Certified
 
@@ -37,12 +37,13 @@ def draw_upper() -> np.ndarray:
     return upper.astype(np.float32)
 
 
-def chosen(upper: np.ndarray, log_sums: np.ndarray) -> tuple[np.ndarray, Visits]:
+def chosen(upper: np.ndarray, log_sums: np.ndarray, *, is_reference: bool = False) -> tuple[np.ndarray, Visits]:
     bounds = bounds_of(upper)
     places = jnp.arange(TILES, dtype=jnp.int32)[None] * TILE
     seeds = seed_visits(bounds.upper, places, TILE)
     room = jnp.broadcast_to(log_odds(jnp.asarray(EPS), bounds), upper.shape[:3])
-    return np.asarray(seeds), jax.jit(lambda sums: keep_within(bounds, seeds, sums, room))(jnp.asarray(log_sums))
+    keep = jax.jit(lambda sums: keep_within(bounds, seeds, sums, room, is_reference=is_reference))
+    return np.asarray(seeds), keep(jnp.asarray(log_sums))
 
 
 def left_weight(upper: np.ndarray, visits: Visits) -> np.ndarray:
@@ -92,6 +93,28 @@ def test_nothing_is_left_out_where_no_sum_is_known(known: float) -> None:
     left = ~np.asarray(visits.visited) & (upper != -np.inf)
     assert not np.any(left[:, :, 0])
     assert np.any(left[:, :, 1:])
+
+
+@pytest.mark.parametrize("few", [1, TILES])
+def test_a_tile_leads_only_where_a_sum_is_not_known(few: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choose, "FEW", few)
+    jax.clear_caches()
+    log_sums = np.full((1, QUERIES, 2), 8.3, np.float32)
+    log_sums[0, 3] = -np.inf
+    plain, listed = (chosen(draw_upper(), log_sums, is_reference=each)[1].listed for each in (False, True))
+    assert plain is None or (plain.reference is None and np.all(np.asarray(plain.lead) >= 0))
+    assert listed is not None
+    assert listed.reference is not None
+    assert np.all(np.asarray(listed.lead)[:, :, 0] == 0)
+    assert np.all(np.asarray(listed.lead)[:, :, 1:] == -1)
+    references = np.asarray(listed.reference).reshape(1, 2, TILES * TILE)[:, :, :QUERIES]
+    np.testing.assert_array_equal(references, np.moveaxis(log_sums, 1, 2))
+
+
+def test_references_are_finite_and_no_more_than_bounds() -> None:
+    upper = np.full((1, 1, 4, 5), -np.inf, np.float32)
+    upper[0, 0, :3, 2] = 40, -90, np.inf
+    assert seed_reference(bounds_of(upper)).tolist() == [[[0, -90, 0, 0]]]
 
 
 def test_seeds_are_scored_only_where_something_may_be_left_out() -> None:
