@@ -32,6 +32,13 @@ EPILOGUES: dict[str, Callable[..., Any]] = {
     "narrowed": lambda x, w, r, row, column: (x @ w).astype(jnp.float16) + r.astype(jnp.float16),
     "turned": lambda x, w, r, row, column: (x.reshape(2, -1, x.shape[1]) @ w).transpose(1, 0, 2) * row[None, None],
 }
+# By eight, by four, and one by one; with edges and, where they are tried, without.
+SHAPES = [
+    (70, 36, 72),
+    (34, 16, 31),
+    pytest.param((64, 32, 128), marks=pytest.mark.exhaustive),
+    pytest.param((66, 20, 44), marks=pytest.mark.exhaustive),
+]
 DTYPES = {"f32": np.float32, "f16": np.float16, "bf16": ml_dtypes.bfloat16}
 
 
@@ -46,7 +53,7 @@ def products_of(graph: Graph, capabilities: Capabilities) -> list[Node]:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("shape", [(64, 32, 128), (70, 36, 72), (66, 20, 44), (34, 16, 31)], ids=str)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("name", EPILOGUES)
 def test_epilogue_is_right(name: str, shape: tuple[int, int, int], dtype: str, device: Device) -> None:
     arrays = operands(*shape, DTYPES[dtype])

@@ -308,7 +308,11 @@ def test_an_audit_computes_coarse_heads_again() -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"alibi": np.float32([0.02, 0.002]), "is_causal": True}], ids=["plain", "alibi"]
+    "options",
+    [
+        pytest.param({}, marks=pytest.mark.exhaustive, id="plain"),
+        pytest.param({"alibi": np.float32([0.02, 0.002]), "is_causal": True}, id="alibi"),
+    ],
 )
 def test_vulkan_has_the_same_coarse_tiles(options: dict[str, Any], vulkan: jax.Device) -> None:
     arrays = draw(noise=0.003)
