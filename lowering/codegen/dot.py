@@ -105,7 +105,8 @@ def emit(builder: Builder, expression: Expression, fusion: Node, schedule: Sched
 
     def load(side: Side, batch: Register, free: Register, depth: Register) -> Scalar:
         with expression.scope():
-            index = place(expression, side.layout, {"batch": batch, "free": free, "contract": depth})
+            given = {"batch": batch, "free": free, "contract": depth}
+            index = place(expression, side.layout, {name: expression.wide(count) for name, count in given.items()})
             element = expression.at(side.operand, index)
             return convert(builder, element, side.operand.dtype, sizes.accumulator)
 

@@ -86,6 +86,10 @@ class Expression:
         """Return an index constant."""
         return self.builder.const(self.index_dtype, value)
 
+    def wide(self, count: Register) -> Register:
+        """Return what a kernel counts in u32 as an index."""
+        return self.builder.convert(count, self.index_dtype)
+
     def dims(self, index: Index) -> tuple[Register, ...]:
         """Return the position along each dimension."""
         if index.dims is not None:

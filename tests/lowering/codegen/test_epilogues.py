@@ -12,12 +12,14 @@ import numpy as np
 import pytest
 
 from lowering import reference
+from lowering.codegen import kernels
 from lowering.codegen.dot_results import longest_run
 from lowering.compiler import compile_graph, optimise
 from lowering.graph import Graph, Node
 from lowering.runtime import Device
 from lowering.runtime.hazard import check_hazards
 from shaders.capabilities import Capabilities
+from tests.shaders.library.matmul.test_choose import capabilities
 
 from ..programs import graph_of
 from ..running import run, styled
@@ -71,3 +73,22 @@ def test_runs_are_as_long_as_rows_divide(columns: int, expected: int, device: De
     graph = graph_of(EPILOGUES["residual"], *operands(16, 16, columns, np.float16))
     (product,) = products_of(graph, styled(device.capabilities, "gpu"))
     assert longest_run(product) == expected
+
+
+@pytest.mark.parametrize("name", ["residual", "bias of columns", "turned"])
+def test_large_arrays_are_counted_in_64_bits(name: str, device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    arrays = operands(34, 16, 40, np.float16)
+    graph, capabilities = graph_of(EPILOGUES[name], *arrays), styled(device.capabilities, "gpu")
+    monkeypatch.setattr(kernels, "_index_dtype", lambda body: "u64")
+    program = compile_graph(graph, capabilities)
+    for got, want in zip(run(device, program, arrays), reference.run(graph, *arrays), strict=True):
+        np.testing.assert_allclose(got.astype(np.float64), want.astype(np.float64), 1e-2, 1e-2)
+
+
+@pytest.mark.parametrize("name", ["residual", "bias of columns"])
+def test_products_of_more_than_32_bits_of_results_compile(name: str) -> None:
+    rows, columns = 1 << 17, 1 << 15
+    shapes = [(rows, 64), (64, columns), (rows, columns), (columns,), (rows,)]
+    graph = graph_of(EPILOGUES[name], *(jax.ShapeDtypeStruct(shape, np.float16) for shape in shapes))
+    (kernel,) = compile_graph(graph, capabilities("h100")).kernels
+    assert "OpTypeInt 64 0" in kernel.text()
