@@ -176,10 +176,10 @@ def _position(
     expression: Expression, fusion: Node, where: tuple[Register, Register, Register]
 ) -> tuple[list[Register], Register]:
     """Return (batch, row, column) as the position along each dimension of the result, and as the element's number."""
-    shape, where = fusion.attributes["domain"], tuple(expression.wide(count) for count in where)
+    shape, counts = fusion.attributes["domain"], [expression.wide(count) for count in where]
     sizes = [tuple(shape[axis] for axis in axes) for axes in _groups(dot_node(fusion.attributes["body"]))]
-    dims = [dim for size, place in zip(sizes, where, strict=True) if size for dim in expression.split(place, size)]
-    return dims, expression.flatten(where, tuple(prod(size) for size in sizes))
+    dims = [dim for size, place in zip(sizes, counts, strict=True) if size for dim in expression.split(place, size)]
+    return dims, expression.flatten(counts, tuple(prod(size) for size in sizes))
 
 
 def _epilogue(expression: Expression, fusion: Node, index: Index, total: Scalar) -> list[Place]:

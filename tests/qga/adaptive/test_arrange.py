@@ -8,7 +8,9 @@ import pytest
 from qga.adaptive.arrange import arrange, cut_rows
 
 
-@pytest.mark.parametrize("axes", [1, 2, 3])
+@pytest.mark.parametrize(
+    "axes", [pytest.param(1, marks=pytest.mark.exhaustive), 2, pytest.param(3, marks=pytest.mark.exhaustive)]
+)
 def test_points_are_put_in_order_and_back(axes: int) -> None:
     random = np.random.default_rng(4)
     query, key = (random.normal(size=(2, rows, axes)).astype(np.float32) for rows in (300, 257))

@@ -118,7 +118,14 @@ HARD: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", HARD)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "long rows",
+        "short rows",
+        *(pytest.param(name, marks=pytest.mark.exhaustive) for name in ("wide tiles", "long and wide")),
+    ],
+)
 def test_bounds_hold_whatever_is_promised(name: str) -> None:
     arrays = draw(**HARD[name])
     for eps in (0.5, 1e-2):
@@ -186,7 +193,7 @@ def test_no_drawn_problem_violates_its_bound(
     check((query, key, value), {**CAUSAL, "alibi": slopes}, found[:2], 1e-2)
 
 
-@pytest.mark.parametrize("dtype", [np.float16, jnp.bfloat16])
+@pytest.mark.parametrize("dtype", [pytest.param(np.float16, marks=pytest.mark.exhaustive), jnp.bfloat16])
 def test_16_bit_rows_are_coarse_within_their_bounds(dtype: Any) -> None:
     arrays = draw(rows=640, keys=768, dtype=dtype, kind="smooth", noise=0.0)
     out, certificate, levels = run(arrays, 0.1)
@@ -280,7 +287,7 @@ def test_vmap_is_a_batch() -> None:
     jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6), batch, mapped)
 
 
-@pytest.mark.parametrize("metric", ["dot", "cosine"])
+@pytest.mark.parametrize("metric", [pytest.param("dot", marks=pytest.mark.exhaustive), "cosine"])
 def test_a_scale_for_each_head_is_its_own(metric: Any) -> None:
     arrays = draw()
     options = {"scale": np.float32([[0.5, 0.05]]), "metric": metric}
