@@ -1,7 +1,8 @@
 """Functions whose result is rounded to f16 or bf16, from the device's own power of two (`Builder.takes_exp2`).
 
-Vulkan lets `exp2` of x be off by 3 + 2 |x| units of f32. Where results are of 16 bits, x is below 2^7, so that this is
-less than 2^-15 of a result: a hundredth of a unit of bf16. For f16, x is below 2^5, and it is a hundredth as well.
+Vulkan lets `exp2` of x be off by 3 + 2 |x| units of f32. Where results of 16 bits are finite, |x| is at most 2^7 (f16:
+25), so that a result is off by less than a twentieth of its unit before it is rounded; those below the smallest normal
+f32 may be 0.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 
 from lowering.runtime import Device
-from tests.shaders.functions.accuracy import CASES, HAS_EXTENDED, measure
+from tests.shaders.functions.accuracy import CASES, EXP_BY_EXP2, HAS_EXTENDED, measure
 
 
 def table(device: Device, count: int) -> list[str]:
@@ -16,7 +16,7 @@ def table(device: Device, count: int) -> list[str]:
     lines = ["| function | dtype | largest | mean | at | arguments |", "| --- | --- | --- | --- | --- | --- |"]
     with_f64 = device.capabilities.has_f64 and HAS_EXTENDED
     for dtype in ("f32", "f64") if with_f64 else ("f32",):
-        for case in CASES:
+        for case in (*CASES, EXP_BY_EXP2) if dtype == "f32" else CASES:
             found = measure(device, case, dtype, count)
             where = ", ".join(f"{number:.9g}" for number in found.worst)
             lines.append(

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -133,3 +134,12 @@ def test_compile_refuses_a_graph_that_breaks_its_rules() -> None:
     with pytest.raises(ValueError, match="every value must be defined before it is used"):
         compile_graph(broken, machine("lavapipe22"))
     assert verify(replace(broken, nodes=(Node("sine", (x,), (y,)),)))
+
+
+@pytest.mark.parametrize("name", ["exp", "tanh"])
+def test_only_gpus_take_the_driver_s_power_of_two(name: str) -> None:
+    for dtype in (jnp.float32, jnp.bfloat16):
+        graph = graph_of(getattr(jnp, name), jax.ShapeDtypeStruct((64,), dtype))
+        texts = [compile_graph(graph, machine(on)).kernels[0].text() for on in ("lavapipe22", "h100")]
+        has_gpu = name == "exp" or dtype == jnp.bfloat16
+        assert [" Exp2 " in text for text in texts] == [False, has_gpu]

@@ -63,6 +63,9 @@ CASES = (
     Case("hypot", np.hypot, 2.5, 2),
 )
 
+# What Vulkan asks of exp2 of 0 to 1, and a rounding; f32 alone, where a driver keeps that.
+EXP_BY_EXP2 = Case("exp_by_exp2", np.exp, 6.0)
+
 
 def arguments(dtype: str, count: int, seed: int) -> np.ndarray:
     """Return special values, random bit patterns and dense ranges, in a random order; subnormals are flushed."""

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 import pytest
 
 from lowering.runtime import Device
 from shaders import functions
 from shaders.errors import ShaderError
-from shaders.functions.exponential import exp_by_exp2
 from shaders.kernel import Parameter
 from shaders.spirv import Builder
 
-from .accuracy import CASES, HAS_EXTENDED, INFINITE_ERROR, Case, errors, measure
+from .accuracy import CASES, EXP_BY_EXP2, HAS_EXTENDED, INFINITE_ERROR, Case, errors, measure
 from .elementwise import run_elementwise
 
 
@@ -30,16 +26,9 @@ def test_function_is_within_its_bound(device: Device, case: Case, dtype: str) ->
     assert found.largest <= case.bound, f"{case.name}{found.worst} is {found.got}, not {found.want}"
 
 
-class _ByExp2(Case):
-    @property
-    def function(self) -> Callable[..., Any]:
-        return exp_by_exp2
-
-
 def test_exp_by_the_device_s_power_of_two_is_within_its_bound(device: Device) -> None:
-    # Vulkan asks for 3 + 2 |x| units, of numbers up to 1.
-    bound = 6.0 if device.capabilities.keeps_exp2 else 64.0
-    found = measure(device, _ByExp2("exp", np.exp, bound), "f32", 5000)
+    bound = EXP_BY_EXP2.bound if device.capabilities.keeps_exp2 else 64.0
+    found = measure(device, EXP_BY_EXP2, "f32", 5000)
     assert found.largest <= bound, f"exp{found.worst} is {found.got}, not {found.want}"
 
 
