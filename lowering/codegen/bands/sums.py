@@ -11,8 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+import numpy as np
+
 from shaders.spirv import Builder
 from shaders.spirv import Value as Register
+
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 class Line(NamedTuple):
@@ -54,11 +58,13 @@ class Sum(NamedTuple):
 
 def scaled(builder: Builder, total: Sum, factor: float) -> Sum:
     """Return a sum times a number that is known here."""
-    if factor == 1:
-        return total
-    return _each_line(
-        builder, total, lambda line: line._replace(factor=line.factor * factor, offset=line.offset * factor)
-    )
+
+    def times(line: Line) -> Line:
+        if line.register is not None and not _is_held(line.factor * factor):
+            line = Line(_of_line(builder, line))
+        return line._replace(factor=line.factor * factor, offset=line.offset * factor)
+
+    return total if factor == 1 else _each_line(builder, total, times)
 
 
 def times_even(builder: Builder, total: Sum, even: Register) -> Sum:
@@ -82,7 +88,10 @@ def added(builder: Builder, left: Sum, right: Sum) -> Sum:
 
 def product(builder: Builder, left: Sum, right: Sum) -> Line:
     """Return a product of sums; factors wait, where each is a line."""
-    first, second = (_as_line(builder, each) for each in (left, right))
+    lines = [_as_line(builder, each) for each in (left, right)]
+    if not _is_held(lines[0].factor * lines[1].factor):
+        lines = [Line(_of_line(builder, each)) for each in lines]
+    first, second = lines
     assert first.register is not None
     assert second.register is not None
     even = first.even if second.even is None else second.even if first.even is None else first.even * second.even
@@ -119,6 +128,11 @@ def _each_line(builder: Builder, total: Sum, times: Callable[[Line], Line]) -> S
     if len(bare) > 1 and all(line.is_bare for line in bare):
         total = Sum(column=total.column, each=(Line(number(builder, total._replace(column=Line()))),))
     return Sum(times(total.row), times(total.column), tuple(map(times, total.each)))
+
+
+def _is_held(factor: float) -> bool:
+    """Tell whether f32 holds a product of factors: what one of them makes too large may be zero before."""
+    return abs(factor) <= _LARGEST
 
 
 def _added(builder: Builder, left: Line, right: Line) -> Line:

@@ -102,6 +102,18 @@ def differences_of_large_numbers(q: Any, k: Any, ours: Any, theirs: Any, interpr
     return in_bands(body, q, k, ours, theirs, out=typed(F32, QUERIES, CHUNK), interpret=interpret, driver_exp=True)
 
 
+@case(queries(), keys(), np.arange(CHUNK, dtype=np.float32) % 3, roundings=64, depth=WIDTH)
+def hidden_by_products(q: Any, k: Any, hidden: Any, interpret: bool) -> Any:
+    """Take the largest number from scores that are hidden and zero times it from the others, in units of log 2."""
+
+    def body(a: Any, b: Any, column: Any, o: Any) -> None:
+        scores = multiply(a[...], chunk(b, 0).T) * 0.125
+        scores += jnp.broadcast_to(column[...][None], scores.shape) * jnp.finfo(F32).min
+        o[...] = jnp.exp(scores)
+
+    return in_bands(body, q, k, hidden, out=typed(F32, QUERIES, CHUNK), interpret=interpret, driver_exp=True)
+
+
 @case(queries(), keys(), np.asarray([40, -40], np.int32), roundings=4, depth=WIDTH)
 def starts_beyond_the_array(q: Any, k: Any, starts: Any, interpret: bool) -> Any:
     def kernel(a: Any, b: Any, n: Any, o: Any) -> None:
