@@ -266,11 +266,13 @@ def _pull_by_kernels(plan: TilePlan, known: Known, bars: Outputs) -> Bars:
     problem = known[0]
     moving = (*problem.planes, problem.keys, problem.values, problem.scale)
     results = [jax.ShapeDtypeStruct(each.shape, each.dtype) for each in moving]
-    return on_target(partial(_pull_on, plan), results, known, bars, at_once=entries_at_once(problem))
+    return on_target(
+        partial(_pull_on, plan), results, problem, at_once=entries_at_once(problem), made=(known[1:], bars)
+    )
 
 
-def _pull_on(plan: TilePlan, target: Target, known: Known, bars: Outputs) -> Bars:
-    (problem, out, log_sums), (out_bar, log_sum_bar) = known, bars
+def _pull_on(plan: TilePlan, target: Target, problem: Problem, found: Outputs, bars: Outputs) -> Bars:
+    (out, log_sums), (out_bar, log_sum_bar) = found, bars
     planes, pull_lift = jax.vjp(plan.score.lift, problem.planes[0], problem.scale)
     wide = out_bar.astype(log_sums.dtype)
     offsets = log_sum_bar - jnp.sum(out.astype(log_sums.dtype) * wide, axis=1)

@@ -50,8 +50,8 @@ from .target import Target
 _BY_ROWS, _BY_COLUMNS = (((1,), (1,)), ((), ())), (((0,), (0,)), ((), ()))
 # Keys, or queries, of a round at most.
 _CHUNK = 128
-# Of the loop, which holds two tables.
-_LOOP = Longest(queries=1024, keys=1024, hiding=512, bytes=1 << 22)
+# Of the loop, which holds two tables, and all arrays of a head beside them.
+_LOOP = Longest(queries=512, keys=1024, hiding=512, bytes=1 << 22)
 
 
 class Backflow(NamedTuple):

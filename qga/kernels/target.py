@@ -4,7 +4,7 @@
 
 The target is chosen when a program is lowered. ``jax.vmap`` moves no operand: it notes where each one has its axis of
 entries. On `vulkan` entries become programs of the kernels, axes in front. Elsewhere a loop cuts as many entries at a
-time out of the operands as it is told, and puts their results in place.
+time out of the operands as it is told, and puts their results in place; where an operand was made for it, in its place.
 """
 
 from __future__ import annotations
@@ -55,6 +55,7 @@ class _Call:
     structure: Any
     results: tuple[jax.ShapeDtypeStruct, ...]
     at_once: int
+    made: int = 0
     axes: tuple[_Entries, ...] = ()
 
     def run(self, target: Target, *arrays: Array) -> list[Array]:
@@ -73,27 +74,29 @@ class _Call:
         return [jnp.zeros(shape, each.dtype) for shape, each in zip(self.result_shapes(), self.results, strict=True)]
 
 
-def on_target(function: Callable[..., Any], results: Any, *operands: Any, at_once: int = 1) -> Any:
+def on_target(
+    function: Callable[..., Any], results: Any, *operands: Any, at_once: int = 1, made: Sequence[Any] = ()
+) -> Any:
     """Call a function of a target and operands for the target of the program that it becomes part of.
 
     Derivatives are the caller's business.
 
     Args:
-        function: (target, operands) -> arrays; the same up to rounding for each target.
+        function: (target, operands, made) -> arrays; the same up to rounding for each target.
         results: a tree of their shapes and dtypes.
         operands: trees of arrays.
         at_once: entries of a batch that a loop takes at a time, at most.
+        made: more operands, which former calls of the same entries made or which belong to what these made. A loop has
+            their axes of entries where the first operand has them, and puts results like them in their place.
     """
-    arrays, structure = jax.tree.flatten(operands)
+    arrays, structure = jax.tree.flatten((*operands, *made))
     shapes, tree = jax.tree.flatten(results)
-    found = _on_target.bind(*arrays, call=_Call(function, structure, tuple(shapes), max(1, at_once)))
-    return jax.tree.unflatten(tree, found)
+    call = _Call(function, structure, tuple(shapes), max(1, at_once), len(jax.tree.leaves(list(made))))
+    return jax.tree.unflatten(tree, _on_target.bind(*arrays, call=call))
 
 
 def _choose(call: _Call, *arrays: Array) -> list[Array]:
-    return lax.platform_dependent(
-        *arrays, vulkan=partial(_map_in_front, call), default=lambda *each: _loop_over(call)(*each)
-    )
+    return lax.platform_dependent(*arrays, vulkan=partial(_map_in_front, call), default=partial(_loop_over, call))
 
 
 def _map_in_front(call: _Call, *arrays: Array) -> list[Array]:
@@ -109,41 +112,80 @@ def _map_in_front(call: _Call, *arrays: Array) -> list[Array]:
     return [jnp.moveaxis(each, 0, at) for each, at in zip(mapped(*front), entries.results, strict=True)]
 
 
-def _loop_over(call: _Call) -> Callable[..., list[Array]]:
-    """Return the function of all entries that takes some at a time.
+def _loop_over(call: _Call, *arrays: Array) -> list[Array]:
+    """Compute all entries, some at a time.
 
-    Loops hold results with axes of entries where the first operand has them, as most callers want them in the end: the
-    last transposition and the caller's own cancel, and results are made once.
+    Loops hold results, and what was made for them, with axes of entries where the first operand has them, as most
+    callers want results in the end: transpositions and the caller's own cancel, and each array is made once.
     """
-    kept = tuple(_as_operands(call, number) for number in range(len(call.axes)))
+    asked = [_order(each.ndim, _places(call, number)) for number, each in enumerate(arrays)]
+    kept = tuple(_as_first(call, number, asked) for number in range(len(call.axes)))
+    inside = replace(call, axes=kept)
+    held = [_order(each.ndim, _places(inside, number)) for number, each in enumerate(arrays)]
+    moved = [_reorder(each, *orders) for each, *orders in zip(arrays, asked, held, strict=True)]
+    starts = _starts(inside, moved, held)
     function, room, inner = partial(call.run, Target.LOOP), call.at_once, replace(call, axes=())
     for entries in kept:
         inner = replace(inner, axes=(*inner.axes, entries))
         some = largest_divisor(max(1, entries.count), max(1, room))
-        function, room = _some_at_a_time(function, entries, some, inner), room // max(1, entries.count)
-    held, asked = _orders(replace(call, axes=kept)), _orders(call)
-    orders = [list(map(one.index, other)) for one, other in zip(held, asked, strict=True)]
-    return lambda *arrays: [jnp.transpose(each, order) for each, order in zip(function(*arrays), orders, strict=True)]
+        function, room = _some_at_a_time(function, entries, some, inner, starts), room // max(1, entries.count)
+    results = function(*moved)
+    return [
+        _reorder(each, *(_order(each.ndim, tuple(axis.results[number] for axis in axes)) for axes in (kept, call.axes)))
+        for number, each in enumerate(results)
+    ]
 
 
-def _as_operands(call: _Call, number: int) -> _Entries:
-    """Return one axis of entries, in results where the first operand that has it does."""
+_Order = list[tuple[str, int]]
+
+
+def _places(call: _Call, number: int) -> tuple[int | None, ...]:
+    """Return where an operand has each axis of entries."""
+    return tuple(entries.operands[number] for entries in call.axes)
+
+
+def _order(rank: int, places: Sequence[int | None]) -> _Order:
+    """Name the axes of an array in their order: its own, and those of entries."""
+    order = [("own", axis) for axis in range(rank - sum(place is not None for place in places))]
+    for number, place in enumerate(places):
+        if place is not None:
+            order.insert(place, ("entries", number))
+    return order
+
+
+def _reorder(array: Array, one: _Order, other: _Order) -> Array:
+    return jnp.transpose(array, list(map(one.index, other)))
+
+
+def _as_first(call: _Call, number: int, orders: Sequence[_Order]) -> _Entries:
+    """Return one axis of entries, in results and in what was made for them where the first operand that has it does."""
     entries = call.axes[number]
-    place = next(axis for axis in entries.operands if axis is not None)
-    return replace(entries, results=tuple(min(place, len(each.shape) + number) for each in call.results))
+    first = next(axis for axis in entries.operands if axis is not None)
+    operands = list(entries.operands)
+    for operand in range(len(operands) - call.made, len(operands)):
+        if operands[operand] is not None:
+            # Axes of entries further out are not there yet.
+            inner = sum(kind == "own" or axis < number for kind, axis in orders[operand])
+            operands[operand] = min(first, inner)
+    results = tuple(min(first, len(each.shape) + number) for each in call.results)
+    return replace(entries, operands=tuple(operands), results=results)
 
 
-def _orders(call: _Call) -> list[list[tuple[str, int]]]:
-    """Name the axes of each result in their order: its own, and those of entries."""
-    orders = [[("own", axis) for axis in range(len(each.shape))] for each in call.results]
-    for number, entries in enumerate(call.axes):
-        for order, at in zip(orders, entries.results, strict=True):
-            order.insert(at, ("entries", number))
-    return orders
+def _starts(call: _Call, arrays: Sequence[Array], orders: Sequence[_Order]) -> dict[int, int]:
+    """Choose which operand that was made for a call each result is put in the place of."""
+    left, starts = list(range(len(arrays) - call.made, len(arrays))), {}
+    for result, (shape, each) in enumerate(zip(call.result_shapes(), call.results, strict=True)):
+        places = tuple(entries.results[result] for entries in call.axes)
+        like = (shape, each.dtype, _order(len(shape), places))
+        alike = [at for at in left if (arrays[at].shape, arrays[at].dtype, orders[at]) == like]
+        if alike:
+            starts[result] = alike[0]
+            left.remove(alike[0])
+    return starts
 
 
 def _some_at_a_time(
-    function: Callable[..., list[Array]], entries: _Entries, some: int, call: _Call
+    function: Callable[..., list[Array]], entries: _Entries, some: int, call: _Call, starts: dict[int, int]
 ) -> Callable[..., list[Array]]:
     """Return a function of all entries of one axis, made of the function of one of them."""
     if entries.count == 0:
@@ -152,9 +194,12 @@ def _some_at_a_time(
         function = jax.vmap(function, entries.operands, list(entries.results))
     if some == entries.count > 1:
         return function
+    places = {operand: result for result, operand in starts.items()}
 
     def step(arrays: Sequence[Array], number: Array, held: list[Array]) -> list[Array]:
-        found = function(*(_cut(each, number, axis, some) for each, axis in zip(arrays, entries.operands, strict=True)))
+        # An entry of what a result takes the place of is read where it is overwritten, in no other step.
+        given = [held[places[at]] if at in places else each for at, each in enumerate(arrays)]
+        found = function(*(_cut(each, number, axis, some) for each, axis in zip(given, entries.operands, strict=True)))
         return [
             lax.dynamic_update_slice_in_dim(
                 whole, lax.expand_dims(part, (at,)) if some == 1 else part, number * some, at
@@ -163,7 +208,8 @@ def _some_at_a_time(
         ]
 
     def run(*arrays: Array) -> list[Array]:
-        return lax.fori_loop(0, entries.count // some, partial(step, arrays), call.zeros())
+        held = [arrays[starts[at]] if at in starts else zeros for at, zeros in enumerate(call.zeros())]
+        return lax.fori_loop(0, entries.count // some, partial(step, arrays), held)
 
     return run
 

@@ -105,6 +105,39 @@ def test_entries_are_mapped_wherever_their_axis_is(at_once: int, heads: int, ran
         assert_close(sums, rows.sum((1, 3)), depth=15)
 
 
+def remade(at_once: int, *arrays: jax.Array, made: bool = True, places: tuple[int, ...] = (0, 0, 2)) -> Any:
+    """Return results like ones that a former call made: two of them alike, and one that is not; heads at places."""
+
+    def make(target: Target, rows: jax.Array, others: jax.Array) -> Any:
+        del target
+        return rows + others, jnp.sum(rows, axis=1)
+
+    def remake(target: Target, rows: jax.Array, others: jax.Array, out: jax.Array, sums: jax.Array) -> Any:
+        del target
+        return others * out, out + sums[:, None], rows.T
+
+    def one(rows: jax.Array, others: jax.Array) -> Any:
+        shapes = [jax.ShapeDtypeStruct(shape, rows.dtype) for shape in (rows.shape, rows.shape[:1], rows.shape[::-1])]
+        found = on_target(make, tuple(shapes[:2]), rows, others, at_once=at_once)
+        given = ((rows, others), found) if made else ((rows, others, *found), ())
+        return on_target(remake, (shapes[0], shapes[0], shapes[2]), *given[0], at_once=at_once, made=given[1])
+
+    return jax.vmap(jax.vmap(one, (1, 0), places), (0, None))(*arrays)
+
+
+@pytest.mark.parametrize("at_once", [1, 3, 6, 100])
+def test_results_take_the_place_of_what_was_made(at_once: int, random: np.random.Generator) -> None:
+    rows, others = random.normal(size=(2, 5, 6, 3)), random.normal(size=(6, 5, 3))
+    given = [jnp.asarray(each, jnp.float32) for each in (rows, others)]
+    out = rows + np.moveaxis(others, 0, 1)
+    sums = out + rows.sum(3, keepdims=True)
+    for run in (remade, jax.jit(remade, static_argnums=0)):
+        first, second, third = run(at_once, *given)
+        assert_close(first, np.moveaxis(out * np.moveaxis(others, 0, 1), 2, 1), depth=2, scale=float(np.abs(out).max()))
+        assert_close(second, np.moveaxis(sums, 2, 1), depth=8, scale=float(np.abs(sums).max()))
+        assert_close(third, np.transpose(rows, (0, 3, 1, 2)))
+
+
 def test_vulkan_is_a_target_of_its_own(vulkan: jax.Device, random: np.random.Generator) -> None:
     rows, shared = random.normal(size=(2, 5, 6, 3)), random.normal(size=(5, 3))
     given = [jnp.asarray(each, jnp.float32) for each in (rows, shared, np.ones(6))]
@@ -139,15 +172,47 @@ def test_a_long_attention_takes_little_memory() -> None:
 
 
 @pytest.mark.usefixtures("optimised")
-@pytest.mark.parametrize("is_causal", [False, True])
-def test_memory_of_a_gradient_is_linear_in_the_rows(is_causal: bool) -> None:
-    def gradient(*arrays: jax.Array) -> Any:
-        return jax.grad(lambda *given: jnp.sum(qga.attention(*given, is_causal=is_causal)), (0, 1, 2))(*arrays)
+def test_what_was_made_is_there_once() -> None:
+    arrays = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((1, 512, 8, 64), (8, 512, 64))]
+    in_place, beside = (
+        jax.jit(partial(remade, 1, made=made, places=(1, 1, 1)))
+        .lower(*arrays)
+        .compile()
+        .memory_analysis()
+        .temp_size_in_bytes
+        for made in (True, False)
+    )
+    whole = 4 * 512 * 8 * 64
+    # All but what one entry has, for which there is room in it.
+    assert beside - in_place >= 3 * whole // 4
 
-    # Averages, their cotangents, all arrays of one head, and two tables.
+
+LAYOUTS = [(False, False), (False, True), *(pytest.param(True, each, marks=pytest.mark.exhaustive) for each in (0, 1))]
+
+
+@pytest.mark.usefixtures("optimised")
+@pytest.mark.parametrize(("is_causal", "heads_first"), LAYOUTS)
+def test_a_long_gradient_takes_little_memory(is_causal: bool, heads_first: bool) -> None:
+    # Averages lie where cotangents of queries will: there are two tables and what one head has.
+    attend, shape = partial(qga.attention, is_causal=is_causal), (1, 8192, 8, 64)
+    if heads_first:
+        attend, shape = jax.vmap(attend, (1, 1, 1), 1), (1, 8, 8192, 1, 64)
+
+    def pull(bar: jax.Array, *given: jax.Array) -> Any:
+        return jax.vjp(attend, *given)[1](bar)
+
+    compiled = jax.jit(pull).lower(*[jax.ShapeDtypeStruct(shape, jnp.float32)] * 4).compile()
+    assert compiled.memory_analysis().temp_size_in_bytes <= MEMORY
+
+
+@pytest.mark.exhaustive
+@pytest.mark.usefixtures("optimised")
+def test_a_gradient_of_a_sum_takes_little_memory() -> None:
+    def gradient(*arrays: jax.Array) -> Any:
+        return jax.grad(lambda *given: jnp.sum(qga.attention(*given)), (0, 1, 2))(*arrays)
+
     sizes = [temporaries(gradient, rows) for rows in (4096, 8192)]
-    assert sizes[1] <= 2 * sizes[0]
-    assert sizes[1] <= 3 * MEMORY
+    assert sizes[1] <= min(MEMORY, 2 * sizes[0])
 
 
 @pytest.mark.usefixtures("x64")
