@@ -25,9 +25,6 @@ _MARGIN = 1.01
 # Steps of a fixed point that gains a digit each.
 _ROUNDS = 20
 
-LEAST = 1e-5
-"""A scale is raised by this over the square of the extent of the points: so that one of zero has a derivative."""
-
 
 @dataclass(frozen=True)
 class Nodes:
@@ -101,11 +98,26 @@ class Windows(NamedTuple):
     lost: Float[Array, "heads tiles"]
 
 
+def least_of(dtype: jnp.dtype) -> float:
+    """Return the scale times the square of the extent of the points up to which a scale is raised by this much.
+
+    A scale of zero has a derivative then. The raise moves exponents by half of this, and the derivative rounds like eps
+    over its root: eps^(2 / 3) makes both alike.
+    """
+    return float(jnp.finfo(dtype).eps) ** (2 / 3) / 2
+
+
+def extent_of(queries: Points, keys: Points) -> Float[Array, " heads"]:
+    """Return the square of the diagonal of the box that all points of a head lie in; 1 where they are one point."""
+    ends = [fold(jnp.stack([fold(queries, axis=1), fold(keys, axis=1)]), axis=0) for fold in (jnp.max, jnp.min)]
+    extent = jnp.sum(jnp.square(ends[0] - ends[1]), axis=1)
+    return jnp.where(extent > 0, extent, 1)
+
+
 def to_nodes(points: tuple[Points, Points], scale: Float[Array, " heads"], nodes: Nodes) -> tuple[Points, Points]:
     """Return queries and keys of the same heads in units of the distance of nodes."""
-    still = lax.stop_gradient(jnp.concatenate(points, axis=1))
-    extent = jnp.sum(jnp.square(jnp.max(still, axis=1) - jnp.min(still, axis=1)), axis=1)
-    raised = scale + LEAST / jnp.where(extent > 0, extent, 1)
+    extent, least = extent_of(*map(lax.stop_gradient, points)), least_of(scale.dtype)
+    raised = jnp.where(scale * extent < least, scale + least / extent, scale)
     unit = (jnp.sqrt(raised) / nodes.decay)[:, None, None]
     return points[0] * unit, points[1] * unit
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from ..tiling.certificate import Certificate, perturbation_bounds, rounding_of_exp, skipped_weight
-from .nodes import LEAST, Nodes
+from .nodes import Nodes, extent_of, least_of
 from .point_plan import Left, longest_of
 
 PerQuery = Float[Array, "heads queries"]
@@ -145,7 +145,11 @@ def _round_far(known: Known, nodes: Nodes) -> Float[Array, " heads"]:
     eps, window, square = float(jnp.finfo(dtype).eps), nodes.window, nodes.decay**2
     length = longest_of(*known.points) * jnp.sqrt(known.scale) / nodes.decay + 1
     each = 2 * square * window * 3 * eps * length + 4 * eps * square * window**2 + rounding_of_exp(dtype)
-    return 2 * width * each + LEAST / 2
+    queries, keys = known.points
+    extent = extent_of(queries, jnp.repeat(keys, len(queries) // len(keys), axis=0))
+    # Scales are raised up to the least one, which rounds differently there.
+    raised = jnp.where(known.scale * extent < 2 * least_of(dtype), least_of(dtype) / 2, 0)
+    return 2 * width * each + raised
 
 
 def _values(values: Array) -> tuple[Array, ...]:

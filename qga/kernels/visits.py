@@ -139,7 +139,7 @@ def write_lists(
     own = program * lines + lax.broadcasted_iota(jnp.int32, (lines,), 0)
     start, stop = _longest_run(opened, columns)
     rest = kept & ((columns < start[:, None]) | (columns >= stop[:, None]))
-    how_many = jnp.sum(jnp.where(rest, 1, 0), axis=1)
+    how_many = jnp.sum(jnp.where(rest, 1, 0), axis=1, dtype=jnp.int32)
 
     def name(number: Array, held: tuple[Array, Array]) -> tuple[Array, Array]:
         last, named = held

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import mpmath
 import numpy as np
 import pytest
 
@@ -160,6 +161,36 @@ def test_weights_are_as_near_as_is_said(monkeypatch: pytest.MonkeyPatch) -> None
         np.where(there, found * np.log(np.where(there, found / np.maximum(weights, 1e-300), 1)), 0), axis=-1
     )
     assert np.all(divergence <= np.asarray(certificate.kl) + 1e-6)
+
+
+def is_close_in_full(eps: float, scale: float) -> bool:
+    """Tell whether bounds of some queries on a line, in double precision, hold against 40 digits; all are sound."""
+    query, key, value = (each[:, :, :1].astype(np.float64) for each in draw(1, 1))
+    attend = jax.jit(lambda *rows: structured_attention(*rows[:3], scale=rows[3], resolution=Certified(eps)))
+    out, certificate = attend(query, key, value, np.float64([scale]))
+    assert bool(jnp.all(certificate.sound))
+    assert float(jnp.mean(certificate.saved)) > 0.9
+    with mpmath.workdps(40):
+        errors = []
+        for at in range(0, QUERIES, QUERIES // 4):
+            steps = [mpmath.mpf(float(each)) - mpmath.mpf(float(query[0, at, 0, 0])) for each in key[0, :, 0, 0]]
+            weights = [mpmath.exp(-mpmath.mpf(scale) / 2 * step**2) for step in steps]
+            exact = mpmath.fdot(weights, map(float, value[0, :, 0, 0])) / mpmath.fsum(weights)
+            errors.append(abs(mpmath.mpf(float(out[0, at, 0, 0])) - exact) <= float(certificate.out_error[0, at, 0]))
+    return all(errors)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize(
+    ("eps", "scale"),
+    [(1e-10, 0.0), *(pytest.param(*each, marks=pytest.mark.exhaustive) for each in ((1e-11, 10.0), (1e-6, 300.0)))],
+)
+def test_double_precision_keeps_small_promises(eps: float, scale: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(structured, "_PAYS", 1.0)
+    assert is_close_in_full(eps, scale)
+    if scale == 0:
+        monkeypatch.setattr(nodes, "least_of", lambda dtype: 1e-7)
+        assert not is_close_in_full(eps, scale)
 
 
 @pytest.mark.exhaustive
