@@ -20,6 +20,7 @@ from .passes.simplify import simplify
 from .passes.split_dot import split_dot
 from .passes.split_loops import split_loops
 from .passes.split_reduce import split_reduce
+from .passes.tables import fold_tables
 from .passes.turn_dot import turn_dot
 from .passes.unit_axes import drop_unit_axes
 from .plan.assemble import assemble
@@ -62,10 +63,28 @@ def optimise(graph: Graph, capabilities: Capabilities) -> Graph:
     def keeps_bands(before: Node, after: Node) -> bool:
         return bands.can_plan(after, capabilities) or not bands.can_plan(before, capabilities)
 
-    read = read_transposed(drop_unit_axes(clean(graph)), keeps_bands)
+    finish = _Finish(capabilities)
+    read = read_transposed(drop_unit_axes(fold_tables(clean(graph), finish)), keeps_bands)
     cleaned = require_features(fold_tiles(read, keeps_bands), capabilities)
     cut = split_reduce(split_loops(split_dot(turn_dot(cleaned), capabilities), capabilities), capabilities)
     return verify(repeat_results(fuse(cut)))
+
+
+@dataclass
+class _Finish:
+    """Cleans kernels of tables, and keeps those that run on matrix units; equal ones are asked about once."""
+
+    capabilities: Capabilities
+    found: dict[str, Node | None] = field(default_factory=dict)
+
+    def __call__(self, kernel: Node) -> Node | None:
+        cell, given = kernel.attributes["cell"], {k: v for k, v in kernel.attributes.items() if k != "cell"}
+        key = f"{given} {cell.text(with_places=False)}"
+        if key not in self.found:
+            cleaned = map_regions(kernel, clean)
+            self.found[key] = cleaned if bands.takes_matrices(cleaned, self.capabilities) else None
+        found = self.found[key]
+        return None if found is None else replace(kernel, attributes=found.attributes)
 
 
 def clean(graph: Graph) -> Graph:

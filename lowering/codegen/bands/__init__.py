@@ -16,7 +16,7 @@ memory, `emit` the steps.
 """
 
 from .checks import UnfitError
-from .choose import can_plan, candidates, choose, fits
+from .choose import can_plan, candidates, choose, fits, takes_matrices
 from .emit import BANDS, FRAGMENTS, LANES, MODES, emit
 from .plan import describe, find_bands
 
@@ -33,4 +33,5 @@ __all__ = [
     "emit",
     "find_bands",
     "fits",
+    "takes_matrices",
 ]

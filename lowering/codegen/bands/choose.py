@@ -100,6 +100,14 @@ def can_plan(node: Node, capabilities: Capabilities) -> bool:
     return bool(modes - {LANES}) or (LANES in modes and _choose(node, capabilities) is not None)
 
 
+def takes_matrices(node: Node, capabilities: Capabilities) -> bool:
+    """Tell whether a tile kernel runs in bands of matrices on a device, shared memory counted."""
+    if not {mode for mode, _, _ in _plans(node, capabilities)} - {LANES}:
+        return False
+    schedule = _choose(node, capabilities)
+    return schedule is not None and schedule.mode != LANES
+
+
 def _plans(node: Node, capabilities: Capabilities) -> Iterator[tuple[str, tuple[MatrixShape, ...], Bands]]:
     """Yield modes, units of the device with the ones that go with them, and plans of a kernel with them."""
     options = dict(node.attributes.get("options", ()))

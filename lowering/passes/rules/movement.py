@@ -235,6 +235,15 @@ def constant_select(rewriter: Rewriter, node: Node) -> tuple[Value, ...] | None:
     return None if predicate is None else (node.inputs[1] if bool(predicate) else node.inputs[2],)
 
 
+def plain_select(rewriter: Rewriter, node: Node) -> tuple[Value, ...] | None:
+    """select(p, true, false) -> p."""
+    predicate, yes, no = node.inputs
+    if node.output.dtype != "bool" or predicate.shape != node.output.shape:
+        return None
+    chosen = rewriter.splat(yes), rewriter.splat(no)
+    return (predicate,) if all(each is not None for each in chosen) and chosen == (True, False) else None
+
+
 def reduce_nothing(rewriter: Rewriter, node: Node) -> tuple[Value, ...] | None:
     """reduce(x) over no elements -> broadcast(init)."""
     count = len(node.outputs)
@@ -281,7 +290,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "reshape": (same_reshape, merge_reshapes, reshape_of_broadcast, reshape_of_iota),
     "reverse": (canonical_reverse,),
     "scatter": (update_of_nothing,),
-    "select": (constant_select,),
+    "select": (constant_select, plain_select),
     "slice": (whole_slice,),
     "transpose": (canonical_transpose, merge_transposes, transpose_of_broadcast),
 }

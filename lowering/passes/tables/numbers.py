@@ -1,0 +1,61 @@
+"""What a pass adds to a graph around its kernels: new values, reciprocals, and whether arrays are moderate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ...graph import Graph, Node, Value
+
+MODERATE = 1e6
+"""Numbers up to which a thin product is finite, times four more of them."""
+
+
+@dataclass(eq=False)
+class Numbers:
+    """Hands out numbers of values, and nodes that several kernels share."""
+
+    next_id: int
+    nodes: list[Node] = field(default_factory=list)
+    _made: dict[tuple[str, Value], Value] = field(default_factory=dict)
+
+    def fresh(self, dtype: str, shape: tuple[int, ...]) -> Value:
+        """Return a new value."""
+        self.next_id += 1
+        return Value(self.next_id - 1, dtype, shape)
+
+    def reciprocal(self, value: Value) -> Value:
+        """Return 1 / value, f32, without axes of one element."""
+        key = "reciprocal", value
+        if key not in self._made:
+            shape = tuple(extent for extent in value.shape if extent != 1)
+            narrow = value if shape == value.shape else self._put("reshape", (value,), "f32", shape)
+            self._made[key] = self._put("divide", (self._full(1, shape), narrow), "f32", shape)
+        return self._made[key]
+
+    def is_moderate(self, value: Value) -> Value:
+        """Return bool[1]: whether no element of an array is a NaN, or larger than `MODERATE`."""
+        key = "moderate", value
+        if key not in self._made:
+            wide = value if value.dtype == "f32" else self._put("convert", (value,), "f32", value.shape)
+            size = self._put("abs", (wide,), "f32", value.shape)
+            attributes = {"direction": "LT", "total_order": False}
+            each = self._put("compare", (size, self._full(MODERATE, value.shape)), "bool", value.shape, **attributes)
+            yes = self._put("constant", (), "bool", (), value=np.array(True))
+            left, right, both = (Value(number, "bool", ()) for number in range(3))
+            body = Graph("body", (left, right), (Node("and", (left, right), (both,)),), (both,))
+            axes = tuple(range(len(value.shape)))
+            total = self._put("reduce", (each, yes), "bool", (), dimensions=axes, kind="and", body=body)
+            self._made[key] = self._put("reshape", (total,), "bool", (1,))
+        return self._made[key]
+
+    def _full(self, number: float, shape: tuple[int, ...]) -> Value:
+        return self._put("constant", (), "f32", shape, value=np.array(number, np.float32))
+
+    def _put(
+        self, op: str, inputs: tuple[Value, ...], dtype: str, shape: tuple[int, ...], **attributes: object
+    ) -> Value:
+        made = self.fresh(dtype, shape)
+        self.nodes.append(Node(op, inputs, (made,), attributes))
+        return made
