@@ -167,7 +167,7 @@ def test_a_mask_that_is_true_where_it_hides_or_is_a_number_too_means_the_same() 
         scores = jnp.einsum("bqhd,bkhd->bhqk", q, k).astype(jnp.float32)
         row, column = (jax.lax.broadcasted_iota(jnp.int32, (KEYS, KEYS), axis) for axis in (0, 1))
         hidden = column > row
-        weights = jnp.exp(jnp.where(hidden[None, None], -jnp.inf, scores) - 8) + 0.01 * hidden.T
+        weights = jnp.exp(jnp.where(hidden[None, None], -jnp.inf, scores) - 8) + 0.01 * hidden.T.astype(jnp.float32)
         return jnp.einsum("bhqk,bkhd->bqhd", weights.astype(q.dtype), v)
 
     q, k, v = operands()
