@@ -224,9 +224,10 @@ def _pull(plan: TilePlan, known: Known, bars: Outputs) -> Bars:
     """Pull cotangents of the outputs back to the numbers of the problem: the transpose of ``_push``."""
     problem, out, log_sums = known
     pulled = _pull_by_kernels(plan, known, bars)
-    given = _floats(problem.given)
+    # No result depends on what weights are taken relative to.
+    given, still = _floats(problem.given), [jnp.zeros_like(each) for each in _floats(problem.visits)]
     if plan.modifier is None or not plan.modifier.moves:
-        return [*pulled, *map(jnp.zeros_like, given)]
+        return [*pulled, *map(jnp.zeros_like, given), *still]
 
     # What a modifier is given has no kernel of its own yet: the loop pulls it back.
     def define(numbers: Bars) -> Outputs:
@@ -234,7 +235,7 @@ def _pull(plan: TilePlan, known: Known, bars: Outputs) -> Bars:
         average, logs = _recall(plan, lift(plan, part), out.astype(log_sums.dtype), log_sums)
         return average.astype(problem.values.dtype), logs
 
-    return [*pulled, *jax.vjp(define, given)[1](bars)[0]]
+    return [*pulled, *jax.vjp(define, given)[1](bars)[0], *still]
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))

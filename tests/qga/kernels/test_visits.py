@@ -137,6 +137,21 @@ def test_tiles_that_are_not_visited_do_not_exist() -> None:
     assert float(jnp.max(jnp.abs(everything[1][0] - out))) > 1e-2
 
 
+@pytest.mark.parametrize("derivatives", ["reverse", "all"])
+def test_references_of_a_list_have_no_derivative(derivatives: Any) -> None:
+    visited, is_open = causal_pairs(-(-ROWS // TILE))
+    plan = TilePlan(DOT_NARROW, 128, is_causal=True, derivatives=derivatives, scale_moves=False)
+    problem = problem_of(visited, is_open)
+    found = Visits(jnp.asarray(visited), jnp.asarray(is_open))
+    listed = list_visits(found)._replace(reference=jnp.zeros((len(visited), TILE), jnp.float32))
+    referred = attended(plan, problem._replace(visits=found._replace(listed=listed)))
+    jax.tree.map(np.testing.assert_array_equal, referred, attended(plan, problem))
+    slope = jax.grad(
+        lambda listed: jnp.sum(attend(plan, problem._replace(visits=found._replace(listed=listed)))[0]), allow_int=True
+    )(listed)
+    assert not np.any(slope.reference)
+
+
 def test_derivatives_of_every_order_leave_out_what_is_not_visited() -> None:
     tiles = -(-ROWS // TILE)
     visited, is_open = (pairs & ~np.eye(tiles, k=-1, dtype=bool) for pairs in causal_pairs(tiles))
