@@ -30,8 +30,8 @@ from .kernels import make_kernel
 from .numbers import Numbers
 from .parts import TILE, Product, Reader, Sides, Table
 
-DEEPEST = 128
-"""Depth up to which a product is thin, and channels of the products that read a table."""
+DEEPEST = 64
+"""Depth up to which a product is thin, and channels of the products that read a table: twice as many cost more."""
 
 LEAST = 1 << 22
 """Elements from which a table is worth making twice."""

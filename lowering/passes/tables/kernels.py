@@ -111,10 +111,13 @@ class _Maker:
     def _are_moderate(self, needs: set[Value]) -> Value:
         """Return whether no array that hidden elements are multiplied by holds a number that is not moderate."""
         cell = self.cell
-        bases = dict.fromkeys(lies(value, self.table.producers)[0] for value in sorted(needs, key=lambda v: v.id))
+        together: dict[tuple[int, ...], dict[Value, None]] = {}
+        for value in sorted(needs, key=lambda value: value.id):
+            base, _ = lies(value, self.table.producers)
+            together.setdefault(base.shape, {})[base] = None
         each: list[Value] = []
-        for base in bases:
-            array, first = self.windows.array(self.numbers.is_moderate(base)), cell.number(0)
+        for bases in together.values():
+            array, first = self.windows.array(self.numbers.are_moderate(tuple(bases))), cell.number(0)
             flag = cell.put("dynamic_slice", [array, first], "bool", (1,), sizes=(1,))
             each.append(cell.put("reshape", [cell.convert(flag, "i32")], "i32", ()))
         total = each[0]

@@ -18,7 +18,8 @@ class Numbers:
 
     next_id: int
     nodes: list[Node] = field(default_factory=list)
-    _made: dict[tuple[str, Value], Value] = field(default_factory=dict)
+    _inverse: dict[Value, Value] = field(default_factory=dict)
+    _asked: dict[tuple[Value, ...], Value] = field(default_factory=dict)
 
     def fresh(self, dtype: str, shape: tuple[int, ...]) -> Value:
         """Return a new value."""
@@ -27,28 +28,33 @@ class Numbers:
 
     def reciprocal(self, value: Value) -> Value:
         """Return 1 / value, f32, without axes of one element."""
-        key = "reciprocal", value
-        if key not in self._made:
+        if value not in self._inverse:
             shape = tuple(extent for extent in value.shape if extent != 1)
             narrow = value if shape == value.shape else self._put("reshape", (value,), "f32", shape)
-            self._made[key] = self._put("divide", (self._full(1, shape), narrow), "f32", shape)
-        return self._made[key]
+            self._inverse[value] = self._put("divide", (self._full(1, shape), narrow), "f32", shape)
+        return self._inverse[value]
 
-    def is_moderate(self, value: Value) -> Value:
-        """Return bool[1]: whether no element of an array is a NaN, or larger than `MODERATE`."""
-        key = "moderate", value
-        if key not in self._made:
-            wide = value if value.dtype == "f32" else self._put("convert", (value,), "f32", value.shape)
-            size = self._put("abs", (wide,), "f32", value.shape)
-            attributes = {"direction": "LT", "total_order": False}
-            each = self._put("compare", (size, self._full(MODERATE, value.shape)), "bool", value.shape, **attributes)
+    def are_moderate(self, arrays: tuple[Value, ...]) -> Value:
+        """Return bool[1]: whether no element of arrays of one shape is a NaN, or larger than `MODERATE`."""
+        if arrays not in self._asked:
+            shape = arrays[0].shape
+            each, *more = [self._is_small(value) for value in arrays]
+            for other in more:
+                each = self._put("and", (each, other), "bool", shape)
             yes = self._put("constant", (), "bool", (), value=np.array(True))
             left, right, both = (Value(number, "bool", ()) for number in range(3))
             body = Graph("body", (left, right), (Node("and", (left, right), (both,)),), (both,))
-            axes = tuple(range(len(value.shape)))
+            axes = tuple(range(len(shape)))
             total = self._put("reduce", (each, yes), "bool", (), dimensions=axes, kind="and", body=body)
-            self._made[key] = self._put("reshape", (total,), "bool", (1,))
-        return self._made[key]
+            self._asked[arrays] = self._put("reshape", (total,), "bool", (1,))
+        return self._asked[arrays]
+
+    def _is_small(self, value: Value) -> Value:
+        """Return where the elements of an array are moderate."""
+        wide = value if value.dtype == "f32" else self._put("convert", (value,), "f32", value.shape)
+        size = self._put("abs", (wide,), "f32", value.shape)
+        attributes = {"direction": "LT", "total_order": False}
+        return self._put("compare", (size, self._full(MODERATE, value.shape)), "bool", value.shape, **attributes)
 
     def _full(self, number: float, shape: tuple[int, ...]) -> Value:
         return self._put("constant", (), "f32", shape, value=np.array(number, np.float32))

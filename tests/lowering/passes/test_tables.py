@@ -142,11 +142,11 @@ def test_hidden_elements_are_left_out_only_where_they_add_nothing(place: int, nu
 
 
 def test_leaving_out_without_asking_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    def say_yes(numbers: Numbers, value: Any) -> Any:
-        del value
+    def say_yes(numbers: Numbers, arrays: Any) -> Any:
+        del arrays
         return numbers._put("constant", (), "bool", (1,), value=np.array(True))
 
-    monkeypatch.setattr(Numbers, "is_moderate", say_yes)
+    monkeypatch.setattr(Numbers, "are_moderate", say_yes)
     arrays = operands()
     arrays[2][1, 250, 0, 5] = np.nan
     stored, made, _ = compared(attention("causal"), *arrays)
@@ -167,13 +167,15 @@ def test_a_mask_that_is_true_where_it_hides_or_is_a_number_too_means_the_same() 
         scores = jnp.einsum("bqhd,bkhd->bhqk", q, k).astype(jnp.float32)
         row, column = (jax.lax.broadcasted_iota(jnp.int32, (KEYS, KEYS), axis) for axis in (0, 1))
         hidden = column > row
-        weights = jnp.exp(jnp.where(hidden[None, None], -jnp.inf, scores) - 8) + 0.01 * hidden.T.astype(jnp.float32)
+        weights = jnp.exp(jnp.where(hidden[None, None], -jnp.inf, scores / 6)) + 0.01 * hidden.T[None, None].astype(
+            jnp.float32
+        )
         return jnp.einsum("bhqk,bkhd->bqhd", weights.astype(q.dtype), v)
 
     q, k, v = operands()
-    stored, made, graph = compared(function, np.concatenate([q, -q], 1), k, v)
+    stored, made, graph = compared(function, np.concatenate([q, -q], 1) / 4, k, v)
     assert len(kernels(graph)) == 1
-    np.testing.assert_allclose(made[0], stored[0], rtol=0.004, atol=0.01)
+    np.testing.assert_allclose(made[0], stored[0], rtol=0.004, atol=0.05)
 
 
 @pytest.mark.parametrize("dtype", [ml_dtypes.bfloat16, np.float16])
@@ -275,7 +277,7 @@ def test_only_factors_of_16_bits_are_multiplied_twice(dtype: Any) -> None:
 
 def test_a_ragged_a_small_or_a_deep_table_is_stored(monkeypatch: pytest.MonkeyPatch) -> None:
     q, k, v = operands()
-    for case in ((q[:, :100], k, v), (q, k[:, :250], v[:, :250]), [np.repeat(each, 5, 3) for each in (q, k, v)]):
+    for case in ((q[:, :100], k, v), (q, k[:, :250], v[:, :250]), [np.repeat(each, 3, 3) for each in (q, k, v)]):
         graph = graph_of(attention("none"), *case)
         assert fold_tables(graph, lambda kernel: kernel) is graph
     monkeypatch.setattr("lowering.passes.tables.find.LEAST", LEAST)
