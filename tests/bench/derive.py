@@ -10,7 +10,7 @@ from .roof import known_matrix_rate
 
 Record = dict[str, Any]
 # The promises, as the issue of the project that made them says them.
-BANDWIDTH_RATIO, CALL_US, COLD_S, CACHED_S, PLAN_RATIO, STEP_RATIO = 0.9, 45.0, 15.0, 2.0, 1.1, 0.5
+BANDWIDTH_RATIO, CALL_US, COLD_S, CACHED_S, PLAN_RATIO, STEP_RATIO = 0.9, 45.0, 15.0, 2.0, 1.1, 0.8
 TFLOPS = {"matmul_f16": 300.0, "matmul_bf16": 300.0, "matmul_f32": 30.0}
 # Programs whose arena is smaller say nothing about the plan: blocks start at multiples of 256 bytes.
 LEAST_ARENA_BYTES = 1 << 16
