@@ -152,6 +152,7 @@ def attend_and_map(
         ['left out', 'left out', 'exact', 'exact', 'hidden']
     """
     check_resolution(resolution, query, metric)
+    check_coarse(resolution, metric, bias=bias, **options)
     check_audit(audit, audit_key)
     prepared = prepare(
         "adaptive_attention", query, key, value, bias=bias, mask=mask, metric=metric, tile=DEFAULT_TILE,
@@ -209,10 +210,7 @@ def _plan(prepared: Prepared, resolution: Resolution, bounds: PairBounds, levels
     if isinstance(resolution, Certified):
         slack = score_slack(bounds, visits.visited)
         share = _shares(resolution, slack)
-        coarse = None
-        if resolution.coarse:
-            check_coarse(prepared)
-            coarse = coarse_level(prepared, given, bounds)
+        coarse = coarse_level(prepared, given, bounds) if resolution.coarse else None
         return _keep(prepared, bounds, levels, slack, share, coarse)
     if isinstance(resolution, Budget):
         counts = tile_counts(resolution, visits.visited, price(given, bounds.tile), bounds.tile)

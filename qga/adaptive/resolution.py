@@ -8,14 +8,14 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from ..errors import OptionError, describe, refuse
-from ..exact.prepare import Prepared
-from ..exact.scores import FIDELITY
 from ..kernels.problem import Products
 from ..tiling.plan import Budget, Certified, Fixed, Resolution
 from .budget import is_possible
 
 # Metrics whose scores are functions of an inner product of rows.
 _PRODUCTS = ("dot", "gauss", "cosine", "hyperbolic", "born_hyperbolic")
+# Those whose scores are linear in the key.
+_LINEAR = ("dot", "cosine")
 
 
 def check_resolution(resolution: Any, query: Array, metric: str) -> None:
@@ -55,15 +55,16 @@ def check_resolution(resolution: Any, query: Array, metric: str) -> None:
         )
 
 
-def check_coarse(prepared: Prepared) -> None:
-    """Refuse what happens to a score and is not the same for what a tile has in the mean.
+def check_coarse(resolution: Resolution, metric: str, **options: Any) -> None:
+    """Refuse what happens to a score and is not the same for what a tile has in the mean, before anything is computed.
 
     Raises:
-        OptionError: scores are more than inner products and ALiBi.
+        OptionError: tiles may be coarse, and scores are more than inner products and ALiBi.
     """
-    member, options = prepared.member, prepared.options
-    found = {"metric": bool(member.mods) or member.score is FIDELITY}
-    found |= {name: getattr(options, name) is not None for name in ("softcap", "bias", "score_mod")}
+    if not isinstance(resolution, Certified) or not resolution.coarse:
+        return
+    found = {"metric": metric not in _LINEAR}
+    found |= {name: options.get(name) is not None for name in ("softcap", "bias", "score_mod")}
     if any(found.values()):
         refuse(
             OptionError,

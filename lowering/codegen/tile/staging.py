@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from functools import partial
 from math import prod
@@ -26,6 +27,8 @@ WORDS = "u32x4"
 _IN_FLIGHT = 8
 # An invocation's elements up to which copying into shared memory is written out.
 _UNROLLED = 16
+# How many times larger than a tile the memory may be that it lies in: it keeps all of it for as long as it is read.
+_LARGER = 8
 
 
 @dataclass
@@ -91,14 +94,18 @@ class Staging:
         self.free.append(scratch.item)
 
     def _memory(self, dtype: str, count: int) -> tuple[str, Shared]:
-        found = self._find(dtype, count)
-        if found is not None:
-            return found
+        return self._find(dtype, count) or self._new(dtype, count)
+
+    def _lasting(self, dtype: str, count: int) -> tuple[str, Shared]:
+        """Return memory of a tile; a small one leaves what exchanges and slabs pass through to them."""
+        return self._find(dtype, count, _LARGER * count) or self._new(dtype, count)
+
+    def _new(self, dtype: str, count: int) -> tuple[str, Shared]:
         return dtype, self.expression.builder.shared(("u32", 4) if dtype == WORDS else dtype, count)
 
-    def _find(self, dtype: str, count: int) -> tuple[str, Shared] | None:
-        """Take the smallest free memory that holds this much."""
-        fitting = [item for item in self.free if item[0] == dtype and item[1].count >= count]
+    def _find(self, dtype: str, count: int, most: float = math.inf) -> tuple[str, Shared] | None:
+        """Take the smallest free memory that holds this much, and at most so much."""
+        fitting = [item for item in self.free if item[0] == dtype and count <= item[1].count <= most]
         best = min(fitting, key=lambda item: item[1].count, default=None)
         if best is not None:
             self.free.remove(best)
@@ -108,13 +115,13 @@ class Staging:
         plain = self._plain_operand(value)
         if plain is not None:
             width, groups, lines = groups_of(plain, value.dtype)
-            item = self._memory(WORDS, lines * (groups + 1))
+            item = self._lasting(WORDS, lines * (groups + 1))
             self.in_use[value] = item
             return Staged(item[1], (groups + 1) * width, value.shape, width)
         pitch = pitch_of(value, for_matrix=value in self.matrices.operands)
         width = 2 if value.dtype in dtypes.COMPLEX else 1
         count = prod(value.shape[:-1]) * pitch * width if value.shape else width
-        item = self._memory(dtypes.real_part(value.dtype), count)
+        item = self._lasting(dtypes.real_part(value.dtype), count)
         self.in_use[value] = item
         return Staged(item[1], pitch, value.shape)
 

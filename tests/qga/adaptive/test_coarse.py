@@ -344,14 +344,23 @@ def test_16_bit_rows_are_coarse_on_vulkan(vulkan: jax.Device) -> None:
 
 UNLIKE: list[dict[str, Any]] = [
     {"softcap": 3.0}, {"metric": "gauss"}, {"metric": "fidelity"}, {"bias": np.zeros((ROWS, ROWS), np.float32)},
+    {"score_mod": lambda score, *place: 2 * score},
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("options", UNLIKE, ids=lambda options: next(iter(options)))
-def test_scores_without_a_mean_are_refused(options: dict[str, Any]) -> None:
+def test_scores_without_a_mean_are_refused_before_anything_is_computed(
+    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def prepare(*given: Any, **other: Any) -> Any:
+        raise LookupError
+
+    monkeypatch.setattr(module, "prepare", prepare)
     with pytest.raises(OptionError, match="linear in the key") as failure:
         adaptive_attention(*draw(), resolution=Certified(1e-2, coarse=True), **options)
     assert next(iter(options)) in str(failure.value)
+    with pytest.raises(LookupError):
+        adaptive_attention(*draw(), resolution=Certified(1e-2), **options)
 
 
 def test_points_have_no_coarse_tiles_of_this_kind() -> None:

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from jax.experimental import pallas as pl
 
-from lowering.codegen.tile import reduce
+from lowering.codegen.tile import reduce, staging
+from lowering.errors import UnsupportedError
 from lowering.pallas import CompilerParams
 from shaders.capabilities import Capabilities
 
@@ -102,3 +103,32 @@ def test_the_barriers_that_are_left_are_needed(small: Capabilities) -> None:
         except RaceError:
             caught += 1
     assert caught >= 4
+
+
+def in_turn(threads: int, capabilities: Capabilities, rows: np.ndarray) -> Tile:
+    """Return a kernel of reductions along columns, one after the other, whose results are written line by line."""
+
+    def kernel(x: Any, out: Any) -> None:
+        for number in range(24):
+            scaled = x[...] * (number + 1) + number
+            out[number, :] = jnp.sum(scaled, axis=0) + (jnp.min(scaled, axis=0) if number % 3 else jnp.max(scaled))
+
+    shape, params = jax.ShapeDtypeStruct((24, rows.shape[1]), jnp.float32), CompilerParams(threads=threads)
+    call = pl.pallas_call(kernel, out_shape=shape, compiler_params=params)
+    return tile_of(lambda x: call(x), rows, capabilities=capabilities)
+
+
+def test_small_tiles_leave_memory_to_exchanges(lavapipe: Capabilities, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = NUMBERS[:40].reshape(2, 20).repeat(48, axis=0)
+    # Four bytes for each number of the lines that are written, and an exchange or two.
+    assert in_turn(256, lavapipe, rows).kernel.shared_bytes <= 4 * (24 * 20 + 2 * 1024)
+    monkeypatch.setattr(staging, "_LARGER", 1000)
+    with pytest.raises(UnsupportedError, match="must fit into shared memory"):
+        _ = in_turn(256, lavapipe, rows)
+
+
+def test_exchanges_in_turn_do_not_meet(small: Capabilities) -> None:
+    rows = NUMBERS[:40].reshape(8, 5)
+    kernel = in_turn(16, small, rows)
+    found = results_of(kernel, run_kernel(kernel.kernel, buffers_of(kernel, [rows]), 1))
+    np.testing.assert_allclose(found[0], wanted(kernel, [rows])[0], rtol=1e-5, atol=1e-5)
