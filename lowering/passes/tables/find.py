@@ -20,6 +20,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
+import numpy as np
+
 from ... import dtypes, ops
 from ...bodies import identity as start_of
 from ...graph import Graph, Node, Value, map_regions
@@ -68,6 +70,7 @@ def _groups(graph: Graph) -> list[_Group]:
     """Return the groups of tables that nobody but readers reads, and that are worth it."""
     owner: dict[Value, _Group] = {}
     groups: list[_Group] = []
+    producers = graph.producers()
     for node in graph.nodes:
         read = list(dict.fromkeys(value for value in node.inputs if value in owner))
         if not read:
@@ -81,7 +84,7 @@ def _groups(graph: Graph) -> list[_Group]:
         reader = _reader(node, read, joined)
         if reader is not None:
             joined.readers.append(reader)
-        elif _keeps_shape(node, joined.shape):
+        elif _keeps_shape(node, joined.shape) and not _asks_for_equals(node, joined, producers):
             joined.values.add(node.output)
             owner[node.output] = joined
         else:
@@ -140,6 +143,31 @@ def _keeps_shape(node: Node, shape: tuple[int, ...]) -> bool:
         and node.output.shape == shape
         and all(value.dtype not in (*dtypes.COMPLEX, "f64") for value in (*node.inputs, *node.outputs))
     )
+
+
+def _asks_for_equals(node: Node, group: _Group, producers: Mapping[Value, Node]) -> bool:
+    """Tell whether a comparison may look for elements of a table among numbers that were computed from it.
+
+    The gradient of a largest element asks which elements are equal to it: none is, if that was rounded or is computed
+    by other instructions than the elements that are made again.
+    """
+    if node.op != "compare" or node.inputs[0].dtype not in dtypes.FLOATS:
+        return False
+    others = [value for value in node.inputs if value not in group.values]
+    numbers = [_number(value, producers) for value in others]
+    return any(
+        number is None or (node.attributes["direction"] in ("EQ", "NE") and np.isfinite(number)) for number in numbers
+    )
+
+
+def _number(value: Value, producers: Mapping[Value, Node]) -> float | None:
+    """Return the number that all elements of an array are, if it is known."""
+    node = producers.get(value)
+    while node is not None and node.op in ("broadcast_in_dim", "reshape"):
+        node = producers.get(node.inputs[0])
+    if node is None or node.op != "constant" or node.attributes["value"].size != 1:
+        return None
+    return float(node.attributes["value"].reshape(-1)[0])
 
 
 def _reader(node: Node, read: Sequence[Value], group: _Group) -> Reader | None:
@@ -205,24 +233,34 @@ def _together(graph: Graph, table: Table, readers: Sequence[Reader]) -> Iterator
     """Yield the readers that one kernel serves.
 
     These are the sum of exponentials of what is below the largest elements, with those, and two products that sum along
-    the same axis, if neither needs the other and one makes all that the other needs.
+    the same axis, if neither needs the other, kernels so far included, and one makes all that the other needs.
     """
     needs, waiting = _needs(graph, readers), list(readers)
     while waiting:
         first, *waiting = waiting
         below = next((each for each in waiting if _is_below(table, each, first)), None)
-        if below is not None:
-            waiting.remove(below)
-            yield [first, replace(below, peak=first)]
+        second = below or next((each for each in waiting if _goes_with(table, needs, first, each)), None)
+        if second is None:
+            yield [first]
             continue
-        beside = next((each for each in waiting if _goes_with(table, needs, first, each)), None)
-        if beside is not None:
-            waiting.remove(beside)
-        yield [first] if beside is None else [first, beside]
+        waiting.remove(second)
+        _join_needs(needs, first.node, second.node)
+        yield [first, second if below is None else replace(second, peak=first)]
+
+
+def _join_needs(needs: dict[Node, set[Node]], first: Node, second: Node) -> None:
+    """Let whatever needs one of two readers need both, and what either needs: one kernel makes them."""
+    both = {first, second}
+    joined = needs[first] | needs[second] | both
+    for node, found in needs.items():
+        if node in both or not both.isdisjoint(found):
+            found |= joined - {node}
 
 
 def _goes_with(table: Table, needs: Mapping[Node, set[Node]], first: Reader, second: Reader) -> bool:
-    if first.other is None or second.other is None or first.along != second.along or first.node in needs[second.node]:
+    if first.other is None or second.other is None or first.along != second.along:
+        return False
+    if first.node in needs[second.node] or second.node in needs[first.node]:
         return False
     left, right = (table.products_below([reader.table]) for reader in (first, second))
     # Two kernels for what follows rows: each has one sum of its own to hold.
@@ -253,13 +291,15 @@ def _starts_with_nothing(producers: Mapping[Value, Node], reader: Reader) -> boo
 
 
 def _needs(graph: Graph, readers: Sequence[Reader]) -> dict[Node, set[Node]]:
-    """Return of each node which readers it depends on."""
+    """Return of each reader which others it depends on."""
     asked = {reader.node for reader in readers}
     of: dict[Value, set[Node]] = {}
     found: dict[Node, set[Node]] = {}
     for node in graph.nodes:
-        found[node] = set().union(*(of.get(value, set()) for value in node.inputs))
-        mine = found[node] | ({node} if node in asked else set())
+        mine = set().union(*(of.get(value, set()) for value in node.inputs))
+        if node in asked:
+            found[node] = mine
+            mine = mine | {node}
         of.update(dict.fromkeys(node.outputs, mine))
     return found
 

@@ -13,14 +13,16 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ... import dtypes
 from ...graph import Node, Value
 from ..axes import Axes, operand_axes
 from .code import Code
+from .numbers import LARGEST, MODERATE
 from .parts import TILE, Reader, Table, UnfitError
 
 _SIGNS = {"GE": (1, 0), "GT": (1, 1), "LE": (-1, 0), "LT": (-1, 1)}
 _POSITIONS = ("i32", "i64")
-# Sums of positions up to which no step of them leaves 32 bits.
+# Sums of positions up to which neither the program's steps nor ours leave 32 bits.
 _LARGEST = 1 << 29
 
 
@@ -82,8 +84,6 @@ def _mask(table: Table, value: Value, axes: Axes, kept: int, walked: int) -> Mas
     if {axis for axis, factor in total.items() if factor} - {kept, walked} or abs(total.get(walked, 0)) != 1:
         return None
     factor = total.get(kept, 0)
-    if abs(factor) * table.shape[kept] + abs(constant) > _LARGEST:
-        return None
     return Mask(value, axes, factor, total[walked], constant)
 
 
@@ -93,7 +93,8 @@ def _form(table: Table, value: Value, axes: Axes) -> dict[int, int] | None:
     if node is None or value.dtype not in _POSITIONS:
         return None
     if node.op == "constant":
-        return {-1: int(node.attributes["value"].reshape(-1)[0])} if node.attributes["value"].size == 1 else None
+        number = int(node.attributes["value"].reshape(-1)[0]) if node.attributes["value"].size == 1 else _LARGEST
+        return {-1: number} if abs(number) < _LARGEST else None
     if node.op == "iota":
         axis = axes[node.attributes["dimension"]]
         return {} if axis is None else {axis: 1}
@@ -109,7 +110,9 @@ def _form(table: Table, value: Value, axes: Axes) -> dict[int, int] | None:
     if len(known) == 1:
         return known[0]
     sign = 1 if node.op == "add" else -1
-    return {axis: known[0].get(axis, 0) + sign * known[1].get(axis, 0) for axis in {*known[0], *known[1]}}
+    total = {axis: known[0].get(axis, 0) + sign * known[1].get(axis, 0) for axis in {*known[0], *known[1]}}
+    reached = sum(abs(factor) * (1 if axis < 0 else table.shape[axis]) for axis, factor in total.items())
+    return total if reached < _LARGEST else None
 
 
 def zones_of(cell: Code, mask: Mask, first: Value, size: int, extent: int) -> list[Zone]:
@@ -193,7 +196,9 @@ class _Hidden:
         state = self.state(node.inputs[0])
         if node.op == "exponential":
             return "zero" if state == "low" else None
-        return None if node.op == "negate" and state == "low" else state
+        if state == "low" and (node.op == "negate" or node.output.dtype not in dtypes.FLOATS):
+            return None
+        return state
 
     def _of_two(self, node: Node) -> str | None:
         left, right = node.inputs
@@ -201,36 +206,45 @@ class _Hidden:
             for one, other in ((left, right), (right, left)):
                 state = self.state(one)
                 if state == "zero" or (state == "low" and self._is_positive(other)):
-                    self._need(other)
+                    self._bound(other)
                     return state
             return None
         if self.state(left) != "low":
             return None
-        self._need(right)
+        self._bound(right)
         return "low"
 
     def _is_positive(self, value: Value) -> bool:
         node = self.table.producers.get(value)
         return node is not None and node.op == "constant" and bool(np.all(node.attributes["value"] > 0))
 
-    def _need(self, value: Value) -> None:
-        """Note what a value is computed from: of moderate numbers it is finite.
+    def _bound(self, value: Value) -> float:
+        """Return what no element of a value is larger than, and note which arrays must be moderate for that.
 
         Raises:
-            UnfitError: it may be infinite.
+            UnfitError: nothing is known of it, or f32 may not hold it.
         """
         node = self.table.producers.get(value)
-        if value == self.peak or (node is not None and node.op in ("constant", "iota")):
-            return
-        if value in self.table.products:
+        if value == self.peak:
+            bound = MODERATE
+        elif value in self.table.products:
             product = self.table.products[value]
             self.needs |= {product.rows, product.columns}
+            bound = product.rows.shape[product.row_axes[-1]] * MODERATE**2
+        elif node is not None and node.op == "constant":
+            bound = float(np.max(np.abs(node.attributes["value"].astype(np.float64)), initial=0))
+        elif node is not None and node.op == "iota":
+            bound = float(max(value.shape))
         elif node is not None and node.op in ("broadcast_in_dim", "reshape", "convert"):
-            self._need(node.inputs[0])
+            bound = self._bound(node.inputs[0])
         elif value not in self.table.values:
             self.needs.add(value)
+            bound = MODERATE
         elif node is not None and node.op in ("add", "subtract", "multiply", "negate"):
-            for operand in node.inputs:
-                self._need(operand)
+            bounds = [self._bound(operand) for operand in node.inputs]
+            bound = float(np.prod(bounds)) if node.op == "multiply" else sum(bounds)
         else:
             raise UnfitError
+        if not bound < LARGEST:
+            raise UnfitError
+        return bound

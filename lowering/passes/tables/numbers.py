@@ -9,7 +9,10 @@ import numpy as np
 from ...graph import Graph, Node, Value
 
 MODERATE = 1e6
-"""Numbers up to which a thin product is finite, times four more of them."""
+"""Numbers up to which arrays are moderate: a thin product of them is finite, times three more of them."""
+
+LARGEST = 1e38
+"""A number that f32 holds, of any sign, with its errors of rounding."""
 
 
 @dataclass(eq=False)
