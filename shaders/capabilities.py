@@ -133,6 +133,11 @@ class Capabilities:
         """Whether `exp2` of 0 to 1 is right to the 5 units that Vulkan asks for; llvmpipe's is off by 45."""
         return self.driver_name != "llvmpipe"
 
+    @property
+    def has_short_tanh(self) -> bool:
+        """Whether `tanh` of 16 bits is one instruction, right to 2^-10.5 for any f32: NVIDIA's since Turing."""
+        return self.driver_name == "NVIDIA"
+
     def to_text(self) -> str:
         """Return the record as JSON, keys in the order of the fields and sets sorted."""
         plain = {name: sorted(value) if isinstance(value, frozenset) else value for name, value in asdict(self).items()}

@@ -75,6 +75,7 @@ def emit_kernel(
     )
     # A processor takes as long for its own power of two as for a polynomial.
     builder.takes_exp2 = capabilities.keeps_exp2 and not capabilities.is_cpu
+    builder.has_short_tanh = capabilities.has_short_tanh
     buffers = {value: builder.buffer(parameter.name) for value, parameter in names.items()}
     expression = Expression(builder, body, buffers, _index_dtype(body))
     template(fusion, schedule).emit(builder, expression, fusion, schedule)

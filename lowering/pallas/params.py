@@ -35,6 +35,8 @@ class CompilerParams:
             lost if they do not, since NaN reaches every result on another way, and is faster.
         driver_exp: whether an exponential of f32 may be the driver's own, off by up to 3 + 2 |x| units in the last
             place, as fits what is rounded to 16 bits, and is faster. By default it may not.
+        driver_tanh: whether a hyperbolic tangent of f32 may be the driver's for 16 bits, off by up to 2^-10.5, where
+            the driver has one that is faster. By default it may not.
         last_first: how many places along the other axes of the grid are started together, those that are last along
             its last axis first, as fits programs that take longer the later they stand there: what is started last is
             what all wait for. By default, and with 0, they are started in order.
@@ -42,7 +44,8 @@ class CompilerParams:
     Example:
         >>> CompilerParams(dimension_semantics=("parallel", "arbitrary"), threads=128)
         CompilerParams(dimension_semantics=('parallel', 'arbitrary'), threads=128, subgroups=None, staging=None,
-        matrix_units=None, bands=None, band=None, nan_in_extrema=None, driver_exp=None, last_first=None)
+        matrix_units=None, bands=None, band=None, nan_in_extrema=None, driver_exp=None, driver_tanh=None,
+        last_first=None)
     """
 
     dimension_semantics: tuple[Semantics, ...] | None = None
@@ -54,6 +57,7 @@ class CompilerParams:
     band: int | None = None
     nan_in_extrema: bool | None = None
     driver_exp: bool | None = None
+    driver_tanh: bool | None = None
     last_first: int | None = None
 
     def options(self) -> dict[str, int]:
@@ -61,6 +65,7 @@ class CompilerParams:
         said = {
             "threads": self.threads, "subgroups": self.subgroups, "staging": self.staging,
             "matrix_units": self.matrix_units, "bands": self.bands, "band": self.band,
-            "nan_in_extrema": self.nan_in_extrema, "driver_exp": self.driver_exp, "last_first": self.last_first,
+            "nan_in_extrema": self.nan_in_extrema, "driver_exp": self.driver_exp, "driver_tanh": self.driver_tanh,
+            "last_first": self.last_first,
         }  # fmt: skip
         return {name: int(value) for name, value in said.items() if value is not None}

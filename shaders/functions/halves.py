@@ -26,6 +26,14 @@ def logistic(b: Builder, x: Value) -> Value:
     return b.const(x.dtype, 1.0) / (native(b, "exp2", x * -coefficients.LOG2_E) + 1.0)
 
 
+def short_tanh(b: Builder, x: Value) -> Value:
+    """Return the device's own hyperbolic tangent, which may be one of 16 bits (`Builder.has_short_tanh`).
+
+    Error: 6.7e-4, and 1.3e-3 of itself, on an H100.
+    """
+    return b.relaxed(native(b, "tanh", x))
+
+
 def tanh(b: Builder, x: Value) -> Value:
     """Return the hyperbolic tangent as 1 - 2 / (e^(2 |x|) + 1)."""
     size = absolute(b, x)

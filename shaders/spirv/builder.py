@@ -9,7 +9,7 @@ from ..kernel import Kernel, Parameter
 from . import control, conversion, functions, interface, mathematics, matrix, position, subgroup, tensor
 from .buffers import Buffer
 from .dtypes import Dtype, Number
-from .grammar import Capability, FunctionControl, Op, StorageClass
+from .grammar import Capability, Decoration, FunctionControl, Op, StorageClass
 from .memory import Shared, Variable
 from .module import Function, Module
 from .values import Value
@@ -34,6 +34,8 @@ class Builder(Module):
     narrow: Callable[[Value], Value | None] | None = None
     # Whether functions may take the device's own power of two: of numbers from 0 to 1, or for results of 16 bits.
     takes_exp2 = False
+    # Whether `tanh` of f32 that may be rounded to 16 bits is one instruction.
+    has_short_tanh = False
 
     def __init__(
         self,
@@ -126,6 +128,11 @@ class Builder(Module):
     def variable(self, dtype: Dtype, init: Value | Number | None = None, count: int | None = None) -> Variable:
         """Return a variable of one invocation, or an array of `count` of them."""
         return Variable(self, dtype, init, count)
+
+    def relaxed(self, value: Value) -> Value:
+        """Let the driver compute a number of 32 bits with 16; return it."""
+        self.decorate(value.id, Decoration.RelaxedPrecision)
+        return value
 
     # For people who read the kernel
 

@@ -51,8 +51,8 @@ ENUMS = {
         TensorAddressingNV AtomicFloat32AddEXT DotProduct DotProductInputAll DotProductInput4x8Bit
         DotProductInput4x8BitPacked FloatControls2""".split(),
     "StorageClass": "Input Workgroup Function PushConstant StorageBuffer PhysicalStorageBuffer".split(),
-    "Decoration": """SpecId Block ArrayStride BuiltIn Restrict Aliased NonWritable NonReadable Binding DescriptorSet
-        Offset NoContraction RestrictPointer AliasedPointer""".split(),
+    "Decoration": """RelaxedPrecision SpecId Block ArrayStride BuiltIn Restrict Aliased NonWritable NonReadable
+        Binding DescriptorSet Offset NoContraction RestrictPointer AliasedPointer""".split(),
     "BuiltIn": """NumWorkgroups WorkgroupId LocalInvocationId GlobalInvocationId LocalInvocationIndex SubgroupSize
         NumSubgroups SubgroupId SubgroupLocalInvocationId""".split(),
     "Scope": "Device Workgroup Subgroup Invocation QueueFamily".split(),

@@ -265,6 +265,7 @@ class StorageClass:
 class Decoration:
     """Values of `Decoration`."""
 
+    RelaxedPrecision = 0
     SpecId = 1
     Block = 2
     ArrayStride = 6

@@ -67,7 +67,7 @@ class Emitter:
     ) -> None:
         self.builder = builder
         self.bands = bands
-        self.takes_driver_exp = bool(options.get("driver_exp", 0))
+        self.takes_driver_exp, self.takes_driver_tanh = (bool(options.get(f"driver_{f}", 0)) for f in ("exp", "tanh"))
         self.arrays = arrays
         self.threads = schedule.workgroup
         self.waits = schedule.mode == LANES

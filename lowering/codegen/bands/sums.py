@@ -17,23 +17,31 @@ from shaders.spirv import Builder
 from shaders.spirv import Value as Register
 
 _LARGEST = float(np.finfo(np.float32).max)
+# A factor that a sum is multiplied by before somebody asks for it, at least.
+_LEAST = 2.0**-24
 
 
 class Line(NamedTuple):
     """A number: factor x even x register + offset; without a register the offset alone.
 
     ``even`` is the same for all elements; None for 1.
+
+    Attributes:
+        is_product: of two numbers of elements: it has been rounded already.
+        is_shared: by all elements of a column.
     """
 
     register: Register | None = None
     factor: float = 1.0
     offset: float = 0.0
     even: Register | None = None
+    is_product: bool = False
+    is_shared: bool = False
 
     @property
     def is_bare(self) -> bool:
-        """Tell whether the register is taken as it is, or its negative."""
-        return self.register is not None and self.even is None and abs(self.factor) == 1
+        """Tell whether the register is taken as it is, or its negative, and may be exact."""
+        return self.register is not None and self.even is None and abs(self.factor) == 1 and not self.is_product
 
 
 class Sum(NamedTuple):
@@ -57,14 +65,14 @@ class Sum(NamedTuple):
 
 
 def scaled(builder: Builder, total: Sum, factor: float) -> Sum:
-    """Return a sum times a number that is known here."""
+    """Return a sum times a number that is known here, as f32 rounds it: log 2 in units of log 2 is 1."""
 
     def times(line: Line) -> Line:
         if line.register is not None and not _is_held(line.factor * factor):
             line = Line(_of_line(builder, line))
         return line._replace(factor=line.factor * factor, offset=line.offset * factor)
 
-    return total if factor == 1 else _each_line(builder, total, times)
+    return total if np.float32(factor) == 1 else _each_line(builder, total, times)
 
 
 def times_even(builder: Builder, total: Sum, even: Register) -> Sum:
@@ -87,7 +95,13 @@ def added(builder: Builder, left: Sum, right: Sum) -> Sum:
 
 
 def product(builder: Builder, left: Sum, right: Sum) -> Line:
-    """Return a product of sums; factors wait, where each is a line."""
+    """Return a product of sums; factors wait, or are taken into a sum whose parts they are added with."""
+    for one, other in ((left, right), (right, left)):
+        if _is_line(one) and not _is_line(other):
+            line = _as_line(builder, one)
+            # A sum that grew, or all but vanished, may be one that f32 does not hold.
+            if _LEAST <= abs(line.factor) <= 1:
+                left, right = Sum(each=(line._replace(factor=1.0),)), scaled(builder, other, line.factor)
     lines = [_as_line(builder, each) for each in (left, right)]
     if not _is_held(lines[0].factor * lines[1].factor):
         lines = [Line(_of_line(builder, each)) for each in lines]
@@ -95,7 +109,7 @@ def product(builder: Builder, left: Sum, right: Sum) -> Line:
     assert first.register is not None
     assert second.register is not None
     even = first.even if second.even is None else second.even if first.even is None else first.even * second.even
-    return Line(first.register * second.register, first.factor * second.factor, even=even)
+    return Line(first.register * second.register, first.factor * second.factor, even=even, is_product=True)
 
 
 def negated(total: Sum) -> Sum:
@@ -110,7 +124,7 @@ def number(builder: Builder, total: Sum) -> Register:
     """Return a sum in a register; what elements have in common is added first."""
     row = total.row
     found = _of_line(builder, row) if row.register is not None or row.offset or total.literal is not None else None
-    for line in (total.column, *total.each):
+    for line in (total.column, *sorted(total.each, key=lambda line: not line.is_shared)):
         if line.register is not None:
             found = _of_line(builder, line) if found is None else _plus(builder, found, line)
     assert found is not None
@@ -119,7 +133,13 @@ def number(builder: Builder, total: Sum) -> Register:
 
 def _as_line(builder: Builder, total: Sum) -> Line:
     lines = [line for line in (total.row, total.column, *total.each) if line.register is not None]
-    return lines[0] if len(lines) == 1 and not total.row.offset else Line(number(builder, total))
+    return lines[0] if _is_line(total) else Line(number(builder, total))
+
+
+def _is_line(total: Sum) -> bool:
+    """Tell whether a sum is one line without an offset."""
+    lines = [line for line in (total.row, total.column, *total.each) if line.register is not None]
+    return len(lines) == 1 and not total.row.offset
 
 
 def _each_line(builder: Builder, total: Sum, times: Callable[[Line], Line]) -> Sum:
@@ -152,9 +172,9 @@ def _plus(builder: Builder, register: Register, line: Line) -> Register:
 def _of_line(builder: Builder, line: Line) -> Register:
     if line.register is None:
         return builder.const("f32", line.offset)
-    if line.factor == -1 and line.even is None:
+    if np.float32(line.factor) == -1 and line.even is None:
         return builder.const("f32", line.offset) - line.register if line.offset else -line.register
-    factor = None if line.factor == 1 else builder.const("f32", line.factor)
+    factor = None if np.float32(line.factor) == 1 else builder.const("f32", line.factor)
     if line.even is not None:
         factor = line.even if factor is None else line.even * factor
     register = line.register if factor is None else factor * line.register

@@ -6,7 +6,8 @@ on the way, and no finer:
 - What is a sum (`sums.py`) stays one until somebody needs the number: 50 tanh(s / 50) less a peak costs an exponential,
   a division, one addition, and a product and one more of each, since the rest is made once a row.
 - Places become floats without a conversion, which costs as much as an exponential: an integer below 2^22 in the lower
-  bits of 2^23 is a float that is 2^23 too large. That is taken away before a factor or a sum could round it.
+  bits of 2^23 is a float that is 2^23 too large. That is taken away before a factor or a sum could round it. A column's
+  place is below 2^7 or so, and may stay too large by that much until a row's number is added.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from shaders.functions.halves import short_tanh
 from shaders.spirv import Builder
 from shaders.spirv import Value as Register
 
@@ -32,6 +34,7 @@ _LOG2_E = 1.4426950408889634
 _LOG_2 = np.float32(0.6931471805599453)
 _TWO_23, _BITS_OF_TWO_23 = 8388608.0, 0x4B000000
 _MOST_PLACE = 1 << 22
+_MANTISSA, _BIAS = 23, 127
 # What may stand between loop indices and a place.
 _INDEX_OPS = {"add", "subtract", "multiply", "divide", "minimum", "maximum", "broadcast_in_dim", "reshape", "convert"}
 
@@ -111,13 +114,11 @@ class Tree:
             return Sum(Line(offset=float(step.node.attributes["value"].reshape(-1)[0])))
         if value.size > 1 and step.op in ("broadcast_in_dim", "reshape"):
             return self._sum(step.inputs[0])
+        if value.size > 1 and step.op == "tanh" and self.emitter.takes_driver_tanh and self.builder.has_short_tanh:
+            tangent = short_tanh(self.builder, number(self.builder, self._sum(step.inputs[0])))
+            return self._part(value, Line(tangent))
         if value.size > 1 and step.op == "tanh":
-            # 1 - 2 / (e^(2 x) + 1)
-            grown = self.builder.math(
-                "exp2", number(self.builder, scaled(self.builder, self._sum(step.inputs[0]), 2 * _LOG2_E))
-            )
-            one = self.builder.const("f32", 1.0)
-            return added(self.builder, self._part(value, Line(one / (grown + one), -2.0)), Sum(Line(offset=1.0)))
+            return added(self.builder, self._part(value, self._less_than_tanh(step.inputs[0])), Sum(Line(offset=1.0)))
         if value.size > 1 and step.op == "convert" and step.inputs[0].dtype == "i32":
             found = self._float(step.inputs[0])
             return self._part(value, Line(self.at(value))) if found is None else found
@@ -127,6 +128,13 @@ class Tree:
         if value.size > 1 and step.op == "multiply":
             return self._product(value, step)
         return self._part(value, Line(self.at(value)))
+
+    def _less_than_tanh(self, value: Value) -> Line:
+        """Return tanh x - 1 = -2 / (e^(2 x) + 1), by the square of an inverse root: division takes far longer."""
+        builder = self.builder
+        grown = builder.math("exp2", number(builder, scaled(builder, self._sum(value), 2 * _LOG2_E)))
+        root = builder.math("inverse_sqrt", grown + builder.const("f32", 1.0))
+        return Line(root * root, -2.0)
 
     def _product(self, value: Value, step: Step) -> Sum:
         sums = [self._sum(operand) for operand in step.inputs]
@@ -140,7 +148,8 @@ class Tree:
 
     def _part(self, value: Value, line: Line) -> Sum:
         """Return a value that is one part of a sum."""
-        return Sum(each=(line,)) if ALONG in self._depends(value) else Sum(row=line)
+        depends = self._depends(value)
+        return Sum(each=(line._replace(is_shared=DOWN not in depends),)) if ALONG in depends else Sum(row=line)
 
     def _depends(self, value: Value) -> frozenset[str]:
         """Return which of rows and columns an element's number depends on."""
@@ -196,9 +205,15 @@ class Tree:
         return self._part(value, Line(self.builder.math(names[step.op], *given)))
 
     def _float_of_place(self, value: Value, step: Step) -> Sum:
-        bits = self._place(step) | self.builder.const("u32", _BITS_OF_TWO_23)
-        place = Line(self.builder.bitcast(bits, "f32") - self.builder.const("f32", _TWO_23))
-        return Sum(column=place) if ALONG in self._depends(value) else Sum(row=place)
+        builder = self.builder
+        if ALONG not in self._depends(value):
+            bits = self._place(step) | builder.const("u32", _BITS_OF_TWO_23)
+            return Sum(row=Line(builder.bitcast(bits, "f32") - builder.const("f32", _TWO_23)))
+        # A column of fewer than 2^k in the upper bits of 2^k: what it is too large by goes into the row's number.
+        k = (self.emitter.bands.columns(value) - 1).bit_length()
+        bits = self._place(step) << builder.const("u32", _MANTISSA - k)
+        column = builder.bitcast(bits | builder.const("u32", (_BIAS + k) << _MANTISSA), "f32")
+        return Sum(Line(offset=-float(1 << k)), Line(column))
 
     def _float_of_number(self, value: Value) -> Sum | None:
         step = self.emitter.producers.get(value)

@@ -124,6 +124,15 @@ def test_a_constant_is_no_operand() -> None:
     assert len(folded.nodes[0].inputs) == 1
 
 
+def test_a_constant_that_several_kernels_read_is_no_operand_and_what_is_computed_for_both_is() -> None:
+    _, folded = before_and_after(lambda x, y: moved(x, jnp.full((8, 1), 0.5)) * moved(y, jnp.full((8, 1), 0.5)), X, Y)
+    tiles = [node for node in folded.nodes if node.op == "tile"]
+    assert [len(node.inputs) for node in tiles] in ([1, 1], [1, 2])
+    assert "constant" not in names(folded)
+    _, folded = before_and_after(lambda x, y: moved(x, y[:8] * 2.0) * moved(y, y[:8] * 2.0), X, Y)
+    assert "multiply" in names(folded)
+
+
 def test_what_a_kernel_does_not_read_is_not_computed() -> None:
     def function(x: Any, y: Any) -> Any:
         def kernel(a: Any, b: Any, o: Any) -> None:

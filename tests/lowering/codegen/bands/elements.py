@@ -47,6 +47,17 @@ def lines_through_a_tangent(q: Any, k: Any, interpret: bool) -> Any:
     return in_bands(body, q, k, out=typed(F32, QUERIES, CHUNK), interpret=interpret, driver_exp=True)
 
 
+@case(queries(), keys(), np.linspace(0, 1, CHUNK, dtype=np.float32), roundings=64, depth=WIDTH)
+def odd_polynomials_less_a_column(q: Any, k: Any, shift: Any, interpret: bool) -> Any:
+    def body(a: Any, b: Any, n: Any, o: Any) -> None:
+        scores = multiply(a[...], chunk(b, 0).T) * 0.125
+        square = scores * scores
+        odd = scores * (0.5 + 0.1 * square * (n[0] + 0.25 + 0.125 * square))
+        o[...] = jnp.exp(odd - n[...][None] + 0.25 * (square - 0.5 * odd * odd))
+
+    return in_bands(body, q, k, shift, out=typed(F32, QUERIES, CHUNK), interpret=interpret, driver_exp=True)
+
+
 @case(queries(), keys(), roundings=64, depth=WIDTH)
 def places_as_floats(q: Any, k: Any, interpret: bool) -> Any:
     def body(a: Any, b: Any, o: Any) -> None:
