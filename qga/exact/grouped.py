@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import jax
@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from ..kernels.modify import Cut, Extents, Given, cut_function
+from ..kernels.near import Near, odd_cap
 from ..kernels.problem import Derivatives, Problem, Products, Span, TilePlan
 from ..kernels.storage import Storage
 from ..kernels.visits import Visits
@@ -25,6 +26,8 @@ Results = tuple[Float[Array, "batch queries heads channels"], Float[Array, "batc
 # Scores of a known range are weighed against its middle, if no weight leaves the numbers that values are held in.
 _HALF_RANGE = {jnp.dtype(jnp.float16): 9.0}
 _WIDE_HALF_RANGE = 40.0
+# A driver's tangent for 16 bits is off by so much; of a row's values so many units may be lost, of 4 sqrt(keys).
+_TANGENT, _UNITS = 2.0**-10.5, 5
 # Programs that keep a large GPU's memory busy where each has few queries.
 _PROGRAMS = 1024
 
@@ -51,6 +54,7 @@ class Options:
         derivatives: as in ``TilePlan``.
         products: as in ``TilePlan``.
         sums_only: likewise.
+        rounds_caps: whether a cap may be off by no more than weights of 16 bits are: nobody counts on it.
     """
 
     is_causal: bool
@@ -70,6 +74,7 @@ class Options:
     derivatives: Derivatives
     products: Products = "given"
     sums_only: bool = False
+    rounds_caps: bool = False
 
     @property
     def ahead(self) -> int | None:
@@ -122,7 +127,8 @@ def attend_grouped(
     plan = TilePlan(
         member.score, options.tile, options.is_causal and is_plain, options.derivatives,
         scale_moves=isinstance(member.scale, jax.Array), window=options.window if is_plain else (None, None),
-        modifier=cut and cut.modifier, bound=_bound(member, options, member.queries.dtype),
+        modifier=cut and cut.modifier, near=_near(member, options, shape),
+        bound=_bound(member, options, member.queries.dtype),
         parts=max(1, _PROGRAMS // max(1, batch * groups)), products=options.products, page_rows=page_rows,
         sums_only=options.sums_only,
     )  # fmt: skip
@@ -185,7 +191,32 @@ def _cut(member: Member, options: Options, shape: _Shape, dtype: Any) -> Cut | N
         each.reshape(*(size for size, is_there in zip(each.shape[:2], flags, strict=True) if is_there), *each.shape[2:])
         for each, flags in zip(full.values(), has, strict=True)
     ]
-    return cut_function(function, Extents(shape.batch, heads, rows, shape.keys), arrays, has, dtype)
+    cut = cut_function(function, Extents(shape.batch, heads, rows, shape.keys), arrays, has, dtype)
+    return cut._replace(modifier=replace(cut.modifier, driver_tanh=_is_loose(member, options, shape)))
+
+
+def _is_loose(member: Member, options: Options, shape: _Shape) -> bool:
+    """Tell whether the tangent of a cap, and nothing else, may be a driver's for 16 bits.
+
+    Scores are off by c e then, e = 2^-10.5, and a row by tanh(c e / 2) of the diameter of the values.
+    """
+    dtype, cap = member.queries.dtype, options.softcap
+    is_alone = len(chain_of(member, options, is_plain=shape.is_plain)) == 1
+    is_small = cap is not None and dtype.itemsize == 2 and cap * _TANGENT <= _UNITS * float(jnp.finfo(dtype).eps)
+    return options.rounds_caps and is_alone and is_small
+
+
+def _near(member: Member, options: Options, shape: _Shape) -> Near | None:
+    """Return what stands for a soft cap where nothing else happens to a pair, and weights are those of float16."""
+    cap, scale, odd = options.softcap, member.scale, None
+    is_rounded = options.rounds_caps and member.queries.dtype == jnp.float16
+    if is_rounded and cap is not None and isinstance(scale, float):
+        odd = odd_cap(cap, scale, shape.keys)
+    if odd is None or len(chain_of(member, options, is_plain=shape.is_plain)) > 1:
+        return None
+    extents = Extents(shape.batch, shape.heads, shape.queries, shape.keys)
+    mod, dtype = pairs.odd_mod(odd.factors), accumulator_dtype(member.queries)
+    return Near(cut_function(lambda *pair: (mod(*pair),), extents, (), (), dtype).modifier, odd.low, odd.high)
 
 
 def _is_full(table: Array, shape: _Shape) -> bool:

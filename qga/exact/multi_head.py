@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import jax.numpy as jnp
@@ -100,7 +101,7 @@ def attention(
         key_lengths=key_lengths, query_offset=query_offset, score_mod=score_mod, mask_mod=mask_mod, metric=metric,
         curvature=curvature, dropout_rate=dropout_rate, dropout_key=dropout_key, tile=tile, derivatives=derivatives,
     )  # fmt: skip
-    out, log_sums = attend_grouped(member, value, options)
+    out, log_sums = attend_grouped(member, value, replace(options, rounds_caps=True))
     if sinks is not None:
         out, log_sums = add_sinks(out, log_sums, call.by_head("sinks", sinks))
     out, log_sums = (each if call.has_batch else each[0] for each in (out, log_sums))

@@ -5,8 +5,9 @@ s -> softcap -> + bias -> + ALiBi -> score_mod -> minus infinity where a mask hi
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial, reduce
 from typing import Any
 
 import jax
@@ -39,7 +40,11 @@ class Pairs:
 
     def __bool__(self) -> bool:
         """Tell whether anything happens at all."""
-        return bool(self.score_mods or self.mask_mods or self.factor)
+        return len(self) > 0
+
+    def __len__(self) -> int:
+        """Count what happens."""
+        return len(self.score_mods) + len(self.mask_mods) + (self.factor is not None)
 
     def __call__(self, score: Number, batch: Place, head: Place, query: Place, key: Place) -> tuple[Number, ...]:
         """Return the score, and the factor where there is one."""
@@ -58,7 +63,30 @@ class Pairs:
 
 def softcap_mod(cap: float) -> ScoreMod:
     """Return s -> cap tanh(s / cap)."""
-    return lambda score, batch, head, query, key: cap * jnp.tanh(score * (1 / cap))
+    return lambda score, batch, head, query, key: _capped(cap, score)
+
+
+def odd_mod(factors: Sequence[float]) -> ScoreMod:
+    """Return s -> s (factor + factor s^2 + ...)."""
+
+    def mod(score: Number, *places: Place) -> Number:
+        square = score * score
+        return score * reduce(lambda total, factor: total * square + factor, reversed(factors[:-1]), factors[-1])
+
+    return mod
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _capped(cap: float, score: Number) -> Number:
+    return cap * jnp.tanh(score * (1 / cap))
+
+
+@_capped.defjvp
+def _capped_jvp(cap: float, primals: tuple[Number], tangents: tuple[Number]) -> tuple[Number, Number]:
+    # Of the chain rule both factors of the cap cancel, which nobody else would see.
+    (score,), (moved,) = primals, tangents
+    bent = jnp.tanh(score * (1 / cap))
+    return cap * bent, moved * (1 - jnp.square(bent))
 
 
 def alibi_mod(slopes: Float[Array, " heads"], offsets: Int[Array, " batch"] | None) -> ScoreMod:

@@ -34,9 +34,10 @@ _LED_ROWS = 64
 _PART = 256
 
 
-def promise_of(problem: Problem) -> Promise:
+def promise_of(plan: TilePlan, problem: Problem) -> Promise:
     """Say what a compiler may rely on: weights that are rounded to 16 bits need no exponential of 24."""
-    return Promise(driver_exp=problem.dtype.itemsize == 2)
+    is_loose = plan.modifier is not None and plan.modifier.driver_tanh
+    return Promise(driver_exp=problem.dtype.itemsize == 2, driver_tanh=is_loose)
 
 
 def cut_forward(plan: TilePlan, problem: Problem, target: Target = Target.VULKAN) -> tuple[Sizes, Promise]:
@@ -45,7 +46,7 @@ def cut_forward(plan: TilePlan, problem: Problem, target: Target = Target.VULKAN
     Where sums are relative to a number that stays and rows are short, a subgroup has registers for more rows, and reads
     keys and values less often; of keys it then takes fewer at a time.
     """
-    sizes, promise = sizes_of(plan, problem, target), promise_of(problem)
+    sizes, promise = sizes_of(plan, problem, target), promise_of(plan, problem)
     is_short = max(sizes.width, sizes.channels) <= _SHORT
     if target is Target.LOOP or not (is_short and is_steady(plan, problem)):
         return sizes, promise
@@ -102,7 +103,8 @@ def led_kernel(plan: TilePlan, problem: Problem) -> Kernel:
 
     No maximum is followed and nothing is rescaled: a weight of 16 bits has room for 2^16 times that score's. Where a
     row needs more, an infinite weight leaves averages that are no numbers, or finite ones of small values an infinite
-    sum. The log sum of the row is no finite number then, and ``mend_kernel`` computes it again.
+    sum. The log sum of the row is no finite number then, and ``mend_kernel`` computes it again. It does so where a
+    plan's ``near`` modifier would not do as well.
     """
     return replace(average_kernel(plan, problem), body=partial(_lead, plan=plan, sizes=cut_forward(plan, problem)[0]))
 
@@ -186,7 +188,7 @@ def join_kernel(plan: TilePlan, problem: Problem) -> Kernel:
             jax.ShapeDtypeStruct((rows,), dtype),
         ],
         "attention_join",
-        replace(promise_of(problem), nan_in_extrema=False),
+        replace(promise_of(plan, problem), nan_in_extrema=False),
     )
 
 
@@ -244,8 +246,10 @@ def _average_to(plan: TilePlan, sizes: Sizes, place: Place, given: Problem, resu
 
 def _lead(place: Place, *refs: Any, plan: TilePlan, sizes: Sizes) -> None:
     given, (out, log_sums) = split_refs(sizes, refs)
-    rows, dtype, unit = sizes.query_tile, given.scale.dtype, math.log(2)
-    over_keys = partial(fold_keys, plan, sizes, place[0], given, unit=unit)
+    rows, dtype, unit, near = sizes.query_tile, given.scale.dtype, math.log(2), plan.near
+    modified = plan if near is None else replace(plan, modifier=near.modifier)
+    taken = given if near is None else given._replace(scale=jnp.ones((1, 1), dtype))
+    over_keys = partial(fold_keys, modified, sizes, place[0], taken, unit=unit if near is None else 1.0)
 
     def look(largest: Array, scores: Array, values: Array, *, factors: None) -> Array:
         del values, factors
@@ -260,6 +264,8 @@ def _lead(place: Place, *refs: Any, plan: TilePlan, sizes: Sizes) -> None:
     mass, total = over_keys(partial(_add_known, peak[:, None], exp=jnp.exp2), sums, narrow=None)
     # Neither infinity nor NaN lies below infinity.
     is_lost = jnp.max(jnp.where(jnp.abs(total) < jnp.inf, jnp.zeros_like(total), 1), axis=1) > 0
+    if near is not None:
+        is_lost |= (peak < near.low) | (peak > near.high)
     log_sums[...] = jnp.where(is_lost, jnp.nan, peak * unit + jnp.log(mass))
     out[...] = (total / mass[:, None]).astype(out.dtype)
 

@@ -107,7 +107,7 @@ def query_gradient_kernel(plan: TilePlan, problem: Problem) -> Kernel:
         [*(jax.ShapeDtypeStruct(each.shape, each.dtype) for each in problem.planes)]
         + [jax.ShapeDtypeStruct(shape, dtype) for shape in rows],
         "attention_query_gradient",
-        replace(promise_of(problem), last_first=together_of(plan, problem)),
+        replace(promise_of(plan, problem), last_first=together_of(plan, problem)),
     )
 
 
@@ -122,7 +122,7 @@ def key_gradient_kernel(plan: TilePlan, problem: Problem, sizes: Sizes | None = 
         [tile_of(tile, sizes.width), tile_of(tile, sizes.channels)],
         [jax.ShapeDtypeStruct(each.shape, each.dtype) for each in (problem.keys, problem.values)],
         "attention_key_gradient",
-        promise_of(problem),
+        promise_of(plan, problem),
     )
 
 

@@ -66,6 +66,7 @@ class Promise:
         nan_in_extrema: False where NaN reaches every result even if maxima and minima lose it.
         driver_exp: whether exponentials may be those of a driver, off by 3 + 2 |x| units in the last place, and
             hyperbolic tangents be made of them, off by a few units in the last place of 1.
+        driver_tanh: whether hyperbolic tangents may be those of a driver for 16 bits, off by 2^-10.5.
         last_first: of how many entries programs are started together, from the last places of the grid on, since they
             take longer the later they stand there; 0 leaves the choice.
         band: rows of a tile that belong together, where the matrix units of a GPU hold tiles; 0 leaves the choice.
@@ -74,6 +75,7 @@ class Promise:
 
     nan_in_extrema: bool = True
     driver_exp: bool = False
+    driver_tanh: bool = False
     last_first: int = 0
     band: int = 0
     subgroups: int = 0

@@ -55,12 +55,14 @@ class Modifier:
         text: what it computes, as far as it is compared.
         weighs: whether there is a factor: of the weight of a key in the average, not in the sum of weights.
         moves: whether anything that it is given may have a derivative.
+        driver_tanh: whether its tangents may be those of a driver, off by 2^-10.5.
     """
 
     function: core.ClosedJaxpr = field(compare=False)
     text: Hashable
     weighs: bool
     moves: bool
+    driver_tanh: bool = False
 
     @property
     def is_placed(self) -> bool:

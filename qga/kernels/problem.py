@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from .call import Block
 from .modify import Given, Modifier
+from .near import Near
 from .score import Planes, Score
 from .storage import Storage, largest_divisor
 from .target import Target
@@ -72,7 +73,8 @@ class TilePlan:
         scale_moves: whether the scale has a derivative; a number of Python has none.
         window: how many keys before and after its own place a query sees; None for all.
         modifier: what is done to scores and weights; None for nothing.
-        bound: a number that no score exceeds by much nor stays far below; None where no such number is known.
+        near: what stands for the modifier where a row's peak allows it.
+        bound: a number that no score exceeds by much nor stays far below, where one is known.
         parts: programs that the keys of few queries are shared out to, at most.
         products: what products are made of: numbers as they are "given"; 16-bit ones that stand for wider ones, "half";
             or pairs of them that add up to the wider one, "split": rows of keys are (high, low, high), of planes
@@ -88,6 +90,7 @@ class TilePlan:
     scale_moves: bool = True
     window: Window = (None, None)
     modifier: Modifier | None = None
+    near: Near | None = None
     bound: float | None = None
     parts: int = 32
     products: Products = "given"
@@ -223,8 +226,7 @@ def sizes_of(plan: TilePlan, problem: Problem, target: Target = Target.VULKAN) -
     present = len(problem.planes), problem.mask is not None
     # A block has at least one element; what an empty array lacks is padded with zeros.
     axes = queries, keys, max(1, width), max(1, channels), query_tile, key_tile
-    given = tuple(map(len, problem.given))
-    visits = problem.visits
+    given, visits = tuple(map(len, problem.given)), problem.visits
     is_referred = isinstance(visits, Listed) and visits.reference is not None
     has = problem.span is not None, plan.modifier is not None, visits is not None, is_referred
     scales = problem.storage.count_scales()
