@@ -196,7 +196,7 @@ def _ask_pilots(prepared: Prepared, bounds: PairBounds) -> tuple[Array, Array, F
     member, tile, slopes = prepared.member, bounds.tile, prepared.options.alibi
     batch, heads, count, others = bounds.upper.shape
     pilots = jnp.swapaxes(bounds.queries.center, 1, 2).astype(member.queries.dtype)
-    asking = jnp.broadcast_to(pilots[:, None], (batch, others, *pilots.shape[1:])).reshape(-1, *pilots.shape[1:])
+    asking = jnp.repeat(pilots, others, axis=0)
     keys, values = (
         _tiles_of(rows, others, tile).reshape(batch * others, tile, *rows.shape[2:])
         for rows in (member.keys, prepared.values)

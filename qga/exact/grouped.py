@@ -279,7 +279,7 @@ def _map(
     is_grouped = shape.group > 1 and not shape.is_folded
     if visits is not None:
         visits = jax.tree.map(
-            lambda each: each.reshape(batch, *(split if is_grouped else (-1,)), *each.shape[2:]), visits
+            lambda each: each.reshape(batch, *(split if is_grouped else (shape.heads,)), *each.shape[2:]), visits
         )
     if is_grouped:
         arrays = [_split_heads(each, flag, split) for each, flag in zip(arrays, has, strict=True)]

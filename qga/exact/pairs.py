@@ -119,7 +119,8 @@ def allowed_mod(table: Bool[Array, "batch heads queries keys"]) -> MaskMod:
 def at(table: Array, *places: Place) -> Array:
     """Return an element of a table at a place; an axis of length one has the same for all."""
     index = tuple(0 if size == 1 else place for size, place in zip(table.shape, places, strict=True))
-    return table[index]
+    # Functions of a pair are traced even where there is none.
+    return table[index] if table.size else jnp.zeros((), table.dtype)
 
 
 def near_mod(offsets: Int[Array, " batch"] | None, back: int | None, ahead: int | None) -> MaskMod:

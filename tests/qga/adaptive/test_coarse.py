@@ -223,6 +223,21 @@ def test_ragged_ends_and_hidden_rows_are_exact() -> None:
     assert not np.any(coarse[..., 300 // TILE :])
 
 
+def test_rows_without_width_are_alike() -> None:
+    query, key, value = draw(rows=70, keys=200)
+    out, certificate, levels = plain()(query[..., :0], key[..., :0], value)
+    np.testing.assert_allclose(out, np.broadcast_to(value.mean(axis=1)[:, None], out.shape), atol=1e-6)
+    assert bool(jnp.all(certificate.sound))
+    assert share(levels) > 0
+
+
+def test_a_batch_may_be_empty() -> None:
+    query, key, value = (rows[:0] for rows in draw(rows=70, keys=200))
+    out, certificate, _ = plain()(query, key, value)
+    assert out.shape == (0, 70, HEADS, CHANNELS)
+    assert certificate.sound.shape == (0, 70, HEADS)
+
+
 def test_what_is_not_a_number_is_not_coarse() -> None:
     query, key, value = draw()
     key[0, 300:] = np.nan
