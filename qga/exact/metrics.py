@@ -10,7 +10,7 @@ from jaxtyping import Array, Complex, Float
 
 from ..errors import OptionError, ShapeError, describe, refuse
 from ..tiling.state import accumulator_dtype
-from .scores import fidelity_scores, lift_to_rays
+from .scores import fidelity_scores, lift_to_rays, unit_rows
 
 Metric = Literal["dot", "gauss", "cosine", "hyperbolic", "fidelity", "born", "born_hyperbolic"]
 Vectors = Float[Array, "*batch width"]
@@ -88,7 +88,7 @@ def scores(
         fidelities = fidelity_scores(lift_to_rays(queries), lift_to_rays(keys), jnp.ones((), dtype))
         return scale * (fidelities if metric == "fidelity" else _log(fidelities))
     if metric == "cosine":
-        queries, keys = _unit(queries), _unit(keys)
+        queries, keys = unit_rows(queries), unit_rows(keys)
     products = queries @ keys.T
     if metric in _HYPERBOLIC:
         apart = _half_chord_squared(queries, keys, products, curvature)
@@ -127,7 +127,7 @@ def lift(vectors: Vectors, *, metric: Metric, curvature: float = -1.0) -> Lifted
         return jnp.concatenate([time[..., None], vectors], axis=-1)
     if metric == "gauss":
         return jnp.concatenate([vectors, -_squares(vectors)[..., None] / 2], axis=-1)
-    return _unit(vectors) if metric == "cosine" else vectors
+    return unit_rows(vectors) if metric == "cosine" else vectors
 
 
 def _half_chord_squared(queries: Array, keys: Array, products: Array, curvature: float) -> Array:
@@ -142,11 +142,6 @@ def _log(fidelities: Array) -> Array:
     # Asked as "is it zero", so that NaN stays NaN.
     orthogonal = fidelities == 0
     return jnp.where(orthogonal, -jnp.inf, jnp.log(jnp.where(orthogonal, 1, fidelities)))
-
-
-def _unit(vectors: Vectors) -> Vectors:
-    squares = _squares(vectors)[..., None]
-    return vectors * jnp.where(squares > 0, lax.rsqrt(jnp.where(squares > 0, squares, 1)), 0)
 
 
 def _squares(vectors: Vectors) -> Float[Array, "*batch"]:

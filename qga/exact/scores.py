@@ -62,12 +62,27 @@ def lift_to_rays(vectors: Float[Array, "*batch width"]) -> Float[Array, "*batch 
             want="a last axis of even length",
             fix="put real parts in the first half of a row and imaginary parts in the second.",
         )
-    wide = vectors.astype(accumulator_dtype(vectors))
-    squared = jnp.sum(jnp.square(wide), axis=-1, keepdims=True)
-    empty = squared == 0
+    return unit_rows(vectors.astype(accumulator_dtype(vectors))).astype(vectors.dtype)
+
+
+def unit_rows(vectors: Float[Array, "*batch width"]) -> Float[Array, "*batch width"]:
+    """Divide rows by their lengths, whatever their size; a row of zeros stays zero, and so does its derivative.
+
+    Squares of numbers beyond the root of the largest one, or below that of the smallest, are taken in another unit.
+    """
+    bits = int(jnp.finfo(vectors.dtype).maxexp)
+    far = unit = 2.0 ** (bits * 5 // 8)
+    # What is not small has no part in the third sum, which would overflow and spoil derivatives.
+    squares, large, small = (
+        jnp.sum(jnp.square(each), axis=-1, keepdims=True)
+        for each in (vectors, vectors * (1 / unit), jnp.clip(vectors, -1, 1) * unit)
+    )
+    is_large, is_small = squares > far, squares < 1 / far
+    length = jnp.where(is_large, large, jnp.where(is_small, small, squares))
+    factor = jnp.where(is_large, 1 / unit, jnp.where(is_small, unit, jnp.ones_like(squares)))
     # What is divided by nothing has no derivative either.
-    length = jnp.maximum(jnp.where(empty, 1, squared), jnp.finfo(wide.dtype).tiny)
-    return jnp.where(empty, 0, wide * lax.rsqrt(length)).astype(vectors.dtype)
+    empty = length == 0
+    return jnp.where(empty, 0, vectors * factor * lax.rsqrt(jnp.where(empty, 1, length)))
 
 
 def _scores(score: Score, queries: Array, keys: Array, scale: Array) -> Float[Array, "queries keys"]:

@@ -285,3 +285,14 @@ def test_fewer_bits_than_16_are_refused() -> None:
     arrays = [each.astype(np.float16) for each in draw(8, 8)]
     with pytest.raises(OptionError, match="of float32"):
         adaptive_attention(*arrays, resolution=Certified(1e-2, products="half"))
+
+
+def test_directions_of_rows_of_any_size_are_within_their_bounds() -> None:
+    query, key, value = draw(130, 130)
+    call = jax.jit(lambda *rows: adaptive_attention(*rows, metric="cosine", scale=4.0, resolution=Certified(1e-2)))
+    for size in (1e-30, 1e30):
+        arrays = np.float32(size) * query, np.float32(size) * key, value
+        out, certificate = call(*arrays)
+        want = exact(arrays, {"metric": "cosine", "scale": 4.0})
+        assert np.all(np.linalg.norm(np.float64(out) - want, axis=-1) <= np.asarray(certificate.out_error))
+        assert bool(jnp.all(certificate.sound))

@@ -119,6 +119,15 @@ def test_what_is_no_number_is_not_sound(lost: str) -> None:
         assert np.all(np.asarray(certificate.sound)[~is_lost])
 
 
+def test_points_whose_squares_overflow_are_not_sound() -> None:
+    query, key, value = draw(queries=70, keys=90)
+    for size, is_sound in ((1.0, True), (1e30, False)):
+        out, certificate = run(np.float32(size) * query, np.float32(size) * key, value, np.float32([1.0, 1.0]))
+        assert bool(jnp.all(certificate.sound)) == is_sound == bool(jnp.all(jnp.isfinite(out)))
+        assert bool(jnp.any(certificate.sound)) == is_sound
+        assert np.all(np.isinf(np.asarray(certificate.out_error))) != is_sound
+
+
 def test_far_tiles_are_replaced_and_narrow_ones_left_out() -> None:
     points = draw()
     smooth, narrow = (run(*points, np.float32([scale, scale]))[1] for scale in (4.0, 4000.0))

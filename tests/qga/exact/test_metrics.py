@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from qga.errors import OptionError, ShapeError
 from qga.exact import attention_weights
 from qga.exact.metrics import Metric, lift, scores
+from qga.exact.scores import lift_to_rays, unit_rows
 from tests.qga.dense import as_rows, random_unitary, rays, softmax
 from tests.qga.tolerances import assert_close, assert_far
 
@@ -217,3 +218,26 @@ def test_scores_refuse_other_widths_and_geometries() -> None:
         scores(jnp.ones((2, 2)), jnp.ones((2, 2)), metric="spherical", scale=1.0)
     with pytest.raises(OptionError, match=r"curvature=0\.5"):
         lift(jnp.ones(2), metric="hyperbolic", curvature=0.5)
+
+
+@pytest.mark.parametrize("size", [1e-35, 1e-20, 1.0, 1e20, 3e37])
+def test_rows_of_any_size_have_a_direction(size: float, random: np.random.Generator) -> None:
+    # Squares of these numbers are zero, or infinite.
+    rows = (size * random.normal(size=(5, 8))).astype(np.float32)
+    wide = rows.astype(np.float64)
+    lengths = np.linalg.norm(wide, axis=1, keepdims=True)
+    np.testing.assert_allclose(unit_rows(jnp.asarray(rows)), wide / lengths, rtol=1e-6)
+    np.testing.assert_allclose(lift_to_rays(jnp.asarray(rows)), wide / lengths, rtol=1e-6)
+    if size < 1e37:  # Beyond, a derivative is smaller than the smallest number.
+        bar = random.normal(size=rows.shape)
+        got = jax.vjp(unit_rows, jnp.asarray(rows))[1](jnp.asarray(bar, jnp.float32))[0]
+        along = np.sum(bar * wide, axis=1, keepdims=True) * wide / lengths**2
+        want = (bar - along) / lengths
+        np.testing.assert_allclose(got, want, atol=1e-5 * np.abs(want).max())
+
+
+def test_rows_without_a_length_have_no_direction() -> None:
+    rows = jnp.asarray([[0.0, 0.0], [jnp.inf, 1.0], [jnp.nan, 1.0]])
+    np.testing.assert_array_equal(np.isnan(unit_rows(rows))[:, 0], [False, True, True])
+    np.testing.assert_array_equal(unit_rows(rows)[0], 0)
+    np.testing.assert_array_equal(jax.jacrev(unit_rows)(rows[:1]), 0)
