@@ -29,7 +29,9 @@ def compute(emitter: Emitter, value: Value) -> Tile:
         return emitter.matrices.arithmetic(step.op, left, right)
     leaves = _Leaves(emitter, value)
     leaves.find(value, is_root=True)
-    return leaves.apply(dtype)
+    if dtype.dtype not in NARROW:
+        return leaves.apply(dtype)
+    return emitter.matrices.convert(leaves.apply(dtype._replace(dtype="f32", use="accumulator")), dtype)
 
 
 def _is_whole(emitter: Emitter, value: Value) -> bool:

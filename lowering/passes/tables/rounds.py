@@ -41,6 +41,7 @@ class Round:
     captured: dict[Value, Value] = field(default_factory=dict)
     _tiles: dict[tuple[Value, Axes], Value] = field(default_factory=dict)
     _instead: dict[Value, Value] = field(default_factory=dict)
+    _inside: dict[tuple[Value, Axes], bool] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.number = self.body.fresh("i32", ())
@@ -128,6 +129,12 @@ class Round:
 
     def _is_inside(self, node: Node, axes: Axes) -> bool:
         """Tell whether a value is computed in the loop; what follows one axis, and reads memory, is better read."""
+        key = node.outputs[0], axes
+        if key not in self._inside:
+            self._inside[key] = self._is_made_inside(node, axes)
+        return self._inside[key]
+
+    def _is_made_inside(self, node: Node, axes: Axes) -> bool:
         if node.op == "constant":
             return node.attributes["value"].size == 1
         if node.op == "iota":

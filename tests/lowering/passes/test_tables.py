@@ -255,6 +255,25 @@ def test_devices_with_matrix_units_store_no_table_and_others_do() -> None:
     assert stores(graph, machine("lavapipe22"))
 
 
+SCALED = {
+    "scaled": lambda q: q * 3,
+    "shifted": lambda q: q + 1,
+    "turned": lambda q: -q,
+    "chosen": lambda q: jnp.where(q > 0, q, 0),
+}
+
+
+@pytest.mark.parametrize("dtype", [ml_dtypes.bfloat16, np.float16])
+@pytest.mark.parametrize("name", sorted(SCALED))
+def test_factors_that_are_computed_in_16_bits_become_part_of_a_kernel(name: str, dtype: Any) -> None:
+    def function(q: Any, k: Any, v: Any) -> Any:
+        weights = jnp.tanh(jnp.einsum("bqd,bkd->bqk", SCALED[name](q), k).astype(jnp.float32)).astype(q.dtype)
+        return jnp.einsum("bqk,bkd->bqd", weights, v)
+
+    graph = graph_of(function, *(array[:, :, 0] for array in operands(dtype)))
+    assert [kernel.name for kernel in compile_graph(graph, machine("h100")).kernels] == ["tile"]
+
+
 EVERYTHING = pytest.param(with_gradients(attention("causal")), 5, marks=pytest.mark.exhaustive)
 
 

@@ -101,3 +101,16 @@ def test_positions_that_leave_32_bits_come_round_as_they_did(more: int) -> None:
     loops = [node for kernel in kernels(graph) for node in kernel.attributes["cell"].nodes if node.op == "while"]
     assert len(loops) == (1 if more else 3)
     np.testing.assert_allclose(made[0], stored[0], rtol=0.004, atol=0.2)
+
+
+def test_long_chains_of_positions_are_asked_about_once() -> None:
+    def function(q: Any, k: Any, v: Any) -> Any:
+        scores = jnp.einsum("bqhd,bkhd->bhqk", q, k).astype(jnp.float32)
+        place = jnp.arange(KEYS, dtype=jnp.float32) / KEYS
+        for _ in range(40):
+            place = place * (1.1 - place)
+        return jnp.einsum("bhqk,bkhd->bqhd", (scores * place[None, None, None]).astype(q.dtype), v)
+
+    stored, made, graph = compared(function, *operands())
+    assert len(kernels(graph)) == 1
+    np.testing.assert_allclose(made[0], stored[0], rtol=0.004, atol=0.2)
