@@ -33,7 +33,10 @@ from .numbers import Numbers
 from .parts import TILE, Product, Reader, Sides, Table
 
 DEEPEST = 64
-"""Depth up to which a product is thin, and channels of the products that read a table: twice as many cost more."""
+"""Depth up to which a product is thin, and channels of the products that read a table: twice as many cost more.
+
+Either is more than one: what has one channel is a sum, which matrix units do not make.
+"""
 
 LEAST = 1 << 22
 """Elements from which a table is worth making twice."""
@@ -120,7 +123,7 @@ def _thin_product(node: Node) -> Product | None:
     extents = node.output.shape[rank:]
     if left.dtype != right.dtype or left.dtype not in NARROW or any(extent % TILE for extent in extents):
         return None
-    if left.shape[sides[0][2][0]] > DEEPEST:
+    if not 1 < left.shape[sides[0][2][0]] <= DEEPEST:
         return None
     rows, columns = ((*batch, free[0], contract[0]) for batch, free, contract in sides)
     return Product(left, rows, right, columns)
@@ -190,7 +193,7 @@ def _reader(node: Node, read: Sequence[Value], group: _Group) -> Reader | None:
     if len(contract) != 1 or contract[0] < rank - 2 or sorted(batch) != list(range(rank - 2)) or len(others[1]) != 1:
         return None
     channels = other.shape[others[1][0]]
-    if channels > DEEPEST or other.dtype != table.dtype or other.dtype not in NARROW:
+    if not 1 < channels <= DEEPEST or other.dtype != table.dtype or other.dtype not in NARROW:
         return None
     return Reader(
         node, table, contract[0], other, Sides(batch, others[0], others[2][0], others[1][0]), is_left=place == 0

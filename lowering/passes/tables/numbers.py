@@ -30,7 +30,7 @@ class Numbers:
         return Value(self.next_id - 1, dtype, shape)
 
     def reciprocal(self, value: Value) -> Value:
-        """Return 1 / value, f32, without axes of one element."""
+        """Return 1 / value, f32, without axes of one element; infinity below 2^-128, where a quotient may be none."""
         if value not in self._inverse:
             shape = tuple(extent for extent in value.shape if extent != 1)
             narrow = value if shape == value.shape else self._put("reshape", (value,), "f32", shape)

@@ -204,6 +204,8 @@ KEPT = {
     "two of them": lambda q, k, v: (
         (lambda s: jnp.einsum("bhqk,bhrk->bhqr", s, s))(jnp.einsum("bqhd,bkhd->bhqk", q, k))
     ),
+    "one channel": lambda q, k, v: jnp.einsum("bhqk,bkhd->bqhd", jnp.einsum("bqhd,bkhd->bhqk", q, k), v[..., :1]),
+    "one deep": lambda q, k, v: jnp.einsum("bhqk,bkhd->bqhd", jnp.einsum("bqhd,bkhd->bhqk", q[..., :1], k[..., :1]), v),
     "both": lambda q, k, v: (
         (lambda s: (s, jnp.einsum("bhqk,bkhd->bqhd", s, v)))(jnp.einsum("bqhd,bkhd->bhqk", q, k))
     ),
