@@ -23,14 +23,15 @@ from ..tiling.audit import Audit, Audited
 from ..tiling.certificate import Certificate, perturbation_bounds
 from ..tiling.level_map import LevelMap
 from ..tiling.plan import Budget, Certified, Resolution
-from ..tiling.summary import Around, surround_heads
+from ..tiling.summary import Around, surround_blocks, surround_heads
 from .audit import audit_results, check_audit
 from .bounds import PairBounds, bound_pairs
 from .budget import keep_heaviest, tile_counts
 from .certify import certify, score_slack
 from .choose import keep_within, log_odds, may_leave, seed_reference, seed_slack, seed_visits
 from .coarse import attend_coarse, choose_coarse, coarse_level
-from .levels import Level, given_level, level_rounds, narrow_levels
+from .levels import Level, given_level, largest_error, level_rounds, narrow_levels
+from .means import blocks_of, keep_by_means
 from .resolution import check_coarse, check_resolution, tile_of
 from .work import map_levels, price
 
@@ -50,9 +51,9 @@ def adaptive_attention(
 
     A tile's weight is bounded from the balls that its keys and the queries lie in and, through biases, masks and
     whatever ``score_mod`` does, by interval arithmetic of the traced functions. The partition sum is bounded from below
-    by the tiles next to a query. The lightest tiles are left out while their bounds sum to at most eps of it. Who has
-    ALiBi, a forget gate, distance buckets, a window or segments writes no mask; where nothing decays nothing is left
-    out, and the certificate says so.
+    by means of keys, or by the tiles next to a query where scores are no inner products and ALiBi. The lightest tiles
+    are left out while their bounds sum to at most eps of it. Who has ALiBi, a forget gate, distance buckets, a window
+    or segments writes no mask; where nothing decays nothing is left out, and the certificate says so.
 
     Args:
         query: [batch, queries, heads, width], or without batch; here and below as in ``qga.attention``.
@@ -95,7 +96,8 @@ def adaptive_attention(
 
     Error: in the certificate. ``sound`` is False where rounding alone may exceed eps, such as eps = 1e-6 in float32.
     Call it under ``jax.jit``: a plan is hundreds of small operations.
-    Cost: that of the kept tiles, two or three tiles for each tile of queries before, and a pass over the arrays.
+    Cost: that of the kept tiles and a pass over the arrays; with a softcap, a bias, a ``score_mod``, lengths, segments
+        or offsets two or three tiles for each tile of queries before.
     Source: theory of this project (docs/theory/adaptive_attention.md); Gray and Moore 2001; Press et al. 2022.
 
     Example:
@@ -104,7 +106,7 @@ def adaptive_attention(
         ...     x, x, x, resolution=Certified(1e-3), is_causal=True, alibi=jnp.array([0.5])
         ... )
         >>> bool(jnp.all(certificate.skipped <= 1e-3)), int(jnp.max(certificate.tiles_exact))
-        (True, 2)
+        (True, 3)
     """
     out, certificate, _ = attend_and_map(
         query, key, value, bias, mask, resolution=resolution, audit=audit, audit_key=audit_key, scale=scale,
@@ -149,7 +151,7 @@ def attend_and_map(
         ... )
         >>> from qga.tiling import LEVEL_NAMES
         >>> [LEVEL_NAMES[number] for number in found.levels[0, 0, 3, :5].tolist()]
-        ['left out', 'left out', 'exact', 'exact', 'hidden']
+        ['left out', 'exact', 'exact', 'exact', 'hidden']
     """
     check_resolution(resolution, query, metric)
     check_coarse(resolution, metric, bias=bias, **options)
@@ -171,10 +173,12 @@ def _attend(
     own = _rows(prepared, 2 if is_half else prepared.values.dtype.itemsize)
     tile = tile_of(resolution, own)
     _, member, values, options = prepared
-    bounds = bound_pairs(member, _surround(prepared, tile), options, tile, 3 if is_half else 1)
+    blocks = blocks_of(prepared, resolution, tile)
+    places, sums = _surround(prepared, tile, blocks)
+    bounds = bound_pairs(member, places, options, tile, 3 if is_half else 1)
     given = given_level(member, values, bounds)
     levels = (*narrow_levels(member, values, bounds), given) if is_half else (given,)
-    plan = _plan(prepared, resolution, bounds, levels)
+    plan = _plan(prepared, resolution, bounds, levels, (blocks, sums))
     results, parts = _follow(prepared, bounds, levels, plan)
     audited: tuple[int, Audited | None] = (0, None)
     extra = plan.extra
@@ -204,12 +208,20 @@ class _Plan(NamedTuple):
     extra: list[tuple[Level, Array]]
 
 
-def _plan(prepared: Prepared, resolution: Resolution, bounds: PairBounds, levels: tuple[Level, ...]) -> _Plan:
+def _plan(
+    prepared: Prepared, resolution: Resolution, bounds: PairBounds, levels: tuple[Level, ...],
+    by_means: tuple[int, Array | None],
+) -> _Plan:  # fmt: skip
     # A bound that is not a number is no reason to leave anything out.
     visits, given = Visits(~(bounds.upper == -jnp.inf), bounds.is_open), levels[-1]
     if isinstance(resolution, Certified):
         slack = score_slack(bounds, visits.visited)
         share = _shares(resolution, slack)
+        blocks, sums = by_means
+        if blocks:
+            lead = "least" if _is_biased(prepared) else "tile"
+            visits = keep_by_means(prepared, bounds, levels[0], sums, (slack, share[0]), lead=lead)
+            return _Plan(visits, _assign(bounds, levels, visits.visited, share[1]), None, [])
         coarse = coarse_level(prepared, given, bounds) if resolution.coarse else None
         return _keep(prepared, bounds, levels, slack, share, coarse)
     if isinstance(resolution, Budget):
@@ -253,10 +265,11 @@ def _exactly(prepared: Prepared, bounds: PairBounds, visited: Array) -> Results:
     return attend_grouped(*prepared[1:], visits)
 
 
-def _surround(prepared: Prepared, tile: int) -> tuple[Around, ...]:
-    """Find where the tiles of queries, keys and values lie."""
+def _surround(prepared: Prepared, tile: int, blocks: int) -> tuple[tuple[Around, ...], Array | None]:
+    """Find where the tiles of queries, keys and values lie, and the sums of several blocks of keys of each tile."""
     member = prepared.member
-    return tuple(surround_heads(rows, tile) for rows in (member.queries, member.keys, prepared.values))
+    keys, sums = surround_blocks(member.keys, tile, blocks) if blocks > 1 else (surround_heads(member.keys, tile), None)
+    return (surround_heads(member.queries, tile), keys, surround_heads(prepared.values, tile)), sums
 
 
 def _rows(prepared: Prepared, bytes_each: int) -> int:
@@ -291,7 +304,7 @@ def _keep(
         narrow = share[1] / len(levels)
         coarse, (weight, is_less) = choose_coarse(coarse, bounds, seeds, narrow)
     # What was summed may be too high, by no more than anything that may be summed.
-    error = jnp.max(jnp.where(bounds.upper == -jnp.inf, 0, level.score_error), axis=3)
+    error = largest_error(bounds, level)
     reference, rounds = seed_reference(bounds), level_rounds(level, bounds.tile)
     log_room = log_odds(share[0], bounds) - error - slack - seed_slack(bounds, reference, rounds)
     # Where the bounds alone say that nothing can be left out, nothing is scored for it.
@@ -300,15 +313,19 @@ def _keep(
     listed = jax.vmap(jax.vmap(list_some))(seeds, bounds.is_open, looks)
     listed = listed._replace(reference=reference[..., None])
     _, log_sums = _at_level(prepared, level, Visits(scored, bounds.is_open, listed), bounds.tile, sums_only=True)
-    # Where scores are biased whole tiles lead, else a part of one: looking at that costs less than references do.
-    is_biased = bool(chain_of(prepared.member, prepared.options, is_plain=False).score_mods)
-    visits = keep_within(bounds._replace(upper=weight), seeds, log_sums, log_room, is_reference=is_biased)
+    lead = "each" if _is_biased(prepared) else "tile"
+    visits = keep_within(bounds._replace(upper=weight), seeds, log_sums, log_room, lead=lead)
     # No value was read.
     extra = [(level._replace(values=level.values[..., :0]), scored)]
     tables = _assign(bounds, levels, visits.visited, narrow)
     if coarse is None or is_less is None:
         return _Plan(visits, tables, None, extra)
     return _Plan(visits, tables, (coarse, is_less & ~visits.visited), extra)
+
+
+def _is_biased(prepared: Prepared) -> bool:
+    """Tell whether whole tiles lead, which costs more than references do; else a part of one does."""
+    return bool(chain_of(prepared.member, prepared.options, is_plain=False).score_mods)
 
 
 def _assign(bounds: PairBounds, levels: tuple[Level, ...], visited: Array, eps: Array) -> list[Array]:

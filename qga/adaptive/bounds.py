@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
@@ -173,5 +174,6 @@ def _through(
 
 def _places(rows: Array, tiles: Around, tile: int) -> Interval:
     """Return between which places the rows of each tile lie."""
-    first = jnp.arange(tiles.members.shape[2], dtype=jnp.int32) * tile
-    return Interval(first, jnp.maximum(jnp.minimum(first + tile, rows.shape[1]) - 1, first))
+    # Known before anything runs: what follows from places alone waits for no launch.
+    first = np.arange(tiles.members.shape[2], dtype=np.int32) * np.int32(tile)
+    return Interval(*map(jnp.asarray, (first, np.maximum(np.minimum(first + tile, rows.shape[1]) - 1, first))))

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from ..kernels.call import launch
-from ..kernels.choice import choice_kernel
+from ..kernels.choice import Lead, choice_kernel, leads_by_tile
 from ..kernels.visits import FEW, Visits, list_some, unpack
 from ..tiling.plan import largest_within
 from .bounds import PairBounds, QueryTiles, Tiles, Visited
@@ -70,13 +70,9 @@ def may_leave(upper: Tiles, log_room: QueryTiles) -> Bool[Array, "batch heads qu
 
 
 def keep_within(
-    bounds: PairBounds,
-    seeds: Visited,
-    log_sums: Float[Array, "batch queries heads"],
-    log_room: QueryTiles,
-    *,
-    is_reference: bool = False,
-) -> Visits:
+    bounds: PairBounds, seeds: Visited, log_sums: Float[Array, "batch queries heads"], log_room: QueryTiles, *,
+    lead: Lead = "tile",
+) -> Visits:  # fmt: skip
     """Leave out the lightest tiles, while what they weigh stays below a share of the weight of every query of a tile.
 
     sum_skipped e^U <= eps / (1 - eps) Z'   =>   skipped / (skipped + kept) <= eps,   where what Z' sums is kept
@@ -90,40 +86,50 @@ def keep_within(
             no less.
         log_sums: log Z' of each query; minus infinity where none is known, and nothing is left out.
         log_room: ``log_odds``, less what log Z' may be too high.
-        is_reference: whether weights are taken relative to log Z' where it is known, instead of to a tile that leads.
+        lead: what weights are relative to.
 
     Returns:
         Which tiles are kept, none of those that are hidden. Tiles of equal bounds share their fate, but for seeds.
     """
-    keep = partial(_keep_few if bounds.upper.shape[3] <= FEW else _keep_many, bounds.tile, is_reference)
-    return jax.vmap(jax.vmap(keep))(bounds.upper, bounds.is_open, seeds, log_room, jnp.moveaxis(log_sums, 1, 2))
+    rows = bounds.upper.shape[2] * bounds.tile
+    sums = jnp.moveaxis(log_sums, 1, 2)
+    sums = jnp.pad(sums, ((0, 0), (0, 0), (0, rows - sums.shape[2])), constant_values=jnp.inf)
+    return keep_above(bounds, seeds, sums.reshape(*bounds.upper.shape[:3], bounds.tile), log_room, lead=lead)
 
 
-@partial(jax.jit, static_argnums=(0, 1))
-def _keep_few(
-    tile: int, is_reference: bool, upper: Array, is_open: Array, seeds: Array, room: Array, log_sums: Array
-) -> Visits:
-    sums = _by_tile(log_sums, len(upper), tile)
+def keep_above(
+    bounds: PairBounds, seeds: Visited, log_sums: Float[Array, "batch heads query_tiles parts"],
+    log_room: QueryTiles, *, lead: Lead = "tile",
+) -> Visits:  # fmt: skip
+    """Leave out the lightest tiles as ``keep_within`` does, below log sums of parts of the queries of each tile.
+
+    Args:
+        bounds: as in ``keep_within``, here and below.
+        seeds: likewise.
+        log_sums: infinity where there is no query.
+        log_room: likewise; the log of eps itself where sums are over all keys, whatever is left out.
+        lead: likewise.
+    """
+    keep = partial(_keep_few if bounds.upper.shape[3] <= FEW else _keep_many, lead)
+    return jax.vmap(jax.vmap(keep))(bounds.upper, bounds.is_open, seeds, log_room, log_sums)
+
+
+@partial(jax.jit, static_argnums=0)
+def _keep_few(lead: Lead, upper: Array, is_open: Array, seeds: Array, room: Array, sums: Array) -> Visits:
     operands = upper, is_open, seeds, room[:, None], sums
-    visited, *lists = launch(choice_kernel(*operands, is_reference=is_reference), *operands)
-    return Visits(visited, is_open, unpack(lists)._replace(reference=sums if is_reference else None))
+    visited, *lists = launch(choice_kernel(*operands, lead=lead), *operands)
+    listed = unpack(lists)
+    return Visits(visited, is_open, listed._replace(reference=sums) if lead == "each" else listed)
 
 
-def _keep_many(
-    tile: int, is_reference: bool, upper: Array, is_open: Array, seeds: Array, room: Array, log_sums: Array
-) -> Visits:
-    sums = _by_tile(log_sums, len(upper), tile)
+def _keep_many(lead: Lead, upper: Array, is_open: Array, seeds: Array, room: Array, sums: Array) -> Visits:
     least = jnp.min(sums, axis=1)
     room += least
     relative = jnp.where(upper == -jnp.inf, -jnp.inf, upper - room[:, None])
     limit = jax.vmap(lambda logs: largest_within(logs, jnp.zeros((), logs.dtype)))(relative)
     visited = (seeds | ~(relative <= limit[:, None])) & (upper != -jnp.inf)
-    if not is_reference:
+    if lead == "tile":
         return Visits(visited, is_open)
     listed = list_some(visited, is_open, jnp.ones((len(visited),), bool))
-    lead = jnp.where(least > -jnp.inf, -1, listed.lead)
-    return Visits(visited, is_open, listed._replace(lead=lead, reference=sums))
-
-
-def _by_tile(log_sums: Float[Array, " queries"], tiles: int, tile: int) -> Float[Array, "tiles tile"]:
-    return jnp.pad(log_sums, (0, tiles * tile - len(log_sums)), constant_values=jnp.inf).reshape(tiles, tile)
+    leads = jnp.where(leads_by_tile(lead, upper, least), listed.lead, -1)
+    return Visits(visited, is_open, listed._replace(lead=leads, reference=sums if lead == "each" else least[:, None]))

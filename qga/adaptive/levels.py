@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from ..exact.family import Member
 from ..exact.scores import DOT_NARROW
 from ..kernels.problem import Products, rounds_of
-from .bounds import PairBounds, Tiles, Visited, tiles_of
+from .bounds import PairBounds, QueryTiles, Tiles, Visited, tiles_of
 
 # Rounding of the norms of residuals, with room.
 _MARGIN = 1.01
@@ -115,6 +115,11 @@ def given_level(member: Member, values: Array, bounds: PairBounds) -> Level:
     return Level(
         "exact", "given", member, values, None, error, error[:, :, 0, 0], *(rounding if is_narrow else (0.0, 0.0))
     )
+
+
+def largest_error(bounds: PairBounds, level: Level) -> QueryTiles:
+    """Return the largest error of a score at a level in any tile that may be looked at."""
+    return jnp.max(jnp.where(bounds.upper == -jnp.inf, 0, level.score_error), axis=3)
 
 
 def level_rounds(level: Level, tile: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,12 @@ from .visits import ALONE, lines_of, list_blocks, list_results, programs_of, wri
 
 # Halvings of the interval in which a threshold lies: it is log tiles long, and a thousandth of a nat is near enough.
 _HALVINGS = 12
+# How far the bound of a tile may lie above the least log sum of a query where weights are relative to that: numbers of
+# 16 bits have room for 11 nats, and scores of independent rows reach less than half of what their lengths allow.
+_REACH = 28.0
+
+Lead = Literal["tile", "each", "least"]
+"""What weights are relative to: scores of a "tile", log sums of "each" query, or the "least" of a tile of queries."""
 
 
 def choice_kernel(
@@ -23,9 +29,9 @@ def choice_kernel(
     is_open: Bool[Array, "query_tiles key_tiles"],
     seeds: Bool[Array, "query_tiles key_tiles"],
     room: Float[Array, "query_tiles one"],
-    log_sums: Float[Array, "query_tiles tile"],
+    log_sums: Float[Array, "query_tiles parts"],
     *,
-    is_reference: bool,
+    lead: Lead,
 ) -> Kernel:
     """Return the kernel of ``qga.adaptive.choose.keep_within``; its results are a table and the fields of ``Listed``.
 
@@ -34,24 +40,42 @@ def choice_kernel(
         is_open: whether nothing is.
         seeds: tiles that are kept in any case.
         room: what the log sums of a tile of queries are raised by: as much may be left out.
-        log_sums: of the seeds, of each query; infinity where there is none.
-        is_reference: whether kept tiles are taken relative to log sums, so that no tile leads where all are known.
+        log_sums: of parts of the queries; infinity where there is none.
+        lead: what kept tiles are taken relative to; no tile leads where log sums are known. The least ones are one more
+            result.
     """
     del is_open, seeds, room
     rows, others = upper.shape
     sizes = others, others, others, 1, log_sums.shape[1]
+    least = [(rows, 1)] if lead == "least" else []
     return Kernel(
-        partial(_choose, is_reference=is_reference),
+        partial(_choose, lead=lead),
         (programs_of(rows),),
         [lines_of(rows, size) for size in sizes],
-        [lines_of(rows, others), *list_blocks(rows, others)],
-        [jax.ShapeDtypeStruct((rows, others), jnp.bool_), *list_results(rows, others)],
+        [lines_of(rows, others), *list_blocks(rows, others), *(lines_of(*size) for size in least)],
+        [
+            jax.ShapeDtypeStruct((rows, others), jnp.bool_),
+            *list_results(rows, others),
+            *(jax.ShapeDtypeStruct(size, log_sums.dtype) for size in least),
+        ],
         "choice",
         ALONE,
     )
 
 
-def _choose(place: Place, *refs: Any, is_reference: bool) -> None:
+def leads_by_tile(
+    lead: Lead, upper: Float[Array, "lines others"], least: Float[Array, " lines"]
+) -> Bool[Array, " lines"]:
+    """Tell for which tiles of queries weights are relative to scores of a tile."""
+    if lead == "tile":
+        return jnp.ones(least.shape, bool)
+    is_known = jnp.abs(least) < jnp.inf
+    if lead == "each":
+        return ~is_known
+    return ~(is_known & (jnp.max(upper, axis=1) - least <= _REACH))
+
+
+def _choose(place: Place, *refs: Any, lead: Lead) -> None:
     upper_ref, open_ref, seeds_ref, room_ref, sums_ref, visited_ref, *lists = refs
     upper, seeds = upper_ref[...], seeds_ref[...]
     least = jnp.min(sums_ref[...], axis=1)
@@ -61,8 +85,9 @@ def _choose(place: Place, *refs: Any, is_reference: bool) -> None:
     # What is no number is never lighter than a threshold, and is kept.
     kept = (seeds | ~(relative <= _threshold(relative)[:, None])) & ~is_hidden
     visited_ref[...] = kept
-    is_led = ~(least > -jnp.inf) if is_reference else jnp.ones(least.shape, bool)
-    write_lists(place[0], kept, kept & open_ref[...], is_led, lists)
+    write_lists(place[0], kept, kept & open_ref[...], leads_by_tile(lead, upper, least), lists)
+    for ref in lists[5:]:
+        ref[...] = least[:, None]
 
 
 def _threshold(relative: Float[Array, "lines others"]) -> Float[Array, " lines"]:

@@ -72,33 +72,52 @@ def line_of(rows: Float[Array, "*batch width"]) -> int:
     return next((each // size for each in _LINES if width * size % each == 0), max(1, width))
 
 
-def around_kernel(rows: Float[Array, "batch rows heads lines line"], tile: int, dtype: jnp.dtype) -> Kernel:
-    """Return the kernel that finds where the rows of the tiles of all heads lie.
+def around_kernel(
+    rows: Float[Array, "batch rows heads lines line"], tile: int, dtype: jnp.dtype, blocks: int = 0
+) -> Kernel:
+    """Return the kernel that finds where the rows of the tiles of all heads lie, of an operand ``in_blocks``.
 
-    Its results have axes [batch, heads, tiles]: centres, their lengths, sums of squares, radii, the largest lengths.
+    Its results have axes [batch, heads, tiles]: centres, their lengths, sums of squares, radii, the largest lengths;
+    where blocks are asked for also the sums of the rows of each block of a tile.
 
     Args:
         rows: vectors, in lines that a load can bring; those of the last tile may be fewer.
         tile: rows of a tile.
         dtype: of the results.
+        blocks: of neighbours in a tile, equally long; none for 0.
     """
     batch, count, heads, *width = rows.shape
     tiles = max(1, -(-count // tile))
-    columns = (tuple(width), (1,), (1,), (1,), (1,))
-    front = batch, heads, tiles
+    columns = (tuple(width), (1,), (1,), (1,), (1,), *([(blocks, *width)] if blocks else []))
+    # Blocks are an axis from the beginning: rows that lie in registers would be cut through shared memory.
+    inner = (blocks, tile // blocks) if blocks else (tile,)
+
+    def at(entry: int | Array, i: int | Array, head: int | Array) -> tuple[int | Array, ...]:
+        return (entry, i, *(0,) * (len(inner) - 1), head, 0, 0)
+
     return Kernel(
         partial(_go_around, rows=count, tile=tile),
-        front,
-        [Block((None, tile, None, *width), lambda entry, head, i: (entry, i, head, 0, 0))],
+        # Rows of all heads lie side by side: who reads them together finds memory open.
+        (batch, tiles, heads),
+        [Block((None, *inner, None, *width), at)],
         [Block((None, None, None, *sizes), partial(_at_tile, len(sizes))) for sizes in columns],
-        [jax.ShapeDtypeStruct((*front, *sizes), dtype) for sizes in columns],
+        [jax.ShapeDtypeStruct((batch, heads, tiles, *sizes), dtype) for sizes in columns],
         "around",
-        Promise(subgroups=_SUBGROUPS),
+        Promise(subgroups=_SUBGROUPS // 2 if blocks else _SUBGROUPS),
     )
 
 
-def _at_tile(axes: int, *place: int | Array) -> tuple[int | Array, ...]:
-    return (*place, *(0,) * axes)
+def in_blocks(rows: Float[Array, "batch rows heads lines line"], tile: int, blocks: int) -> Array:
+    """Return rows as ``around_kernel`` reads them: with an axis of the rows of a block, where there are blocks."""
+    if not blocks:
+        return rows
+    size = tile // blocks
+    rows = jnp.pad(rows, ((0, 0), (0, -rows.shape[1] % size), (0, 0), (0, 0), (0, 0)))
+    return rows.reshape(rows.shape[0], -1, size, *rows.shape[2:])
+
+
+def _at_tile(axes: int, entry: int | Array, i: int | Array, head: int | Array) -> tuple[int | Array, ...]:
+    return (entry, head, i, *(0,) * axes)
 
 
 def _summarize(place: Place, *refs: Any) -> None:
@@ -129,17 +148,23 @@ def _surround(place: Place, *refs: Any, rows: int, tile: int) -> None:
 
 
 def _go_around(place: Place, *refs: Any, rows: int, tile: int) -> None:
-    rows_ref, center_ref, norm_ref, square_sum, radius_ref, longest = refs
+    rows_ref, center_ref, norm_ref, square_sum, radius_ref, longest, *sums = refs
     dtype = center_ref.dtype
     held, count, exists = rows_ref[...].astype(dtype), jnp.asarray(tile, dtype), None
+    inner, axes = held.shape[:-2], (held.ndim - 2, held.ndim - 1)
     if rows % tile:
-        exists = place[2] * tile + lax.broadcasted_iota(jnp.int32, (tile, 1, 1), 0) < rows
+        numbers = lax.broadcasted_iota(jnp.int32, (*inner, 1, 1), len(inner) - 1)
+        if sums:
+            numbers += inner[1] * lax.broadcasted_iota(jnp.int32, (*inner, 1, 1), 0)
+        exists = place[1] * tile + numbers < rows
         held = jnp.where(exists, held, 0)
-        count = jnp.clip(rows - place[2] * tile, 1, tile).astype(dtype)
-    squares = jnp.sum(jnp.square(held), axis=(1, 2))
-    center = jnp.sum(held, axis=0) / count
-    away = held - center[None]
-    away = jnp.sum(jnp.square(away if exists is None else jnp.where(exists, away, 0)), axis=(1, 2))
+        count = jnp.clip(rows - place[1] * tile, 1, tile).astype(dtype)
+    squares, center = jnp.sum(jnp.square(held), axis=axes), held
+    for ref in sums:
+        ref[...] = center = jnp.sum(held, axis=1)
+    center = jnp.sum(center, axis=0) / count
+    away = held - center.reshape(*(1,) * len(inner), *center.shape)
+    away = jnp.sum(jnp.square(away if exists is None else jnp.where(exists, away, 0)), axis=axes)
     center_ref[...] = center
     for ref, found in (
         (norm_ref, jnp.sqrt(jnp.sum(jnp.square(center)))), (square_sum, jnp.sum(squares)),

@@ -105,8 +105,8 @@ def list_results(rows: int, others: int) -> list[jax.ShapeDtypeStruct]:
 
 
 def unpack(results: list[Array]) -> Listed:
-    """Return lists from what a kernel wrote."""
-    return Listed(results[0], *(each[:, 0] for each in results[1:5]))
+    """Return lists from what a kernel wrote, references among it or not."""
+    return Listed(results[0], *(each[:, 0] for each in results[1:5]), *results[5:])
 
 
 def _lines_each(rows: int) -> int:
@@ -153,7 +153,7 @@ def write_lists(
     lead = jnp.where(is_own > 0, own, jnp.where(stop - start + how_many > 0, any_kept, 0))
     lead = jnp.where(is_led, lead, -1)
     refs[0][...] = named
-    for ref, found in zip(refs[1:], (start, stop, stop + how_many, lead), strict=True):
+    for ref, found in zip(refs[1:5], (start, stop, stop + how_many, lead), strict=True):
         ref[...] = found[:, None]
 
 

@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float
 
 from ..errors import ShapeError, describe, refuse
 from ..kernels.call import call_pallas, launch
-from ..kernels.summary import around_kernel, ball_kernel, line_of, summary_kernel
+from ..kernels.summary import around_kernel, ball_kernel, in_blocks, line_of, summary_kernel
 from .state import accumulator_dtype
 
 
@@ -147,12 +147,27 @@ def around(summary: Summary | Ball) -> Around:
     return Around(summary.members, center, norm, summary.square_sum, summary.radius, summary.longest)
 
 
-@partial(jax.jit, static_argnums=1)
 def surround_heads(rows: Float[Array, "batch rows heads width"], tile: int) -> Around:
     """Find where the tiles of each head lie, [batch, heads, tiles]; rows are read where they are.
 
     It has no derivative.
     """
+    return _go_around(rows, tile, 0)[0]
+
+
+def surround_blocks(
+    rows: Float[Array, "batch rows heads width"], tile: int, blocks: int
+) -> tuple[Around, Float[Array, "batch heads blocks width"]]:
+    """Find where the tiles of each head lie, and the sum of the rows of each block, so many in a tile.
+
+    It has no derivative.
+    """
+    found, sums = _go_around(rows, tile, blocks)
+    return found, sums.reshape(*sums.shape[:2], -1, sums.shape[-1])
+
+
+@partial(jax.jit, static_argnums=(1, 2))
+def _go_around(rows: Array, tile: int, blocks: int) -> tuple[Around, Float[Array, "batch heads tiles blocks width"]]:
     batch, count, heads, width = rows.shape
     # A program reads something of each row.
     rows = lax.stop_gradient(rows) if width else jnp.zeros((batch, count, heads, 1), rows.dtype)
@@ -162,14 +177,20 @@ def surround_heads(rows: Float[Array, "batch rows heads width"], tile: int) -> A
     def compiled(rows: Array) -> tuple[Array, ...]:
         line = line_of(rows)
         lines = rows.reshape(*rows.shape[:3], rows.shape[3] // line, line)
-        center, *numbers = call_pallas(around_kernel(lines, tile, dtype), lines)
-        return center.reshape(*center.shape[:3], rows.shape[3]), *(each[..., 0] for each in numbers)
+        center, *found = call_pallas(around_kernel(lines, tile, dtype, blocks), in_blocks(lines, tile, blocks))
+        numbers, sums = (each[..., 0] for each in found[:4]), found[4] if blocks else center[:, :, :, None][:, :, :, :0]
+        center, sums = (each.reshape(*each.shape[:-2], rows.shape[3]) for each in (center, sums))
+        return center, *numbers, sums
 
     def executed(rows: Array) -> tuple[Array, ...]:
-        return tuple(around(jax.vmap(jax.vmap(partial(surround, tile=tile), 1))(rows))[1:])
+        found = around(jax.vmap(jax.vmap(partial(surround, tile=tile), 1))(rows))[1:]
+        held = jnp.pad(rows.astype(dtype), ((0, 0), (0, tiles * tile - count), (0, 0), (0, 0)))
+        held = held.reshape(batch, tiles, max(1, blocks), -1, heads, rows.shape[3])[:, :, :blocks]
+        return *found, jnp.moveaxis(jnp.sum(held, axis=3), 3, 1)
 
-    center, *numbers = lax.platform_dependent(rows, vulkan=compiled, default=executed)
-    return Around(jnp.broadcast_to(members, (batch, heads, tiles)), center[..., :width], *numbers)
+    center, *numbers, sums = lax.platform_dependent(rows, vulkan=compiled, default=executed)
+    members = jnp.broadcast_to(members, (batch, heads, tiles))
+    return Around(members, center[..., :width], *numbers), sums[..., :width]
 
 
 @partial(jax.jit, static_argnums=0)

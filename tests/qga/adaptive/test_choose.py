@@ -12,7 +12,7 @@ import pytest
 from qga import adaptive_attention
 from qga.adaptive import choose
 from qga.adaptive.bounds import PairBounds
-from qga.adaptive.choose import keep_within, log_odds, may_leave, seed_reference, seed_visits
+from qga.adaptive.choose import keep_above, keep_within, log_odds, may_leave, seed_reference, seed_visits
 from qga.kernels.visits import Visits
 from qga.tiling import Certified
 
@@ -37,12 +37,34 @@ def draw_upper() -> np.ndarray:
     return upper.astype(np.float32)
 
 
+@pytest.mark.parametrize("few", [1, TILES])
+def test_the_least_sum_of_a_tile_leads_where_no_bound_is_far_above_it(
+    few: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choose, "FEW", few)
+    jax.clear_caches()
+    upper = draw_upper()
+    upper[0, 1, 5, 6] = 0
+    upper[0, 0, 3, 2] = 60
+    sums = np.random.default_rng(3).normal(8, 1, size=(1, 2, TILES, 4)).astype(np.float32)
+    sums[0, 0, 7, 1], sums[0, 0, 9, 2], sums[0, 0, 11] = -np.inf, np.inf, np.inf
+    room = jnp.full((1, 2, TILES), np.log(EPS))
+    keep = jax.jit(lambda sums: keep_above(bounds_of(upper), jnp.zeros(upper.shape, bool), sums, room, lead="least"))
+    listed = keep(sums).listed
+    assert listed is not None
+    least = sums.min(axis=3)
+    np.testing.assert_array_equal(np.asarray(listed.reference)[..., 0], least)
+    lead = np.asarray(listed.lead)
+    assert np.all(lead[0, 0, [3, 7, 11]] >= 0)
+    assert np.sum(lead >= 0) == 3
+
+
 def chosen(upper: np.ndarray, log_sums: np.ndarray, *, is_reference: bool = False) -> tuple[np.ndarray, Visits]:
     bounds = bounds_of(upper)
     places = jnp.arange(TILES, dtype=jnp.int32)[None] * TILE
     seeds = seed_visits(bounds.upper, places, TILE)
     room = jnp.broadcast_to(log_odds(jnp.asarray(EPS), bounds), upper.shape[:3])
-    keep = jax.jit(lambda sums: keep_within(bounds, seeds, sums, room, is_reference=is_reference))
+    keep = jax.jit(lambda sums: keep_within(bounds, seeds, sums, room, lead="each" if is_reference else "tile"))
     return np.asarray(seeds), keep(jnp.asarray(log_sums))
 
 
@@ -128,7 +150,9 @@ def test_seeds_are_scored_only_where_something_may_be_left_out() -> None:
     random = np.random.default_rng(0)
     query, key, value = (random.normal(size=(1, 512, 1, 16)).astype(np.float32) for _ in range(3))
     slopes = jnp.array([0.5])
-    run = jax.jit(lambda *rows, **options: adaptive_attention(*rows, resolution=Certified(1e-2), **options)[1])
+    # Scores that are capped have no mean that would bound sums.
+    capped = {"resolution": Certified(1e-2), "softcap": 50.0}
+    run = jax.jit(lambda *rows, **options: adaptive_attention(*rows, **capped, **options)[1])
     plain, biased = run(query, key, value), run(query, key, value, alibi=slopes)
     assert not np.any(np.asarray(plain.tiles_extra))
     assert not np.any(np.asarray(plain.tiles_skipped))

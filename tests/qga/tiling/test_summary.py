@@ -23,6 +23,7 @@ from qga.tiling import (
     summary_scatter,
     summary_unit,
 )
+from qga.tiling.summary import surround_blocks, surround_heads
 from tests.qga.tolerances import VULKAN_ROUNDINGS, assert_close, assert_far, bound
 
 RADII = ("radius", "value_radius")
@@ -86,6 +87,19 @@ def test_vulkan_computes_what_the_cpu_computes(rows: int, vulkan: jax.Device, ra
     for one, other in zip(got, summarize(keys, values, exists), strict=True):
         assert one.devices() == {vulkan}
         assert_close(one, other, depth=8, scale=float(jnp.max(jnp.abs(other))), roundings=VULKAN_ROUNDINGS)
+
+
+def test_blocks_of_tiles_have_the_sums_of_their_rows(vulkan: jax.Device, random: np.random.Generator) -> None:
+    rows = random.normal(size=(2, 149, 3, 8)).astype(np.float16)
+    padded = np.pad(rows.astype(np.float64), ((0, 0), (0, 43), (0, 0), (0, 0)))
+    want = padded.reshape(2, 12, 16, 3, 8).sum(axis=2).swapaxes(1, 2)
+    for device in (None, vulkan):
+        given = jax.device_put(rows, device)
+        (found, sums), alone = surround_blocks(given, 64, 4), surround_heads(given, 64)
+        assert_close(sums, want, depth=16, scale=16.0, roundings=VULKAN_ROUNDINGS)
+        assert_far(sums, np.roll(want, 1, axis=2), depth=16, scale=16.0)
+        for one, other in zip(found, alone, strict=True):
+            assert_close(one, other, depth=64, scale=64.0, roundings=VULKAN_ROUNDINGS)
 
 
 @settings(deadline=None, max_examples=25)
