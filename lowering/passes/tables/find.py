@@ -154,13 +154,11 @@ def _asks_for_equals(node: Node, group: _Group, producers: Mapping[Value, Node])
     The gradient of a largest element asks which elements are equal to it: none is, if that was rounded or is computed
     by other instructions than the elements that are made again.
     """
-    if node.op != "compare" or node.inputs[0].dtype not in dtypes.FLOATS:
+    if node.op != "compare":
         return False
-    others = [value for value in node.inputs if value not in group.values]
-    numbers = [_number(value, producers) for value in others]
-    return any(
-        number is None or (node.attributes["direction"] in ("EQ", "NE") and np.isfinite(number)) for number in numbers
-    )
+    numbers = [_number(value, producers) for value in node.inputs if value not in group.values]
+    is_exact = node.attributes["direction"] in ("EQ", "NE") and node.inputs[0].dtype in dtypes.FLOATS
+    return any(number is None or (is_exact and np.isfinite(number)) for number in numbers)
 
 
 def _number(value: Value, producers: Mapping[Value, Node]) -> float | None:

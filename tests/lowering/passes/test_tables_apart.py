@@ -25,6 +25,9 @@ EQUALS = {
     "largest": lambda scores: scores == scores.max(-1, keepdims=True),
     "at least": lambda scores: scores >= scores.max(-1, keepdims=True),
     "gradient": lambda scores: jax.vjp(lambda x: x.max(-1), scores)[1](jnp.ones_like(scores[..., 0]))[0],
+    "integers": lambda scores: (
+        jnp.round(scores).astype(jnp.int32) >= jnp.round(scores.max(-1)).astype(jnp.int32)[..., None]
+    ),
     "difference": lambda scores: scores - scores.max(-1, keepdims=True) == 0,
 }
 
