@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from ..kernels.call import launch
-from ..kernels.choice import Lead, choice_kernel, leads_by_tile
+from ..kernels.choice import Lead, choice_kernel, leads_by_tile, room_of
 from ..kernels.visits import FEW, Visits, list_some, unpack
 from ..tiling.plan import largest_within
 from .bounds import PairBounds, QueryTiles, Tiles, Visited
@@ -38,9 +38,10 @@ def seed_visits(upper: Tiles, first_places: Int[Array, "batch query_tiles"], til
 
 
 def log_odds(eps: QueryTiles, bounds: PairBounds) -> QueryTiles:
-    """Return at most log eps / (1 - eps), by as much less as sums over all tiles of keys may round."""
-    rounding = -2 * bounds.upper.shape[3] * float(jnp.finfo(bounds.upper.dtype).eps)
-    return jnp.log(eps) - jnp.log1p(-eps) + math.log1p(rounding)
+    """Return at most log eps / (1 - eps), by as much less as it, and sums of exponentials of all tiles, may round."""
+    unit = float(jnp.finfo(bounds.upper.dtype).eps)
+    odds = jnp.log(eps) - jnp.log1p(-eps)
+    return odds - 4 * unit * jnp.abs(odds) + math.log1p(-2 * (bounds.upper.shape[3] + 4) * unit)
 
 
 def seed_reference(bounds: PairBounds) -> QueryTiles:
@@ -124,7 +125,7 @@ def _keep_few(lead: Lead, upper: Array, is_open: Array, seeds: Array, room: Arra
 
 def _keep_many(lead: Lead, upper: Array, is_open: Array, seeds: Array, room: Array, sums: Array) -> Visits:
     least = jnp.min(sums, axis=1)
-    room += least
+    room = room_of(least, room)
     relative = jnp.where(upper == -jnp.inf, -jnp.inf, upper - room[:, None])
     limit = jax.vmap(lambda logs: largest_within(logs, jnp.zeros((), logs.dtype)))(relative)
     visited = (seeds | ~(relative <= limit[:, None])) & (upper != -jnp.inf)

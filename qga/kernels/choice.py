@@ -79,7 +79,7 @@ def _choose(place: Place, *refs: Any, lead: Lead) -> None:
     upper_ref, open_ref, seeds_ref, room_ref, sums_ref, visited_ref, *lists = refs
     upper, seeds = upper_ref[...], seeds_ref[...]
     least = jnp.min(sums_ref[...], axis=1)
-    room = least + room_ref[...][:, 0]
+    room = room_of(least, room_ref[...][:, 0])
     is_hidden = upper == -jnp.inf
     relative = jnp.where(is_hidden, -jnp.inf, upper - room[:, None])
     # What is no number is never lighter than a threshold, and is kept.
@@ -88,6 +88,12 @@ def _choose(place: Place, *refs: Any, lead: Lead) -> None:
     write_lists(place[0], kept, kept & open_ref[...], leads_by_tile(lead, upper, least), lists)
     for ref in lists[5:]:
         ref[...] = least[:, None]
+
+
+def room_of(log_sum: Float[Array, " lines"], log_share: Float[Array, " lines"]) -> Float[Array, " lines"]:
+    """Return at most the log of what a share of a sum is: their sum, less what it may round by."""
+    room = log_sum + log_share
+    return room - float(jnp.finfo(room.dtype).eps) * jnp.abs(jnp.where(room == jnp.inf, 0, room))
 
 
 def _threshold(relative: Float[Array, "lines others"]) -> Float[Array, " lines"]:

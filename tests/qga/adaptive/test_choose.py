@@ -158,3 +158,22 @@ def test_seeds_are_scored_only_where_something_may_be_left_out() -> None:
     assert not np.any(np.asarray(plain.tiles_skipped))
     assert np.all(np.asarray(biased.tiles_extra) > 0)
     assert np.any(np.asarray(biased.tiles_skipped))
+
+
+@pytest.mark.parametrize(("count", "size"), [(2, 60.0), pytest.param(1, 3.0, marks=pytest.mark.exhaustive)])
+def test_rounding_leaves_out_no_more_than_was_promised(count: int, size: float) -> None:
+    """Tiles that weigh what may be left out, to the last digit, beside sums of any size."""
+    random, rows = np.random.default_rng(7), 4000
+    log_sums = (size * random.normal(size=(1, rows * TILE, 1))).astype(np.float32)
+    least = log_sums.reshape(1, 1, rows, TILE).min(axis=3).astype(np.float64)
+    for eps in np.float32([1e-2, 0.9]):
+        odds = np.log(np.float64(eps)) - np.log1p(-np.float64(eps))
+        parts = np.log(random.dirichlet(np.ones(count), size=(1, 1, rows)))
+        steps = 1e-7 * random.integers(-200, 40, size=(1, 1, rows, 1))
+        upper = np.float32((least + odds)[..., None] + parts + steps)
+        bounds = bounds_of(upper)
+        room = jnp.broadcast_to(log_odds(jnp.asarray(eps), bounds), upper.shape[:3])
+        visits = keep_within(bounds, jnp.zeros(upper.shape, bool), jnp.asarray(log_sums), room)
+        left = left_weight(upper - least[..., None], visits)
+        assert np.any(left > 0.99 * eps / (1 - np.float64(eps)))
+        assert np.all(left / (1 + left) <= np.float64(eps))
