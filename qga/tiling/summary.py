@@ -163,7 +163,7 @@ def surround_blocks(
     It has no derivative.
     """
     found, sums = _go_around(rows, tile, blocks)
-    return found, sums.reshape(*sums.shape[:2], -1, sums.shape[-1])
+    return found, sums.reshape(*sums.shape[:2], sums.shape[2] * sums.shape[3], sums.shape[4])
 
 
 @partial(jax.jit, static_argnums=(1, 2))
@@ -185,7 +185,7 @@ def _go_around(rows: Array, tile: int, blocks: int) -> tuple[Around, Float[Array
     def executed(rows: Array) -> tuple[Array, ...]:
         found = around(jax.vmap(jax.vmap(partial(surround, tile=tile), 1))(rows))[1:]
         held = jnp.pad(rows.astype(dtype), ((0, 0), (0, tiles * tile - count), (0, 0), (0, 0)))
-        held = held.reshape(batch, tiles, max(1, blocks), -1, heads, rows.shape[3])[:, :, :blocks]
+        held = held.reshape(batch, tiles, max(1, blocks), tile // max(1, blocks), heads, rows.shape[3])[:, :, :blocks]
         return *found, jnp.moveaxis(jnp.sum(held, axis=3), 3, 1)
 
     center, *numbers, sums = lax.platform_dependent(rows, vulkan=compiled, default=executed)
