@@ -349,6 +349,7 @@ def test_vulkan_has_the_same_coarse_tiles(options: dict[str, Any], vulkan: jax.D
     np.testing.assert_allclose(other[0], cpu[0], rtol=2e-5, atol=2e-5)
 
 
+@pytest.mark.exhaustive
 def test_16_bit_rows_are_coarse_on_vulkan(vulkan: jax.Device) -> None:
     arrays = draw(rows=384, keys=512, dtype=np.float16, kind="smooth", noise=0.0)
     call = jax.jit(partial(adaptive_attention, resolution=Certified(5e-2, coarse=True)))
