@@ -41,6 +41,9 @@ Either is more than one: what has one channel is a sum, which matrix units do no
 LEAST = 1 << 22
 """Elements from which a table is worth making twice."""
 
+MOST_STEPS = 96
+"""Operations for an element that each reader may repeat: as many take about as long as to store it and read it."""
+
 _REDUCTIONS = ("add", "max", "min")
 
 Finish = Callable[[Node], Node | None]
@@ -202,6 +205,8 @@ def _fold(whole: Graph, group: _Group, finish: Finish) -> Graph:
     """Return the graph with a kernel for each reader of a group; the graph itself where one of them cannot be run."""
     numbers = Numbers(whole.free_id())
     table = Table(group.shape, whole.producers(), frozenset(group.values), group.products)
+    if any(table.steps_below(reader.table) > MOST_STEPS for reader in group.readers):
+        return whole
     table = replace(table, producers={**table.producers, **_without_divisions(whole, table, numbers)})
     instead: dict[Node, list[Node]] = {}
     for readers in _together(whole, table, group.readers):

@@ -6,11 +6,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from ... import ops
 from ...graph import Node, Value
 from ..axes import Axes, identity, operand_axes
 
 TILE = 128
 """Elements of the kept axis that a workgroup has; extents of tables are multiples."""
+
+
+MOVES = ("broadcast_in_dim", "transpose", "reshape")
+"""Operations after which elements of a tile are still elements of the same tile."""
 
 
 class UnfitError(Exception):
@@ -94,3 +99,14 @@ class Table:
             seen |= more
             waiting += more
         return found
+
+    def steps_below(self, value: Value) -> int:
+        """Count what is computed for a tile of a table, at most: back to arrays that lie in memory."""
+        waiting, seen = [value], {value}
+        while waiting:
+            node = self.producers.get(waiting.pop())
+            if node is not None and (ops.is_elementwise(node) or node.op in MOVES):
+                more = set(node.inputs) - seen
+                seen |= more
+                waiting += more
+        return len(seen)

@@ -13,10 +13,9 @@ from ...graph import Graph, Node, Value
 from ..axes import Axes, identity, operand_axes
 from .code import Code, held
 from .masks import Mask
-from .parts import TILE, Product, Reader, Table, UnfitError
+from .parts import MOVES, TILE, Product, Reader, Table, UnfitError
 from .windows import Windows
 
-_MOVES = ("broadcast_in_dim", "transpose", "reshape")
 _COMBINE = {"add": "add", "max": "maximum", "min": "minimum"}
 
 
@@ -115,7 +114,7 @@ class Round:
     def _computed(self, node: Node, axes: Axes, shape: tuple[int, ...]) -> Value:
         reads = [each for each in self._reads(node, axes) if each is not None]
         inputs = [self.tile(operand, each) for operand, each in zip(node.inputs, reads, strict=True)]
-        if node.op in _MOVES:
+        if node.op in MOVES:
             return self.body.spread(inputs[0], self._along(reads[0]), shape)
         dtype = held(node.output.dtype)
         if node.op == "convert":
@@ -140,7 +139,7 @@ class Round:
         if node.op == "iota":
             return True
         reads = self._reads(node, axes)
-        if not (ops.is_elementwise(node) or node.op in _MOVES) or any(each is None for each in reads):
+        if not (ops.is_elementwise(node) or node.op in MOVES) or any(each is None for each in reads):
             return False
         if len(self._along(axes)) == 2:
             return True

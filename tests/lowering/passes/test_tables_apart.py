@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -51,6 +52,18 @@ def test_a_table_whose_elements_are_compared_with_numbers_and_with_each_other_is
     stored, made, graph = compared(function, *operands())
     assert len(kernels(graph)) == 1
     np.testing.assert_allclose(made[0], stored[0], rtol=0.004, atol=0.2)
+
+
+def test_a_table_of_many_steps_is_stored() -> None:
+    def function(steps: int, q: Any, k: Any, v: Any) -> Any:
+        scores = jnp.einsum("bqhd,bkhd->bhqk", q, k).astype(jnp.float32)
+        for _ in range(steps):
+            scores = scores * 0.5 + jnp.tanh(scores)
+        return jnp.einsum("bhqk,bkhd->bqhd", scores.astype(q.dtype), v)
+
+    few, many = (graph_of(partial(function, steps), *operands()) for steps in (20, 200))
+    assert len(kernels(fold_tables(few, lambda kernel: kernel))) == 1
+    assert fold_tables(many, lambda kernel: kernel) is many
 
 
 def test_products_share_kernels_that_do_not_need_each_other() -> None:
