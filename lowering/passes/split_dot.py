@@ -18,6 +18,7 @@ import numpy as np
 
 from shaders.capabilities import Capabilities
 
+from ..bodies import binary_body
 from ..graph import Graph, Node, Value, map_regions
 
 # Rows and columns that one workgroup makes in the largest tiles.
@@ -94,12 +95,15 @@ def _split(node: Node, parts: int, fresh: int) -> list[Node]:
     made.append(Node("constant", (), (zero,), {"value": np.zeros((), np.float32)}, where))
     same = node.output.dtype == dtype
     total = node.output if same else Value(fresh + 2, dtype, node.output.shape)
-    made.append(Node("reduce", (partial, zero), (total,), {"dimensions": (0,), "kind": "add", "body": _sum()}, where))
+    made.append(
+        Node(
+            "reduce",
+            (partial, zero),
+            (total,),
+            {"dimensions": (0,), "kind": "add", "body": binary_body("add", "f32")},
+            where,
+        )
+    )
     if not same:
         made.append(Node("convert", (total,), node.outputs, {}, where))
     return made
-
-
-def _sum() -> Graph:
-    left, right, total = Value(0, "f32", ()), Value(1, "f32", ()), Value(2, "f32", ())
-    return Graph("body", (left, right), (Node("add", (left, right), (total,)),), (total,))

@@ -1,6 +1,5 @@
 """Tables that thin products make, and that nobody has to store: see `find`."""
 
-from .find import DEEPEST, LEAST, fold_tables
-from .parts import TILE
+from .find import fold_tables
 
-__all__ = ["DEEPEST", "LEAST", "TILE", "fold_tables"]
+__all__ = ["fold_tables"]

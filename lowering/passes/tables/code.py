@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ... import dtypes
+from ...bodies import binary_body, identity
 from ...graph import Node, Value
 
 NARROW = ("f16", "bf16")
@@ -51,6 +52,12 @@ class Code:
     def compare(self, left: Value, right: Value, direction: str) -> Value:
         """Return where two arrays of one shape compare like that."""
         return self.put("compare", [left, right], "bool", left.shape, direction=direction, total_order=False)
+
+    def reduce(self, value: Value, kind: str, dimensions: tuple[int, ...]) -> Value:
+        """Return an array reduced along some axes."""
+        shape = tuple(extent for axis, extent in enumerate(value.shape) if axis not in dimensions)
+        start, body = self.filled(identity(kind, value.dtype), value.dtype, ()), binary_body(kind, value.dtype)
+        return self.put("reduce", [value, start], value.dtype, shape, dimensions=dimensions, kind=kind, body=body)
 
     def convert(self, value: Value, dtype: str) -> Value:
         """Return a value as another dtype."""

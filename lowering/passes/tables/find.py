@@ -203,7 +203,7 @@ def _reader(node: Node, read: Sequence[Value], group: _Group) -> Reader | None:
 
 def _fold(whole: Graph, group: _Group, finish: Finish) -> Graph:
     """Return the graph with a kernel for each reader of a group; the graph itself where one of them cannot be run."""
-    numbers = Numbers(whole.free_id())
+    numbers = Numbers(count=whole.free_id())
     table = Table(group.shape, whole.producers(), frozenset(group.values), group.products)
     if any(table.steps_below(reader.table) > MOST_STEPS for reader in group.readers):
         return whole

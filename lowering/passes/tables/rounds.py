@@ -8,8 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from ... import ops
-from ...bodies import identity as start_of
-from ...graph import Graph, Node, Value
+from ...graph import Node, Value
 from ..axes import Axes, identity, operand_axes
 from .code import Code, held
 from .masks import Mask
@@ -58,9 +57,7 @@ class Round:
         tile = self.tile(reader.table, identity(self.table.shape))
         if reader.other is None:
             kind = reader.node.attributes["kind"]
-            start = body.filled(start_of(kind, "f32"), "f32", ())
-            made = body.put("reduce", [tile, start], "f32", (TILE,), dimensions=(1,), kind=kind, body=_rule(kind))
-            return body.put(_COMBINE[kind], [carry, made], "f32", (TILE,))
+            return body.put(_COMBINE[kind], [carry, body.reduce(tile, kind, (1,))], "f32", (TILE,))
         sides = reader.sides
         place = dict(zip(sides.batch, sides.table_batch, strict=True)) | {sides.summed: self.windows.walked}
         right, roles = self._read(reader.other, [place.get(axis) for axis in range(len(reader.other.shape))])
@@ -205,8 +202,3 @@ class Round:
         shape = tuple(self.size if role == "walked" else extent for role, extent in pairs)
         starts = [self.begin if role == "walked" else body.number(0) for role, _ in pairs]
         return body.put("dynamic_slice", [inner, *starts], value.dtype, shape, sizes=shape), window.roles
-
-
-def _rule(kind: str) -> Graph:
-    left, right, result = (Value(number, "f32", ()) for number in range(3))
-    return Graph("body", (left, right), (Node(_COMBINE[kind], (left, right), (result,)),), (result,))

@@ -91,7 +91,7 @@ def test_hidden_elements_are_left_out_only_where_they_add_nothing(place: int, nu
 def test_leaving_out_without_asking_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     def say_yes(numbers: Numbers, arrays: Any) -> Any:
         del arrays
-        return numbers._put("constant", (), "bool", (1,), value=np.array(True))
+        return numbers.filled(True, "bool", (1,))
 
     monkeypatch.setattr(Numbers, "are_moderate", say_yes)
     arrays = operands()
