@@ -84,9 +84,9 @@ def attention(
         ShapeError: shapes or dtypes do not fit together.
         OptionError: an option is out of range.
 
-    Error: at most a few eps sqrt(keys) times the largest value (docs/theory/attention.md). Under a softcap alone, scores
-        of 16-bit arrays and ``return_lse`` may be off by 2^-12, and on NVIDIA's GPUs by softcap 2^-10.5 where that is
-        at most 5 eps.
+    Error: at most a few eps sqrt(keys) times the largest value (docs/theory/attention.md). Under a softcap alone,
+        scores of 16-bit arrays and ``return_lse`` may be off by 2^-12, and on NVIDIA's GPUs by softcap 2^-10.5 where
+        that is at most 5 eps.
     Cost: 2 queries keys (width + channels) operations for each head and a pass over the arrays; tiles that the causal
     rule, the window, lengths or segments hide as a whole are skipped.
     Source: Vaswani et al. 2017; Rabe and Staats 2021; Dao 2022; score and mask functions after Dong et al. 2024.
